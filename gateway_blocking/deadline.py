@@ -1,0 +1,55 @@
+"""One time-out carried through several steps."""
+
+from __future__ import annotations
+
+import math
+from time import monotonic
+
+__all__ = ["Deadline"]
+
+
+class Deadline:
+    """A moment, made from a time-out in seconds; ``None`` never comes.
+
+    Every step of a call then waits for what is left of the whole:
+
+    >>> deadline = Deadline(5)
+    >>> 0 < deadline.left() <= 5
+    True
+    >>> Deadline(None).left() is None
+    True
+    >>> Deadline(0).passed()
+    True
+
+    Raises
+    ------
+    ValueError
+        A time-out that is negative or not a number.
+    """
+
+    __slots__ = ("_at", "timeout")
+
+    def __init__(self, timeout: float | None) -> None:
+        if timeout is not None and not timeout >= 0:  # "not >=" also catches a NaN
+            raise ValueError(f"a timeout must not be negative, and this one is {timeout!r}")
+        if timeout is not None and math.isinf(timeout):
+            timeout = None
+        self.timeout = timeout
+        self._at = None if timeout is None else monotonic() + timeout
+
+    def left(self) -> float | None:
+        """The seconds that are left, at least 0, or None where there is no end."""
+        return None if self._at is None else max(0.0, self._at - monotonic())
+
+    def passed(self) -> bool:
+        """Whether the moment has come."""
+        return self._at is not None and monotonic() >= self._at
+
+    @classmethod
+    def of(cls, timeout: float | Deadline | None) -> Deadline:
+        """`timeout` itself where it is a deadline already, else one that starts now."""
+        return timeout if isinstance(timeout, Deadline) else cls(timeout)
+
+    def __repr__(self) -> str:
+        left = self.left()
+        return "<Deadline: none>" if left is None else f"<Deadline: {left:.3f} s left>"

@@ -1,0 +1,162 @@
+"""Every exception this package raises on purpose.
+
+::
+
+    GatewayError
+    ├── GatewayConnectionError (ConnectionError)     could not reach it, or it broke
+    │   └── GatewayConnectionClosed (RuntimeError)   for good; ``__cause__`` says why
+    ├── GatewayTimeout (TimeoutError)                a deadline passed
+    │   └── KernelNotReady (RuntimeError)            ... in ``wait_for_ready``
+    ├── GatewayHTTPError                             the gateway answered, and said no
+    │   ├── GatewayAuthError                         401, 403
+    │   ├── NoSuchKernel (KeyError)                  404 on a kernel
+    │   └── NoSuchKernelSpec (KeyError)              404 on a kernelspec, or an unknown name
+    ├── DeadKernelError (RuntimeError)               the kernel is gone, its reply never comes
+    │   └── KernelRestarted                          it is alive again, but its state is lost
+    ├── NoKernel (RuntimeError)                      nothing was started yet, or it was shut down
+    ├── NotRemotelyPossible (NotImplementedError)    means something for a local kernel only
+    ├── MessageTooLarge (ValueError)                 more than the gateway accepts in one message
+    └── WireError (ValueError)                       a malformed frame
+
+The standard bases let code that was written for ``jupyter_client`` catch them: what was a
+:exc:`TimeoutError`, a :exc:`RuntimeError` or a :exc:`KeyError` there is one here.  Nothing
+arriving in time on a channel is :exc:`queue.Empty`, as ever.  What went wrong underneath is
+always ``__cause__``, and no message contains a token, a password or a header's value.
+"""
+
+from __future__ import annotations
+
+import copy
+from typing import TypeVar
+
+__all__ = [
+    "DeadKernelError",
+    "GatewayAuthError",
+    "GatewayConnectionClosed",
+    "GatewayConnectionError",
+    "GatewayError",
+    "GatewayHTTPError",
+    "GatewayTimeout",
+    "KernelNotReady",
+    "KernelRestarted",
+    "MessageTooLarge",
+    "NoKernel",
+    "NoSuchKernel",
+    "NoSuchKernelSpec",
+    "NotRemotelyPossible",
+    "WireError",
+]
+
+
+class GatewayError(Exception):
+    """The base of every error here."""
+
+    def __str__(self) -> str:
+        # KeyError would quote its message and OSError would look for an errno in it.
+        return str(self.args[0]) if self.args else ""
+
+
+class GatewayConnectionError(GatewayError, ConnectionError):
+    """The gateway could not be reached, or the connection to it broke."""
+
+
+class GatewayConnectionClosed(GatewayConnectionError, RuntimeError):
+    """The websocket to the kernel is closed for good; ``__cause__`` says why.
+
+    A :exc:`RuntimeError` too, because that is what nbclient and callers of
+    ``jupyter_server.gateway`` catch when a connection is gone.
+    """
+
+
+class GatewayTimeout(GatewayError, TimeoutError):
+    """A deadline passed before the answer came."""
+
+
+class KernelNotReady(GatewayTimeout, RuntimeError):
+    """``wait_for_ready`` ran out of time (jupyter_client raises a RuntimeError there)."""
+
+
+class GatewayHTTPError(GatewayError):
+    """The gateway answered a request with an error.
+
+    Attributes
+    ----------
+    method, url : str
+        The request; the URL is without user name, password and query.
+    status_code : int
+        The HTTP status of the answer.
+    reason : str
+        The gateway's ``reason``, or the HTTP reason phrase.
+    message : str
+        The gateway's ``message``, or the beginning of a body that is not JSON.
+    """
+
+    def __init__(
+        self,
+        text: str,
+        *,
+        method: str = "",
+        url: str = "",
+        status_code: int = 0,
+        reason: str = "",
+        message: str = "",
+    ) -> None:
+        super().__init__(text)
+        self.method = method
+        self.url = url
+        self.status_code = status_code
+        self.reason = reason
+        self.message = message
+
+
+class GatewayAuthError(GatewayHTTPError):
+    """401 or 403: the credentials are missing, wrong, or not enough for this."""
+
+
+class NoSuchKernel(GatewayHTTPError, KeyError):
+    """The gateway knows no kernel of this id: it was shut down, culled, or never there."""
+
+
+class NoSuchKernelSpec(GatewayHTTPError, KeyError):
+    """The gateway has no kernelspec of this name."""
+
+
+class DeadKernelError(GatewayError, RuntimeError):
+    """The kernel died or was removed; what was asked of it will never be answered."""
+
+
+class KernelRestarted(DeadKernelError):
+    """The kernel was restarted: it is alive, but its variables and pending replies are lost."""
+
+
+class NoKernel(GatewayError, RuntimeError):
+    """The manager has no kernel: none was started, or it was shut down.
+
+    The text contains ``No kernel is running!``, which nbclient looks for.
+    """
+
+
+class NotRemotelyPossible(GatewayError, NotImplementedError):
+    """The call means something for a kernel on this machine only (ports, signals, files)."""
+
+
+class MessageTooLarge(GatewayError, ValueError):
+    """The message is larger than a gateway accepts, and was not sent."""
+
+
+class WireError(GatewayError, ValueError):
+    """A frame that does not follow its protocol."""
+
+
+_E = TypeVar("_E", bound=BaseException)
+
+
+def fresh(error: _E) -> _E:
+    """A copy of `error` to raise, with its cause and without anybody else's traceback.
+
+    One event, such as a lost connection, ends many calls in many threads, and a raised
+    exception object collects the traceback of each place that raises it.
+    """
+    again = copy.copy(error)
+    again.__cause__ = error.__cause__
+    return again.with_traceback(None)
