@@ -1,5 +1,55 @@
-"""jupyter_client's blocking API for kernels behind a Jupyter gateway."""
+"""jupyter_client's blocking API for kernels behind a Jupyter gateway.
+
+:class:`BlockingGatewayKernelManager` and :class:`BlockingGatewayKernelClient` take the place of
+jupyter_client's ``KernelManager`` and ``BlockingKernelClient``; the kernel runs behind a Jupyter
+Kernel Gateway, an Enterprise Gateway or a Jupyter Server.
+"""
 
 from ._version import __version__
+from .client import BlockingGatewayKernelClient
+from .config import GatewayClient
+from .errors import (
+    DeadKernelError,
+    GatewayAuthError,
+    GatewayConnectionClosed,
+    GatewayConnectionError,
+    GatewayError,
+    GatewayHTTPError,
+    GatewayTimeout,
+    KernelNotReady,
+    KernelRestarted,
+    MessageTooLarge,
+    NoKernel,
+    NoSuchKernel,
+    NoSuchKernelSpec,
+    NotRemotelyPossible,
+    WireError,
+)
+from .manager import BlockingGatewayKernelManager, run_kernel, start_new_kernel
+from .tokens import GatewayTokenRenewerBase, NoOpTokenRenewer
 
-__all__ = ["__version__"]
+__all__ = [
+    "BlockingGatewayKernelClient",
+    "BlockingGatewayKernelManager",
+    "DeadKernelError",
+    "GatewayAuthError",
+    "GatewayClient",
+    "GatewayConnectionClosed",
+    "GatewayConnectionError",
+    "GatewayError",
+    "GatewayHTTPError",
+    "GatewayTimeout",
+    "GatewayTokenRenewerBase",
+    "KernelNotReady",
+    "KernelRestarted",
+    "MessageTooLarge",
+    "NoKernel",
+    "NoOpTokenRenewer",
+    "NoSuchKernel",
+    "NoSuchKernelSpec",
+    "NotRemotelyPossible",
+    "WireError",
+    "__version__",
+    "run_kernel",
+    "start_new_kernel",
+]

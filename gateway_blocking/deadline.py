@@ -45,6 +45,11 @@ class Deadline:
         """Whether the moment has come."""
         return self._at is not None and monotonic() >= self._at
 
+    def within(self, timeout: float) -> Deadline:
+        """This one, or one in `timeout` seconds, whichever comes first."""
+        left = self.left()
+        return self if left is not None and left <= timeout else Deadline(timeout)
+
     @classmethod
     def of(cls, timeout: float | Deadline | None) -> Deadline:
         """`timeout` itself where it is a deadline already, else one that starts now."""

@@ -45,6 +45,7 @@ __all__ = [
     "NoSuchKernelSpec",
     "NotRemotelyPossible",
     "WireError",
+    "fresh",
 ]
 
 

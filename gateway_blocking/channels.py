@@ -1,0 +1,408 @@
+"""The channels of a kernel: queues of messages from which replies can be claimed.
+
+The reader thread delivers; any number of threads take.  A thread that waits for the reply to
+its own request claims it by the request's ``msg_id`` before it sends the request, and no other
+thread sees that reply.  What nobody claimed waits in the channel's queue, as in jupyter_client.
+
+All queues of one client share one lock, so that a message goes either to a claim or to the
+queue and never gets lost where a claim is just being given up.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import inspect
+import sys
+import threading
+from collections import deque
+from collections.abc import Callable
+from queue import Empty, Queue
+from time import monotonic
+from typing import Any
+
+from jupyter_client.channelsabc import ChannelABC, HBChannelABC
+from jupyter_client.session import Session
+
+from .deadline import Deadline
+from .errors import DeadKernelError, GatewayConnectionClosed, GatewayError, fresh
+from .wire import Message
+
+__all__ = ["Channel", "Claim", "HBChannel", "Mailbox"]
+
+_YIELD_EVERY = 0.02
+_DEATH_GRACE = 3.0
+
+
+class Mailbox(Queue[Message]):
+    """A queue of messages that can come to an end.
+
+    After :meth:`fail`, what is in it can still be taken; then every taker gets the error.
+    """
+
+    def __init__(self, mutex: threading.Lock | None = None) -> None:
+        super().__init__()
+        if mutex is not None:
+            self.mutex = mutex
+            self.not_empty = threading.Condition(mutex)
+            self.not_full = threading.Condition(mutex)
+            self.all_tasks_done = threading.Condition(mutex)
+        self._error: GatewayError | None = None
+        self._listeners: list[asyncio.Future[None]] = []
+        self._yielded = 0.0
+
+    def take(self, timeout: float | Deadline | None = None) -> Message:
+        """The next message.
+
+        Parameters
+        ----------
+        timeout : float, optional
+            Seconds to wait for it; by default as long as one can come.
+
+        Raises
+        ------
+        queue.Empty
+            None came in time.
+        GatewayConnectionClosed, DeadKernelError
+            None can come any more.
+        ValueError
+            The time-out is negative.
+        """
+        deadline = Deadline.of(timeout)
+        with self.not_empty:
+            while not self.queue:
+                self._check()
+                left = deadline.left()
+                if left == 0 or not self.not_empty.wait(left):
+                    if self.queue:
+                        break
+                    self._check()
+                    raise Empty
+            return self._get()
+
+    async def take_async(self, timeout: float | None = None) -> Message:
+        """As :meth:`take`, for an event loop, which goes on while this waits.
+
+        A cancelled or forgotten wait takes no message, because the message is taken only when
+        the waiting coroutine runs again.  A kernel's death is raised a few seconds late:
+        nbclient finds out by itself within one second, and then says so in its own words.
+        """
+        deadline = Deadline(timeout)
+        mourned = False
+        while True:
+            if monotonic() - self._yielded > _YIELD_EVERY:  # a flood must not starve the loop
+                await asyncio.sleep(0)
+                self._yielded = monotonic()
+            news = asyncio.get_running_loop().create_future()
+            with self.mutex:
+                if self.queue:
+                    return self._get()
+                dying = isinstance(self._error, DeadKernelError)
+                if mourned or not dying:
+                    self._check()
+                if deadline.passed():
+                    raise Empty
+                self._listeners.append(news)
+            left = deadline.left()
+            if dying:
+                left = _DEATH_GRACE if left is None else min(left, _DEATH_GRACE)
+            try:
+                await asyncio.wait((news,), timeout=left)
+            finally:
+                with self.mutex:
+                    if news in self._listeners:
+                        self._listeners.remove(news)
+            mourned = dying and not news.done()
+            self._yielded = monotonic()
+
+    def fail(self, error: GatewayError) -> None:
+        """No more messages come, because of `error`."""
+        with self.mutex:
+            self._fail(error)
+
+    def _fail(self, error: GatewayError) -> None:
+        self._error = error
+        self._notify(everyone=True)
+
+    def _check(self) -> None:
+        if self._error is not None:
+            raise fresh(self._error)
+
+    def _add(self, message: Message) -> None:
+        """Put a message in; the lock is held."""
+        self.queue.append(message)
+        self._notify()
+
+    def _notify(self, everyone: bool = False) -> None:
+        if everyone:
+            self.not_empty.notify_all()
+        else:
+            self.not_empty.notify()
+        if self._listeners:
+            # All of them: one that was left behind in a stopped loop must not hide the news.
+            listeners, self._listeners = self._listeners, []
+            for news in listeners:
+                try:
+                    news.get_loop().call_soon_threadsafe(_resolve, news)
+                except RuntimeError:
+                    pass  # its loop was closed: nobody waits there any more
+
+
+def _resolve(news: asyncio.Future[None]) -> None:
+    if not news.done():
+        news.set_result(None)
+
+
+class Channel(Mailbox):
+    """One channel of a kernel: ``shell``, ``iopub``, ``stdin`` or ``control``.
+
+    Has the methods of jupyter_client's ``ZMQSocketChannel``.
+
+    Parameters
+    ----------
+    name : str
+        The channel's name.
+    send : callable
+        ``send(name, message, timeout)``, which sends a message on this channel.
+    session : Session
+        The factory of messages.
+    mutex : threading.Lock
+        The lock that the queues of one client share.
+    """
+
+    socket = None  # there is none: the channels share one websocket
+
+    def __init__(
+        self,
+        name: str,
+        send: Callable[[str, Message, float | Deadline | None], None],
+        session: Session,
+        mutex: threading.Lock,
+    ) -> None:
+        super().__init__(mutex)
+        self.name = name
+        self.session = session
+        self._send = send
+        self._started = False
+        self._claims: dict[str, Claim] = {}
+
+    def __repr__(self) -> str:
+        state = "started" if self.is_alive() else "stopped"
+        return f"<Channel {self.name}, {state}, {self.qsize()} messages>"
+
+    # --- for the client -------------------------------------------------------------------------
+
+    def get_msg(self, timeout: float | None = None) -> Any:
+        """The next message.  Blocks, except directly in a coroutine, where it is awaitable.
+
+        ``await channel.get_msg(...)`` is what nbclient does, with other tasks beside it in its
+        event loop, which a blocking call would stop.  A coroutine that calls this gets an
+        awaitable; every other caller blocks, also one that is called by a coroutine, or code
+        of a notebook cell, where an event loop always runs.  To block in a coroutine all the
+        same, use :meth:`take` or the client's ``get_iopub_msg`` and its like.
+
+        Parameters and errors are those of :meth:`take`.
+        """
+        return self.take_async(timeout) if _called_by_coroutine() else self.take(timeout)
+
+    def get_msgs(self) -> list[Message]:
+        """All messages that are there, without waiting."""
+        with self.mutex:
+            messages = list(self.queue)
+            self.queue.clear()
+            return messages
+
+    def msg_ready(self) -> Any:
+        """Whether a message is there; awaitable directly in a coroutine, as :meth:`get_msg`."""
+        ready = not self.empty()
+        return _answer(ready) if _called_by_coroutine() else ready
+
+    def send(self, msg: Message, timeout: float | Deadline | None = None) -> None:
+        """Send a message, made by ``session.msg`` or by hand.
+
+        Raises
+        ------
+        GatewayConnectionError, GatewayTimeout, MessageTooLarge, WireError
+            See :meth:`gateway_blocking.connection.Connection.send`.
+        """
+        self._send(self.name, msg, timeout)
+
+    def claim(self, msg_id: str) -> Claim:
+        """Have the messages whose parent is `msg_id` put aside: see :class:`Claim`."""
+        return Claim(msg_id, self)
+
+    def get_reply(self, msg_id: str, timeout: float | None = None) -> Message:
+        """The reply to `msg_id`, also where it has come already; other messages stay.
+
+        Raises
+        ------
+        queue.Empty, GatewayConnectionClosed, DeadKernelError
+            As :meth:`take`.
+        """
+        with self.claim(msg_id) as claim:
+            with self.mutex:
+                message: Message
+                for message in self.queue:
+                    if message["parent_header"].get("msg_id") == msg_id:
+                        self.queue.remove(message)
+                        return message
+            return claim.take(timeout)
+
+    def start(self) -> None:
+        """Let messages in, forgetting those of an earlier connection."""
+        with self.mutex:
+            self._started = True
+            self._error = None
+            self.queue.clear()
+
+    def stop(self) -> None:
+        """Let no more messages in; those that are there can still be taken."""
+        self.close(GatewayConnectionClosed(f"the {self.name} channel was stopped"))
+
+    def close(self, error: GatewayError | None = None) -> None:
+        """:meth:`stop`, for a reason."""
+        with self.mutex:
+            self._started = False
+            self._end(error or GatewayConnectionClosed(f"the {self.name} channel was closed"))
+
+    def is_alive(self) -> bool:
+        """Whether the channel was started, and neither stopped nor disconnected since."""
+        return self._started
+
+    # --- for the connection ---------------------------------------------------------------------
+
+    def deliver(self, message: Message) -> None:
+        """Give a message to who claimed it, or put it into the queue."""
+        with self.mutex:
+            if self._started:
+                claim = self._claims.get(message["parent_header"].get("msg_id", ""))
+                if claim is None:
+                    self._add(message)
+                else:
+                    claim._origins.append(self)
+                    claim._add(message)
+
+    def kernel_died(self, error: GatewayError) -> None:
+        """End every wait with `error`, and every later one, until :meth:`revive`."""
+        with self.mutex:
+            if self._started:
+                self._end(error)
+
+    def revive(self) -> None:
+        """The kernel answers again."""
+        with self.mutex:
+            if self._started:
+                self._error = None
+
+    def pending(self) -> list[Claim]:
+        """The claims of who waits for the answer to a request now."""
+        with self.mutex:
+            return list(self._claims.values())
+
+    def _end(self, error: GatewayError) -> None:
+        for box in (self, *self._claims.values()):
+            box._fail(error)
+
+
+class Claim(Mailbox):
+    """Within its ``with``, the answers to one request, from one channel or several.
+
+    Best entered before the request is sent.  What is not taken goes back to its channel, so
+    that a reply that comes after a time-out can still be had from there.
+
+    >>> with Claim(msg_id, shell, iopub) as claim:  # doctest: +SKIP
+    ...     shell.send(request)
+    ...     first = claim.take(timeout=10)
+    """
+
+    def __init__(self, msg_id: str, *channels: Channel) -> None:
+        super().__init__(channels[0].mutex)
+        self._msg_id = msg_id
+        self._channels = channels
+        self._origins: deque[Channel] = deque()  # of each message in the queue
+
+    def __enter__(self) -> Claim:
+        with self.mutex:
+            for channel in self._channels:
+                channel._claims[self._msg_id] = self
+                self._error = self._error or channel._error
+        return self
+
+    def __exit__(self, *exc_info: object) -> None:
+        with self.mutex:
+            for channel in self._channels:
+                del channel._claims[self._msg_id]
+            while self.queue:
+                origin = self._origins[0]
+                origin._add(self._get())
+
+    def _get(self) -> Message:
+        self._origins.popleft()
+        return super()._get()
+
+    def holds(self, *msg_types: str) -> bool:
+        """Whether a message of one of these types is there."""
+        with self.mutex:
+            return any(message["msg_type"] in msg_types for message in self.queue)
+
+
+class HBChannel:
+    """The heartbeat: whether gateway and kernel were lately heard of.
+
+    Has the methods of jupyter_client's ``HBChannel``.  The beats are those of the websocket's
+    own heartbeat thread, because a gateway does not pass the kernel's heartbeat channel on.
+
+    Parameters
+    ----------
+    is_beating : callable
+        ``is_beating(seconds)``: whether a sign of life came within so many seconds.
+    time_to_dead : float
+        Seconds without a sign of life after which the heart counts as stopped.
+    """
+
+    def __init__(self, is_beating: Callable[[float], bool], time_to_dead: float) -> None:
+        self.time_to_dead = time_to_dead
+        self._is_beating = is_beating
+        self._started = False
+        self._paused = False
+
+    def start(self) -> None:
+        """Start to judge."""
+        self._started = True
+
+    def stop(self) -> None:
+        """Stop to judge."""
+        self._started = False
+
+    close = stop
+
+    def is_alive(self) -> bool:
+        """Whether the channel was started."""
+        return self._started
+
+    def pause(self) -> None:
+        """Say nothing, until :meth:`unpause`: :meth:`is_beating` is False."""
+        self._paused = True
+
+    def unpause(self) -> None:
+        """Judge again."""
+        self._paused = False
+
+    def is_beating(self) -> bool:
+        """Whether the channel is started, not paused, and the kernel not known to be dead."""
+        return self._started and not self._paused and self._is_beating(self.time_to_dead)
+
+
+ChannelABC.register(Channel)
+HBChannelABC.register(HBChannel)
+
+
+def _called_by_coroutine() -> bool:
+    """Whether the function that asks was called directly in a running coroutine."""
+    if asyncio._get_running_loop() is None:
+        return False
+    caller = sys._getframe(2).f_code
+    return bool(caller.co_flags & (inspect.CO_COROUTINE | inspect.CO_ASYNC_GENERATOR))
+
+
+async def _answer(ready: bool) -> bool:
+    return ready

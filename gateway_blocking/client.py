@@ -1,0 +1,756 @@
+"""The client of one kernel behind a gateway, with jupyter_client's blocking API."""
+
+from __future__ import annotations
+
+import inspect
+import sys
+import threading
+import weakref
+from collections.abc import Callable, Mapping
+from functools import partial
+from getpass import getpass
+from queue import Empty
+from typing import Any, TypeVar
+from urllib.parse import urlsplit
+from urllib.request import getproxies, proxy_bypass
+
+from jupyter_client.blocking.client import BlockingKernelClient
+from jupyter_client.client import validate_string_dict
+from jupyter_client.clientabc import KernelClientABC
+from traitlets import Type, Unicode
+
+from .channels import Channel, Claim, HBChannel
+from .config import GatewayClient
+from .connection import SILENCE_LIMIT, Connection, State
+from .deadline import Deadline
+from .errors import (
+    DeadKernelError,
+    GatewayConnectionClosed,
+    GatewayTimeout,
+    KernelNotReady,
+    KernelRestarted,
+    NoSuchKernel,
+)
+from .liveness import Verdict
+from .remote import RemoteKernelMixin
+from .rest import GatewayREST
+from .transport import Endpoint, Transport, connect
+from .wire import V1, Message
+
+__all__ = ["BlockingGatewayKernelClient"]
+
+_Client = TypeVar("_Client", bound="BlockingGatewayKernelClient")
+
+_LIVING = (Verdict.ALIVE, Verdict.DOUBTFUL)
+_IOPUB_ATTEMPT = 1.0
+_IDLE_GRACE = 10.0
+
+
+class BlockingGatewayKernelClient(RemoteKernelMixin, BlockingKernelClient):
+    """A :class:`~jupyter_client.blocking.BlockingKernelClient` for a kernel behind a gateway.
+
+    All channels share one websocket.  Any number of threads may use one client: each
+    ``execute(..., reply=True)`` gets its own reply, each :meth:`execute_interactive` its own
+    output.  Usually made by
+    :meth:`BlockingGatewayKernelManager.client() <.BlockingGatewayKernelManager.client>`; alone,
+    it needs the kernel's id:
+
+    >>> client = BlockingGatewayKernelClient(
+    ...     kernel_id="...", url="http://127.0.0.1:8888")  # doctest: +SKIP
+
+    As a context manager it starts its channels and stops them at the end.
+
+    Parameters
+    ----------
+    kernel_id : str
+        The kernel, as the gateway names it.
+    gateway, **options
+        See :class:`.RemoteKernelMixin`.
+    """
+
+    kernel_id = Unicode(help="The kernel, as the gateway names it.")
+
+    shell_channel_class = Type(Channel)  # type: ignore[assignment]
+    iopub_channel_class = Type(Channel)  # type: ignore[assignment]
+    stdin_channel_class = Type(Channel)  # type: ignore[assignment]
+    control_channel_class = Type(Channel)  # type: ignore[assignment]
+    hb_channel_class = Type(HBChannel)  # type: ignore[assignment]
+
+    def __init__(self, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self._line = _Line()
+        self._starting = threading.Lock()
+        self._numbering = threading.Lock()
+        mutex = threading.Lock()
+        self._shell_channel, self._iopub_channel, self._stdin_channel, self._control_channel = (
+            kind(name, self._line.send, self.session, mutex)
+            for name, kind in (
+                ("shell", self.shell_channel_class),
+                ("iopub", self.iopub_channel_class),
+                ("stdin", self.stdin_channel_class),
+                ("control", self.control_channel_class),
+            )
+        )
+        self._hb_channel = self.hb_channel_class(self._line.is_beating, SILENCE_LIMIT)
+
+    def __repr__(self) -> str:
+        connection = self._line.connection
+        state = "not started" if connection is None else connection.state.value
+        return f"<{type(self).__name__} kernel {self.kernel_id or 'unknown'}, {state}>"
+
+    def __enter__(self: _Client) -> _Client:
+        self.start_channels()
+        return self
+
+    def __exit__(self, *exc_info: object) -> None:
+        self.stop_channels()
+
+    # --- channels -------------------------------------------------------------------------------
+
+    def start_channels(
+        self,
+        shell: bool = True,
+        iopub: bool = True,
+        stdin: bool = True,
+        hb: bool = True,
+        control: bool = True,
+    ) -> None:
+        """Connect to the kernel and start its channels; also again after they were stopped.
+
+        Raises
+        ------
+        GatewayConnectionError, GatewayTimeout
+            The gateway cannot be reached, or did not answer within its time-outs.
+        GatewayAuthError
+            It refuses the credentials.
+        NoSuchKernel
+            It does not know the kernel.
+        """
+        with self._starting:
+            wanted = {"shell": shell, "iopub": iopub, "stdin": stdin, "control": control}
+            for channel in self._channels.values():
+                if wanted[channel.name] and not channel.is_alive():
+                    channel.start()
+            connection = self._line.connection
+            if connection is None or connection.state is not State.OPEN:
+                self._open()
+            if hb:
+                self._hb_channel.start()
+            self.allow_stdin = stdin
+
+    def _open(self) -> None:
+        if not self.kernel_id:
+            raise GatewayConnectionClosed(
+                "the client has no kernel: give kernel_id=, or use the client() of a manager"
+                " whose start_kernel() was called"
+            )
+        if (lost := self._line.connection) is not None:
+            lost.close()
+        gateway, rest, kernel_id = self.gateway, self.rest, self.kernel_id
+        connection = Connection(
+            kernel_id,
+            connect=partial(_connect, gateway, rest, kernel_id, self.session.session),
+            kernel_exists=partial(_kernel_exists, rest, kernel_id),
+            channels=self._channels,
+            session=self.session,
+            send_timeout=gateway.effective_request_timeout,
+            log=self.log,
+        )
+        try:
+            connection.open()
+        except BaseException:
+            for channel in self._channels.values():
+                channel.stop()
+            raise
+        self._line.connection = connection
+        weakref.finalize(self, connection.abandon)
+
+    def stop_channels(self) -> None:
+        """Stop the channels and close the connection, within two seconds.
+
+        Idempotent, and possible from any thread.  Messages that came can still be taken.
+        """
+        self._hb_channel.stop()
+        if (connection := self._line.connection) is not None:
+            connection.close()
+        for channel in self._channels.values():
+            if channel.is_alive():
+                channel.stop()
+
+    @property
+    def channels_running(self) -> bool:
+        """Whether any channel is started and connected."""
+        return any(channel.is_alive() for channel in self._channels.values())
+
+    @property
+    def _channels(self) -> dict[str, Channel]:
+        channels = (
+            self._shell_channel,
+            self._iopub_channel,
+            self._stdin_channel,
+            self._control_channel,
+        )
+        return {channel.name: channel for channel in channels}
+
+    @property
+    def shell_channel(self) -> Channel:
+        """Requests and their replies."""
+        channel: Channel = self._shell_channel
+        return channel
+
+    @property
+    def iopub_channel(self) -> Channel:
+        """What the kernel publishes: output, and whether it is busy."""
+        channel: Channel = self._iopub_channel
+        return channel
+
+    @property
+    def stdin_channel(self) -> Channel:
+        """The kernel's requests for input."""
+        channel: Channel = self._stdin_channel
+        return channel
+
+    @property
+    def control_channel(self) -> Channel:
+        """Requests that do not queue behind running code."""
+        channel: Channel = self._control_channel
+        return channel
+
+    @property
+    def hb_channel(self) -> HBChannel:
+        """Whether gateway and kernel were lately heard of."""
+        channel: HBChannel = self._hb_channel
+        return channel
+
+    # --- messages -------------------------------------------------------------------------------
+
+    def get_shell_msg(self, timeout: float | None = None) -> Message:
+        """The next message of the shell channel; see :meth:`.Channel.take`."""
+        return self.shell_channel.take(timeout)
+
+    def get_iopub_msg(self, timeout: float | None = None) -> Message:
+        """The next message of the iopub channel; see :meth:`.Channel.take`."""
+        return self.iopub_channel.take(timeout)
+
+    def get_stdin_msg(self, timeout: float | None = None) -> Message:
+        """The next message of the stdin channel; see :meth:`.Channel.take`."""
+        return self.stdin_channel.take(timeout)
+
+    def get_control_msg(self, timeout: float | None = None) -> Message:
+        """The next message of the control channel; see :meth:`.Channel.take`."""
+        return self.control_channel.take(timeout)
+
+    def _message(self, msg_type: str, content: Mapping[str, Any] | None = None) -> Message:
+        with self._numbering:  # a Session's message numbers are not made for threads
+            message: Message = self.session.msg(msg_type, dict(content or {}))
+        return message
+
+    def _request(
+        self,
+        msg_type: str,
+        content: Mapping[str, Any],
+        reply: bool,
+        timeout: float | None,
+        channel: Channel | None = None,
+    ) -> Any:
+        """Send a request; return its msg_id, or wait for its reply and return that."""
+        channel = channel or self.shell_channel
+        deadline = Deadline(timeout)
+        message = self._message(msg_type, content)
+        msg_id: str = message["header"]["msg_id"]
+        if not reply:
+            channel.send(message)
+            return msg_id
+        with channel.claim(msg_id) as claim:
+            channel.send(message, None if timeout is None else deadline)
+            return _take_reply(claim, deadline, msg_type)
+
+    def _recv_reply(
+        self, msg_id: str, timeout: float | None = None, channel: str = "shell"
+    ) -> Message:
+        """The reply to a request that was sent before; other replies stay where they are."""
+        try:
+            return self._channels[channel].get_reply(msg_id, timeout)
+        except Empty as error:
+            raise GatewayTimeout("Timeout waiting for reply") from error
+
+    def execute(
+        self,
+        code: str,
+        silent: bool = False,
+        store_history: bool = True,
+        user_expressions: dict[str, Any] | None = None,
+        allow_stdin: bool | None = None,
+        stop_on_error: bool = True,
+        *,
+        reply: bool = False,
+        timeout: float | None = None,
+    ) -> Any:
+        """Execute code in the kernel.
+
+        Parameters
+        ----------
+        code : str
+            In the kernel's language.
+        silent : bool
+            Publish no output and keep no history.
+        store_history : bool
+            Keep the code in the kernel's history.
+        user_expressions : dict of str, optional
+            Names and expressions to evaluate after the code; the reply has their values.
+        allow_stdin : bool, optional
+            Whether the code may ask for input; by default the attribute of that name.
+        stop_on_error : bool
+            Whether an error aborts the requests that are queued behind this one.
+        reply : bool
+            Wait for the reply and return it.
+        timeout : float, optional
+            Seconds to wait for the reply; by default as long as one can come.
+
+        Returns
+        -------
+        str or dict
+            The request's msg_id, or its reply.
+
+        Raises
+        ------
+        GatewayTimeout
+            The reply did not come in time; the code may still run.
+        DeadKernelError, KernelRestarted
+            The kernel died or was restarted before it replied.
+        GatewayConnectionClosed
+            The connection was lost, or is not open.
+        MessageTooLarge
+            The code is larger than a gateway accepts.
+        ValueError
+            The code or an expression is not a string.
+        """
+        return self._request(
+            "execute_request",
+            self._execute_content(
+                code, silent, store_history, user_expressions, allow_stdin, stop_on_error
+            ),
+            reply,
+            timeout,
+        )
+
+    def _execute_content(
+        self,
+        code: str,
+        silent: bool,
+        store_history: bool,
+        user_expressions: dict[str, Any] | None,
+        allow_stdin: bool | None,
+        stop_on_error: bool,
+    ) -> dict[str, Any]:
+        if not isinstance(code, str):
+            raise ValueError(f"code {code!r} must be a string")  # as jupyter_client
+        validate_string_dict(user_expressions or {})
+        return {
+            "code": code,
+            "silent": silent,
+            "store_history": store_history,
+            "user_expressions": user_expressions or {},
+            "allow_stdin": self.allow_stdin if allow_stdin is None else allow_stdin,
+            "stop_on_error": stop_on_error,
+        }
+
+    def complete(
+        self,
+        code: str,
+        cursor_pos: int | None = None,
+        *,
+        reply: bool = False,
+        timeout: float | None = None,
+    ) -> Any:
+        """Ask how `code` may go on at `cursor_pos`, by default at its end.
+
+        `reply`, `timeout`, result and errors are those of :meth:`execute`.
+        """
+        position = len(code) if cursor_pos is None else cursor_pos
+        content = {"code": code, "cursor_pos": position}
+        return self._request("complete_request", content, reply, timeout)
+
+    def inspect(
+        self,
+        code: str,
+        cursor_pos: int | None = None,
+        detail_level: int = 0,
+        *,
+        reply: bool = False,
+        timeout: float | None = None,
+    ) -> Any:
+        """Ask what stands in `code` at `cursor_pos`, by default at its end.
+
+        `detail_level` is 0 or 1; the rest is as for :meth:`execute`.
+        """
+        position = len(code) if cursor_pos is None else cursor_pos
+        content = {"code": code, "cursor_pos": position, "detail_level": detail_level}
+        return self._request("inspect_request", content, reply, timeout)
+
+    def history(
+        self,
+        raw: bool = True,
+        output: bool = False,
+        hist_access_type: str = "range",
+        *,
+        reply: bool = False,
+        timeout: float | None = None,
+        **kwargs: Any,
+    ) -> Any:
+        """Ask for entries of the kernel's history.
+
+        Parameters
+        ----------
+        raw, output : bool
+            Whether to give the input as it was typed, and whether with output.
+        hist_access_type : str
+            ``range`` (with ``session=``, ``start=``, ``stop=``), ``tail`` (with ``n=``) or
+            ``search`` (with ``pattern=``).
+        reply, timeout
+            As for :meth:`execute`, as are result and errors.
+        **kwargs
+            Those of the access type.
+        """
+        if hist_access_type == "range":
+            kwargs = {"session": 0, "start": 0, **kwargs}
+        content = {"raw": raw, "output": output, "hist_access_type": hist_access_type, **kwargs}
+        return self._request("history_request", content, reply, timeout)
+
+    def kernel_info(self, *, reply: bool = False, timeout: float | None = None) -> Any:
+        """Ask what the kernel is; the rest is as for :meth:`execute`."""
+        return self._request("kernel_info_request", {}, reply, timeout)
+
+    def comm_info(
+        self, target_name: str | None = None, *, reply: bool = False, timeout: float | None = None
+    ) -> Any:
+        """Ask which comms are open, to `target_name` or all; the rest as for :meth:`execute`."""
+        content = {} if target_name is None else {"target_name": target_name}
+        return self._request("comm_info_request", content, reply, timeout)
+
+    def is_complete(self, code: str, *, reply: bool = False, timeout: float | None = None) -> Any:
+        """Ask whether `code` can be executed as it is; the rest is as for :meth:`execute`."""
+        return self._request("is_complete_request", {"code": code}, reply, timeout)
+
+    def input(self, string: str) -> None:
+        """Answer the kernel's request for input."""
+        self.stdin_channel.send(self._message("input_reply", {"value": string}))
+
+    def shutdown(
+        self, restart: bool = False, *, reply: bool = False, timeout: float | None = None
+    ) -> Any:
+        """Ask the kernel itself to end, on the control channel; the rest as for :meth:`execute`.
+
+        A gateway may take that for a crash and start the kernel again; what ends it for good
+        is the manager's ``shutdown_kernel``.
+        """
+        content = {"restart": restart}
+        return self._request("shutdown_request", content, reply, timeout, self.control_channel)
+
+    # --- the kernel's life ----------------------------------------------------------------------
+
+    def is_alive(self) -> bool:
+        """Whether the kernel that this client speaks with is alive, as far as is known.
+
+        While the channels run, this is answered from what was heard of the kernel, without a
+        request.  It is False from the moment on when the kernel died, also where the gateway
+        started it again, which loses its variables; :meth:`wait_for_ready` goes on with it.
+        Without a connection the gateway is asked.
+
+        Raises
+        ------
+        GatewayError
+            The gateway had to be asked, and did not answer.
+        """
+        connection = self._line.connection
+        if not self._trusts_kernel():
+            return False
+        if connection is not None and connection.state is State.OPEN:
+            return True
+        return bool(self.kernel_id) and _kernel_exists(self.rest, self.kernel_id)
+
+    async def _async_is_alive(self) -> bool:
+        return self.is_alive()
+
+    def wait_for_ready(self, timeout: float | None = None) -> None:
+        """Wait until the kernel answers and its output reaches us; forget output until then.
+
+        Parameters
+        ----------
+        timeout : float, optional
+            Seconds to wait; by default as long as the kernel lives.  A busy kernel answers
+            when it is done.
+
+        Raises
+        ------
+        KernelNotReady
+            The kernel did not answer in time (a :exc:`RuntimeError` and a :exc:`TimeoutError`).
+        DeadKernelError
+            The kernel died (a :exc:`RuntimeError`).
+        GatewayConnectionClosed
+            The connection was lost, or is not open (a :exc:`RuntimeError`).
+        """
+        deadline = Deadline(timeout)
+        connection = self._line.connection
+        if connection is not None and connection.verdict not in _LIVING:
+            if not _kernel_exists(self.rest, self.kernel_id):
+                raise DeadKernelError(
+                    f"Kernel died before replying to kernel_info: {self.kernel_id}"
+                    " does not exist any more"
+                )
+            connection.revive()
+        reply = None
+        while reply is None:
+            reply = self._ask_readiness(deadline)
+        self._handle_kernel_info_reply(reply)
+        self.iopub_channel.get_msgs()  # the gateway asked as well, when we connected
+
+    def _ask_readiness(self, deadline: Deadline) -> Message | None:
+        """Ask for kernel_info; its reply, or None if what the kernel publishes did not come.
+
+        A gateway that just connected to the kernel may swallow the first published message.
+        """
+        message = self._message("kernel_info_request")
+        reply: Message | None = None
+        with Claim(message["msg_id"], self.shell_channel, self.iopub_channel) as claim:
+            self.shell_channel.send(message, deadline)
+            heard = False
+            while not (reply and heard):
+                try:
+                    answer = claim.take(deadline.within(_IOPUB_ATTEMPT) if reply else deadline)
+                except Empty:
+                    if deadline.passed() or not reply:
+                        raise KernelNotReady(
+                            f"Kernel didn't respond in {deadline.timeout:g} seconds"
+                        ) from None
+                    return None
+                except DeadKernelError as error:
+                    raise DeadKernelError(
+                        f"Kernel died before replying to kernel_info: {error}"
+                    ) from error
+                if answer["msg_type"] == "kernel_info_reply":
+                    reply = answer
+                elif _is_idle(answer):
+                    heard = True
+        return reply
+
+    def _trusts_kernel(self) -> bool:
+        """Whether nothing was heard of the kernel's death; for the manager."""
+        connection = self._line.connection
+        return connection is None or connection.verdict in _LIVING
+
+    def _pending(self) -> list[Claim]:
+        """The answers that are waited for now; for the manager."""
+        return [claim for channel in self._channels.values() for claim in channel.pending()]
+
+    def _kernel_was_restarted(self, pending: list[Claim]) -> None:
+        """The manager restarted the kernel: what was asked before will not be answered."""
+        error = KernelRestarted(
+            f"kernel {self.kernel_id} was restarted before it replied; its variables are lost"
+        )
+        for claim in pending:
+            claim.fail(error)
+        if (connection := self._line.connection) is not None:
+            connection.revive()
+
+    def _kernel_is_gone(self, text: str) -> None:
+        """The manager knows that there is no kernel any more."""
+        if (connection := self._line.connection) is not None:
+            connection.kernel_ended(Verdict.GONE, text)
+
+    # --- interactive execution ------------------------------------------------------------------
+
+    def execute_interactive(
+        self,
+        code: str,
+        silent: bool = False,
+        store_history: bool = True,
+        user_expressions: dict[str, Any] | None = None,
+        allow_stdin: bool | None = None,
+        stop_on_error: bool = True,
+        timeout: float | None = None,
+        output_hook: Callable[[Message], Any] | None = None,
+        stdin_hook: Callable[[Message], Any] | None = None,
+    ) -> Message:
+        """Execute code, show its output as it comes, and relay its questions for input.
+
+        In an IPython kernel, output is displayed richly.  Several threads may do this at once
+        with one client; each gets the output of its own code.
+
+        Parameters
+        ----------
+        code, silent, store_history, user_expressions, allow_stdin, stop_on_error
+            As for :meth:`execute`.
+        timeout : float, optional
+            Seconds for all of it; by default as long as the kernel lives.
+        output_hook : callable, optional
+            Called with each published message instead of showing it.
+        stdin_hook : callable, optional
+            Called with each request for input instead of asking on this terminal; it answers
+            with :meth:`input`.
+
+        Returns
+        -------
+        dict
+            The reply.
+
+        Raises
+        ------
+        GatewayTimeout, DeadKernelError, GatewayConnectionClosed, ValueError
+            As :meth:`execute`.
+        RuntimeError
+            The channels that it needs are not running.
+        """
+        if not self.iopub_channel.is_alive():
+            raise RuntimeError("IOPub channel must be running to receive output")
+        if allow_stdin is None:
+            allow_stdin = self.allow_stdin
+        if allow_stdin and not self.stdin_channel.is_alive():
+            raise RuntimeError("stdin channel must be running to allow input")
+        content = self._execute_content(
+            code, silent, store_history, user_expressions, allow_stdin, stop_on_error
+        )
+        deadline = Deadline(timeout)
+        message = self._message("execute_request", content)
+        channels = (self.shell_channel, self.iopub_channel, self.stdin_channel)
+        with Claim(message["msg_id"], *channels) as claim:
+            self.shell_channel.send(message, None if timeout is None else deadline)
+            return self._interact(claim, deadline, output_hook or self._output_hook(), stdin_hook)
+
+    def _interact(
+        self,
+        claim: Claim,
+        deadline: Deadline,
+        output_hook: Callable[[Message], Any],
+        stdin_hook: Callable[[Message], Any] | None,
+    ) -> Message:
+        """Hand out what comes, until both the reply and the last output are here."""
+        reply: Message | None = None
+        idle = False
+        while not (reply and idle):
+            # An "idle" can get lost on its way; once the reply is here, silence is enough.
+            try:
+                message = claim.take(deadline.within(_IDLE_GRACE) if reply else deadline)
+            except Empty:
+                if reply and not deadline.passed():
+                    self.log.warning("the end of the output did not come within %g s", _IDLE_GRACE)
+                    return reply
+                raise GatewayTimeout("Timeout waiting for output") from None
+            msg_type = message["msg_type"]
+            if msg_type == "execute_reply":
+                reply = message
+            elif msg_type == "input_request":
+                self._answer(message, claim, stdin_hook)
+            else:
+                output_hook(message)
+                idle = idle or _is_idle(message)
+        return reply
+
+    def _answer(
+        self, request: Message, claim: Claim, stdin_hook: Callable[[Message], Any] | None
+    ) -> None:
+        if stdin_hook is not None:
+            if inspect.isawaitable(result := stdin_hook(request)):
+                if inspect.iscoroutine(result):
+                    result.close()
+                raise TypeError("stdin_hook must be a plain function: this client is blocking")
+        else:
+            text = _ask(request["content"])
+            # Not where it stopped waiting meanwhile: it would be the answer to another question.
+            if not claim.holds("input_request", "execute_reply"):
+                self.input(text)
+
+    def _output_hook(self) -> Callable[[Message], Any]:
+        """How output is shown where nobody said how."""
+        if "IPython" in sys.modules:
+            from IPython import get_ipython
+
+            shell = get_ipython()
+            if getattr(shell, "kernel", None):
+                publisher = shell.display_pub
+                return partial(
+                    self._output_hook_kernel,
+                    publisher.session,
+                    publisher.pub_socket,
+                    publisher.parent_header,
+                )
+        return self._output_hook_default
+
+
+class _Line:
+    """The client's connection of the moment, for who must not hold the client itself."""
+
+    connection: Connection | None = None
+
+    def send(self, channel: str, message: Message, timeout: float | Deadline | None) -> None:
+        if self.connection is None:
+            raise GatewayConnectionClosed("the channels are not running: call start_channels()")
+        self.connection.send(channel, message, timeout)
+
+    def is_beating(self, within: float) -> bool:
+        return self.connection is not None and self.connection.is_beating(within)
+
+
+def _connect(
+    gateway: GatewayClient, rest: GatewayREST, kernel_id: str, session_id: str
+) -> Transport:
+    """Open a websocket, with what the configuration says at this moment."""
+    url = gateway.channels_url(kernel_id, session_id)
+    headers = gateway.request_headers()
+    if cookies := rest.cookie_header(url):
+        headers["Cookie"] = "; ".join(filter(None, (headers.get("Cookie"), cookies)))
+    return connect(
+        Endpoint(
+            url=url,
+            headers=headers,
+            subprotocols=(V1,),
+            ssl_context=gateway.ssl_context() if url.startswith("wss:") else None,
+            connect_timeout=gateway.connect_timeout,
+            handshake_timeout=gateway.effective_request_timeout,
+            proxy=_proxy_for(gateway),
+        )
+    )
+
+
+def _kernel_exists(rest: GatewayREST, kernel_id: str) -> bool:
+    try:
+        return rest.get_kernel(kernel_id).get("execution_state") != "dead"
+    except NoSuchKernel:
+        return False
+
+
+def _take_reply(claim: Claim, deadline: Deadline, msg_type: str) -> Message:
+    try:
+        return claim.take(deadline)
+    except Empty as error:
+        raise GatewayTimeout(
+            f"Timeout waiting for reply: none to {msg_type} within {deadline.timeout:g} s;"
+            " the kernel may still be busy with it"
+        ) from error
+
+
+def _is_idle(message: Message) -> bool:
+    return bool(
+        message["msg_type"] == "status" and message["content"].get("execution_state") == "idle"
+    )
+
+
+def _ask(request: Mapping[str, Any]) -> str:
+    """Ask the person at this terminal; the end of their input is sent as Ctrl-D."""
+    prompt = getpass if request.get("password") else input
+    try:
+        return prompt(request.get("prompt", ""))
+    except EOFError:
+        return "\x04"
+
+
+def _proxy_for(gateway: GatewayClient) -> str | None:
+    """The HTTP proxy that the environment asks for, as it is for REST."""
+    parts = urlsplit(gateway.url or "")
+    if proxy_bypass(parts.hostname or ""):
+        return None
+    proxies = getproxies()
+    return proxies.get(parts.scheme) or proxies.get("all")
+
+
+KernelClientABC.register(BlockingGatewayKernelClient)

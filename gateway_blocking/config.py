@@ -1,0 +1,485 @@
+"""The options of a gateway, and what follows from them: URLs, headers, TLS, time-outs.
+
+Each option is one row of :class:`GatewayClient`: a trait with its type, default and help, tagged
+with its environment variable.  Names, variables and defaults are those of jupyter_server's class
+of this name, whose configuration keeps working.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import ssl
+import threading
+import warnings
+from base64 import b64encode
+from collections.abc import Mapping
+from typing import Any
+from urllib.parse import quote, urlsplit
+
+import certifi
+from traitlets import Bool, Float, HasTraits, Int, TraitError, TraitType, Type, Unicode, observe
+from traitlets.config import Config, LoggingConfigurable
+
+from .errors import GatewayConnectionError, GatewayError
+from .tokens import NoOpTokenRenewer
+
+__all__ = ["GatewayClient", "safe_url"]
+
+
+def safe_url(url: str) -> str:
+    """`url` without what may be secret: user name, password, query and fragment."""
+    parts = urlsplit(url)
+    return parts._replace(netloc=parts.netloc.rpartition("@")[2], query="", fragment="").geturl()
+
+
+# --- the types of options -----------------------------------------------------------------------
+
+_SWITCHES = {"1": True, "true": True, "yes": True, "on": True}
+_SWITCHES.update({"0": False, "false": False, "no": False, "off": False})
+
+
+class _Text(Unicode[Any, Any]):
+    """Any text, or None; a secret one is not shown in errors."""
+
+    def __init__(self, default: str | None = None, **metadata: Any) -> None:
+        super().__init__(default, allow_none=True, **metadata)
+
+    def shown(self, value: Any) -> str:
+        return "a value that is not shown" if self.metadata.get("secret") else repr(value)
+
+
+class _URL(_Text):
+    """A URL with one of the schemes given."""
+
+    def __init__(self, *schemes: str, **metadata: Any) -> None:
+        super().__init__(None, **metadata)
+        self.schemes = schemes
+
+    def shown(self, value: Any) -> str:
+        try:
+            return repr(safe_url(str(value)))
+        except ValueError:
+            return "a value that is no URL"
+
+    def validate(self, obj: Any, value: Any) -> str | None:
+        value = super().validate(obj, value)
+        if value:
+            try:
+                parts = urlsplit(value)
+                good = parts.scheme in self.schemes and parts.hostname and parts.port != 0
+            except ValueError:
+                good = False
+            if not good:
+                wanted = " or ".join(f"{scheme}://" for scheme in self.schemes)
+                raise TraitError(
+                    f"{self.name}={self.shown(value)} must begin with {wanted} and name a host"
+                )
+        return value or None
+
+
+class _Headers(_Text):
+    """HTTP headers: a dict, or a JSON object in a string."""
+
+    def shown(self, value: Any) -> str:
+        begin, colon, _ = str(value).partition(":")
+        return repr(begin + (colon and ":...")) + " (the rest may be secret)" * bool(colon)
+
+    def validate(self, obj: Any, value: Any) -> str | None:
+        if isinstance(value, Mapping):
+            value = json.dumps(dict(value))
+        value = super().validate(obj, value)
+        try:
+            headers = json.loads(value or "{}")
+            good = isinstance(headers, dict) and all(isinstance(v, str) for v in headers.values())
+        except ValueError:
+            good = False
+        if not good:
+            raise TraitError(f"{self.name}={self.shown(value)} is not a JSON object of strings")
+        return str(value) if value else None
+
+
+class _Switch(Bool[Any, Any]):
+    """Yes or no, in the usual spellings."""
+
+    def from_string(self, s: str) -> bool:
+        try:
+            return _SWITCHES[s.strip().lower()]
+        except KeyError:
+            raise TraitError(f"{s!r} is none of 1/0, true/false, yes/no, on/off") from None
+
+
+class _Seconds(Float[Any, Any]):
+    """A time in seconds, not negative."""
+
+    def __init__(self, default: float, **metadata: Any) -> None:
+        super().__init__(default, min=0.0, **metadata)
+
+    def from_string(self, s: str) -> float:
+        try:
+            return float(s)
+        except ValueError:
+            raise TraitError(f"{s!r} is not a number") from None
+
+
+class _Count(Int[Any, Any]):
+    """A whole number, not negative."""
+
+    def from_string(self, s: str) -> int:
+        try:
+            return int(s)
+        except ValueError:
+            raise TraitError(f"{s!r} is not a whole number") from None
+
+
+def _env(*names: str, **metadata: Any) -> dict[str, Any]:
+    """The metadata of an option: its environment variables, the first that is set counts."""
+    return {"config": True, "env": names, **metadata}
+
+
+# --- the options --------------------------------------------------------------------------------
+
+
+class GatewayClient(LoggingConfigurable):
+    """The options of one gateway; any number of gateways may be used in one process.
+
+    An option comes from the keyword of its name, else from the command line or a configuration
+    file (``c.GatewayClient.url = ...``), else from its environment variable, else it has its
+    default.  The environment is read when the object is made, and never written.
+
+    Raises
+    ------
+    traitlets.TraitError
+        A value is malformed; the error names it, and the variable it came from.
+    """
+
+    url = _URL("http", "https", help="The gateway's URL, with its base path.").tag(
+        **_env("JUPYTER_GATEWAY_URL")
+    )
+    ws_url = _URL(
+        "ws", "wss", help="The URL of its websockets; by default `url` with ws for http."
+    ).tag(**_env("JUPYTER_GATEWAY_WS_URL"))
+    kernels_endpoint = _Text("/api/kernels", help="Where the kernels are, below the URL.").tag(
+        **_env("JUPYTER_GATEWAY_KERNELS_ENDPOINT")
+    )
+    kernelspecs_endpoint = _Text("/api/kernelspecs", help="Where the kernelspecs are.").tag(
+        **_env("JUPYTER_GATEWAY_KERNELSPECS_ENDPOINT")
+    )
+    kernelspecs_resource_endpoint = _Text(
+        "/kernelspecs", help="Where the kernelspecs' files are."
+    ).tag(**_env("JUPYTER_GATEWAY_KERNELSPECS_RESOURCE_ENDPOINT"))
+    connect_timeout = _Seconds(40.0, help="Seconds to reach the gateway.").tag(
+        **_env("JUPYTER_GATEWAY_CONNECT_TIMEOUT")
+    )
+    request_timeout = _Seconds(
+        42.0,
+        help="Seconds without any answer to a request; at least the launch time-out and its pad.",
+    ).tag(**_env("JUPYTER_GATEWAY_REQUEST_TIMEOUT"))
+    client_key = _Text(help="File of the client certificate's private key.").tag(
+        **_env("JUPYTER_GATEWAY_CLIENT_KEY")
+    )
+    client_cert = _Text(help="File of a client certificate.").tag(
+        **_env("JUPYTER_GATEWAY_CLIENT_CERT")
+    )
+    ca_certs = _Text(
+        help="File of the certificate authorities to trust, instead of the usual."
+    ).tag(**_env("JUPYTER_GATEWAY_CA_CERTS"))
+    http_user = _Text(help="User name for HTTP basic authentication; goes before a token.").tag(
+        **_env("JUPYTER_GATEWAY_HTTP_USER")
+    )
+    http_pwd = _Text(help="Password for HTTP basic authentication.").tag(
+        **_env("JUPYTER_GATEWAY_HTTP_PWD", secret=True)
+    )
+    headers = _Headers(
+        "{}",
+        help="HTTP headers of every request: a JSON object. They go before"
+        " those that are made here.",
+    ).tag(**_env("JUPYTER_GATEWAY_HEADERS", secret=True))
+    auth_header_key = _Text("Authorization", help="The header that carries the token.").tag(
+        **_env("JUPYTER_GATEWAY_AUTH_HEADER_KEY")
+    )
+    auth_token = _Text("", help="The token; none is sent where it is empty.").tag(
+        **_env("JUPYTER_GATEWAY_AUTH_TOKEN", secret=True)
+    )
+    auth_scheme = _Text("token", help="What stands before the token; may be empty.").tag(
+        **_env("JUPYTER_GATEWAY_AUTH_SCHEME")
+    )
+    validate_cert = _Switch(True, help="Whether the gateway's certificate is verified.").tag(
+        **_env("JUPYTER_GATEWAY_VALIDATE_CERT")
+    )
+    allowed_envs = _Text(
+        "",
+        help="Environment variables to forward to a kernel besides KERNEL_*, separated by commas.",
+    ).tag(**_env("JUPYTER_GATEWAY_ALLOWED_ENVS", "JUPYTER_GATEWAY_ENV_WHITELIST"))
+    env_whitelist = _Text("", help="Deprecated: the old name of allowed_envs.").tag(**_env())
+    gateway_retry_interval = _Seconds(
+        1.0, help="Seconds before a lost websocket is opened again."
+    ).tag(**_env("JUPYTER_GATEWAY_RETRY_INTERVAL"))
+    gateway_retry_interval_max = _Seconds(30.0, help="The most that this interval grows to.").tag(
+        **_env("JUPYTER_GATEWAY_RETRY_INTERVAL_MAX")
+    )
+    gateway_retry_max = _Count(
+        5, min=0, help="How often a lost websocket is tried to be opened again."
+    ).tag(**_env("JUPYTER_GATEWAY_RETRY_MAX"))
+    gateway_token_renewer_class = Type(
+        NoOpTokenRenewer,
+        klass=object,
+        help="Class with a get_token method that is asked for the token before each request.",
+    ).tag(**_env("JUPYTER_GATEWAY_TOKEN_RENEWER_CLASS"))
+    launch_timeout_pad = _Seconds(
+        2.0, help="Seconds by which a request may outlast a kernel's launch."
+    ).tag(**_env("JUPYTER_GATEWAY_LAUNCH_TIMEOUT_PAD"))
+    accept_cookies = _Switch(
+        False, help="Whether the gateway's cookies are kept and sent back."
+    ).tag(**_env("JUPYTER_GATEWAY_ACCEPT_COOKIES"))
+    max_request_retries = _Count(
+        2, min=0, help="How often a failed GET or DELETE is repeated, 10 at most."
+    ).tag(**_env("JUPYTER_GATEWAY_MAX_REQUEST_RETRIES"))
+    kernel_launch_timeout = _Seconds(40.0, help="Seconds that a kernel may take to start.").tag(
+        **_env("KERNEL_LAUNCH_TIMEOUT")
+    )
+
+    def __init__(self, **kwargs: Any) -> None:
+        parent = kwargs.get("parent")
+        given = kwargs.pop("config", None) or (parent.config if parent is not None else Config())
+        config = Config({"GatewayClient": self._from_environment()})
+        config.merge(given)
+        self._token_lock = threading.Lock()
+        self._token_renewer: Any = None
+        super().__init__(config=config, **kwargs)
+
+    @classmethod
+    def _from_environment(cls) -> dict[str, Any]:
+        found = {}
+        for name, trait in cls._options().items():
+            variable = next((env for env in trait.metadata["env"] if os.environ.get(env)), None)
+            if variable is None:
+                continue
+            text = os.environ[variable]
+            try:
+                found[name] = trait.validate(cls, trait.from_string(text))  # type: ignore[attr-defined]
+            except (TraitError, ValueError, ImportError) as error:
+                shown = trait.shown(text) if isinstance(trait, _Text) else repr(text)
+                raise TraitError(f"{variable}={shown}: {error}") from error
+        return found
+
+    @classmethod
+    def _options(cls) -> dict[str, TraitType[Any, Any]]:
+        return {n: t for n, t in cls.class_own_traits().items() if "env" in t.metadata}
+
+    @observe("env_whitelist")
+    def _env_whitelist_changed(self, change: Any) -> None:
+        warnings.warn(
+            "GatewayClient.env_whitelist is deprecated, use allowed_envs",
+            DeprecationWarning,
+            stacklevel=2,
+        )
+        self.allowed_envs = change["new"]
+
+    def __repr__(self) -> str:
+        where = safe_url(self.url) if self.url else "no url"
+        return f"<{type(self).__name__} {where}, {'a' if self.auth_token else 'no'} token>"
+
+    @classmethod
+    def table(cls) -> list[tuple[str, str, str, str, str]]:
+        """A row for each option: name, type, environment variables, default, help."""
+        kinds = {_Switch: "yes or no", _Seconds: "seconds", _Count: "number", _URL: "URL"}
+        kinds.update({_Headers: "JSON object", Type: "class"})
+        return [
+            (
+                name,
+                kinds.get(type(trait), "text"),
+                ", ".join(trait.metadata["env"]),
+                trait.default_value_repr(),
+                trait.help or "",
+            )
+            for name, trait in cls._options().items()
+        ]
+
+    # --- URLs -----------------------------------------------------------------------------------
+
+    @property
+    def gateway_enabled(self) -> bool:
+        """Whether a gateway is configured at all."""
+        return bool(self.url)
+
+    def _base_url(self) -> str:
+        if not self.url:
+            raise GatewayConnectionError(
+                "no gateway is configured: set JUPYTER_GATEWAY_URL, or give url=..."
+            )
+        url: str = self.url
+        return url.rstrip("/")
+
+    @property
+    def api_url(self) -> str:
+        """Where the gateway tells its version."""
+        return f"{self._base_url()}/api"
+
+    @property
+    def kernels_url(self) -> str:
+        """Where the kernels are."""
+        return _join(self._base_url(), self.kernels_endpoint)
+
+    @property
+    def kernelspecs_url(self) -> str:
+        """Where the kernelspecs are."""
+        return _join(self._base_url(), self.kernelspecs_endpoint)
+
+    @property
+    def kernelspecs_resource_url(self) -> str:
+        """Where the files of kernelspecs are."""
+        return _join(self._base_url(), self.kernelspecs_resource_endpoint)
+
+    def kernel_url(self, kernel_id: str) -> str:
+        """Where the kernel is."""
+        return f"{self.kernels_url}/{quote(kernel_id, safe='')}"
+
+    def channels_url(self, kernel_id: str, session_id: str) -> str:
+        """The websocket of the kernel; `session_id` tells the clients of a kernel apart."""
+        base = self._base_url()
+        # The scheme only: a host or a path may contain "http" too.
+        base = self.ws_url.rstrip("/") if self.ws_url else "ws" + base[len("http") :]
+        kernel = f"{_join(base, self.kernels_endpoint)}/{quote(kernel_id, safe='')}"
+        return f"{kernel}/channels?session_id={quote(session_id, safe='')}"
+
+    # --- headers --------------------------------------------------------------------------------
+
+    def request_headers(self) -> dict[str, str]:
+        """The headers of one request or handshake, made anew: the user's own, then the login.
+
+        A header of the user's goes before the same one made here.  Basic authentication goes
+        before a token, as in jupyter_server.
+        """
+        headers: dict[str, str] = json.loads(self.headers or "{}")
+        for name, value in self._login().items():
+            if name.lower() not in {own.lower() for own in headers}:
+                headers[name] = value
+        return headers
+
+    def _login(self) -> dict[str, str]:
+        if self.http_user:
+            user = f"{self.http_user}:{self.http_pwd or ''}".encode()
+            return {"Authorization": "Basic " + b64encode(user).decode()}
+        token = self._renewed_token()
+        if not token:
+            return {}
+        return {self.auth_header_key: f"{self.auth_scheme or ''} {token}".strip()}
+
+    def _renewed_token(self) -> str:
+        with self._token_lock:
+            token = self.auth_token or ""
+            if self.gateway_token_renewer_class is NoOpTokenRenewer:
+                return token
+            try:
+                if self._token_renewer is None:
+                    cls = self.gateway_token_renewer_class
+                    arguments = {"parent": self} if issubclass(cls, HasTraits) else {}
+                    self._token_renewer = cls(**arguments)
+                token = self._token_renewer.get_token(self.auth_header_key, self.auth_scheme, token)
+            except Exception as error:  # a stranger's class; the old token may still be good
+                kind = type(error).__name__  # its text may have the token in it
+                self.log.warning("the token was not renewed (%s), going on with the old one", kind)
+            else:
+                self.auth_token = token
+            return token
+
+    # --- TLS ------------------------------------------------------------------------------------
+
+    @property
+    def tls_verify(self) -> bool | str:
+        """The file of the authorities that REST and websockets both trust; False for anybody."""
+        if not self.validate_cert:
+            return False
+        usual = (os.environ.get(name) for name in ("REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE"))
+        trusted: str = self.ca_certs or next(filter(None, usual), None) or certifi.where()
+        return trusted
+
+    @property
+    def tls_cert(self) -> str | tuple[str, str] | None:
+        """The client certificate, with its key where that is a file of its own."""
+        if self.client_cert and self.client_key:
+            return self.client_cert, self.client_key
+        return self.client_cert or None
+
+    def ssl_context(self) -> ssl.SSLContext:
+        """The TLS of a websocket; REST does the same with :attr:`tls_verify` and :attr:`tls_cert`.
+
+        Raises
+        ------
+        GatewayError
+            A file cannot be read.
+        """
+        verify = self.tls_verify
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+        if not verify:
+            context.check_hostname = False
+            context.verify_mode = ssl.CERT_NONE
+        elif isinstance(verify, str):
+            where = {"capath": verify} if os.path.isdir(verify) else {"cafile": verify}  # noqa: PTH112
+            self._load("ca_certs", verify, lambda: context.load_verify_locations(**where))
+        if self.client_cert:
+            self._load(
+                "client_cert",
+                self.client_cert,
+                lambda: context.load_cert_chain(self.client_cert, self.client_key or None),
+            )
+        return context
+
+    @staticmethod
+    def _load(option: str, path: str, load: Any) -> None:
+        try:
+            load()
+        except OSError as error:  # an SSLError is one, too
+            raise GatewayError(f"{option}={path!r} cannot be used: {error}") from error
+
+    # --- starting a kernel ----------------------------------------------------------------------
+
+    @property
+    def launch_timeout(self) -> float:
+        """Seconds that a kernel may take to start; a longer request time-out extends it."""
+        own: float = self.kernel_launch_timeout
+        return max(own, int(self.request_timeout - self.launch_timeout_pad))
+
+    @property
+    def effective_request_timeout(self) -> float:
+        """Seconds without an answer after which a request is given up."""
+        own, pad = float(self.request_timeout), float(self.launch_timeout_pad)
+        return max(own, self.launch_timeout + pad)
+
+    def kernel_env(
+        self, extra: Mapping[str, str] | None = None, cwd: str | None = None
+    ) -> dict[str, str]:
+        """The environment that is sent when a kernel is started.
+
+        Parameters
+        ----------
+        extra : mapping, optional
+            Variables besides those of this process, and before them.
+        cwd : str, optional
+            The working directory, for ``KERNEL_WORKING_DIR``.
+
+        Returns
+        -------
+        dict
+            Those whose name begins with ``KERNEL_`` or stands in :attr:`allowed_envs`.
+        """
+        allowed = {name.strip() for name in (self.allowed_envs or "").split(",")}
+        env = {
+            name: str(value)
+            for name, value in {**os.environ, **(extra or {})}.items()
+            if name.startswith("KERNEL_") or name in allowed
+        }
+        if left_out := sorted(set(extra or ()) - set(env)):
+            names = ", ".join(left_out)
+            self.log.debug("not sent to the kernel, because allowed_envs has not: %s", names)
+        if cwd is not None:
+            env.setdefault("KERNEL_WORKING_DIR", str(cwd))
+        if self.http_user:
+            env.setdefault("KERNEL_USERNAME", self.http_user)
+        env["KERNEL_LAUNCH_TIMEOUT"] = f"{self.launch_timeout:g}"
+        return env
+
+
+def _join(base: str, endpoint: str | None) -> str:
+    return f"{base}/{(endpoint or '').strip('/')}"

@@ -1,0 +1,356 @@
+"""The connection to one kernel: its websocket, the two threads that serve it, and its state.
+
+This is the only place where threads live:
+
+``gateway-reader-<id8>``
+    receives, decodes and delivers.  It alone reads the socket and gives it back at the end.
+``gateway-heartbeat-<id8>``
+    pings, gives up a websocket of which nothing is heard any more, and asks the gateway whether
+    a kernel that announced its shutdown is gone.
+
+The first connect happens in the caller's thread, so that its error is raised to the caller.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections.abc import Callable, Mapping
+from enum import Enum
+from time import monotonic
+from typing import Any
+
+from jupyter_client.session import Session
+
+from .channels import Channel
+from .deadline import Deadline
+from .errors import (
+    DeadKernelError,
+    GatewayConnectionClosed,
+    GatewayError,
+    KernelRestarted,
+    WireError,
+)
+from .liveness import Verdict, verdict_of
+from .transport import Transport
+from .wire import FORMATS, Message
+
+__all__ = ["PING_INTERVAL", "SILENCE_LIMIT", "Connection", "State"]
+
+PING_INTERVAL = 30.0
+"""Seconds between two pings, as the gateways themselves do."""
+
+SILENCE_LIMIT = 90.0
+"""Seconds without a single byte after which a gateway counts as gone; theirs is the same."""
+
+_CLOSE_TIMEOUT = 1.0
+_DOUBT_INTERVAL = 0.25
+_DOUBT_LIMIT = 20
+
+
+class State(Enum):
+    """Of a connection.  ``CLOSED`` is final."""
+
+    CONNECTING = "connecting"
+    OPEN = "open"
+    CLOSED = "closed"
+
+
+class Connection:
+    """The websocket of one kernel and the threads that serve it.
+
+    Opened once and closed once.  Holds no reference to the client, so that a client that is
+    dropped can be collected, and its threads ended.
+
+    Parameters
+    ----------
+    name : str
+        Of the kernel, for the names of the threads and the log.
+    connect : callable
+        Opens a transport.
+    kernel_exists : callable
+        Asks the gateway; raises GatewayError where it cannot tell.
+    channels : mapping
+        By name, where messages are delivered.
+    session : jupyter_client.session.Session
+        Whose ``pack`` and ``unpack`` write and read JSON.
+    send_timeout : float
+        Seconds that a gateway may take to accept a message.
+    log : logging.Logger or adapter
+    """
+
+    def __init__(
+        self,
+        name: str,
+        *,
+        connect: Callable[[], Transport],
+        kernel_exists: Callable[[], bool],
+        channels: Mapping[str, Channel],
+        session: Session,
+        send_timeout: float,
+        log: logging.Logger | logging.LoggerAdapter[Any],
+    ) -> None:
+        self.name = name
+        self._connect = connect
+        self._kernel_exists = kernel_exists
+        self._channels = channels
+        self._session = session
+        self._send_timeout = send_timeout
+        self._log = log
+        self._changed = threading.Condition()  # guards what follows; never held during I/O
+        self._state = State.CONNECTING
+        self._transport: Transport | None = None
+        self._closing = False
+        self._verdict = Verdict.ALIVE
+        self._reader = threading.Thread(
+            target=self._run_reader, name=f"gateway-reader-{name[:8]}", daemon=True
+        )
+        self._heartbeat = threading.Thread(
+            target=self._run_heartbeat, name=f"gateway-heartbeat-{name[:8]}", daemon=True
+        )
+
+    def __repr__(self) -> str:
+        return f"<Connection {self.name[:8]}, {self._state.value}, kernel {self._verdict.name}>"
+
+    @property
+    def state(self) -> State:
+        """What the connection does now."""
+        return self._state
+
+    @property
+    def verdict(self) -> Verdict:
+        """What is known of the kernel."""
+        return self._verdict
+
+    def is_beating(self, within: float) -> bool:
+        """Whether the kernel lives as far as known, and a byte came within so many seconds."""
+        transport = self._transport
+        return (
+            self._state is State.OPEN
+            and transport is not None
+            and monotonic() - transport.last_received <= within
+            and self._verdict in (Verdict.ALIVE, Verdict.DOUBTFUL)
+        )
+
+    # --- opening, sending, closing --------------------------------------------------------------
+
+    def open(self) -> None:
+        """Connect, in the caller's thread, and start the threads.
+
+        Raises
+        ------
+        GatewayError
+            As :func:`gateway_blocking.transport.connect`.
+        """
+        self._transport = self._connect()
+        self._set_state(State.OPEN)
+        self._reader.start()
+        self._heartbeat.start()
+
+    def send(
+        self, channel: str, message: Mapping[str, Any], timeout: float | Deadline | None = None
+    ) -> None:
+        """Send a message, in the caller's thread.
+
+        Parameters
+        ----------
+        channel : str
+            The channel's name.
+        message : mapping
+            As ``session.msg`` makes it, with ``buffers`` where it has any.
+        timeout : float, optional
+            Seconds that the gateway may take to accept it.
+
+        Raises
+        ------
+        GatewayConnectionClosed
+            The connection is closed, or broke just now.
+        GatewayTimeout
+            The gateway did not accept it in time.
+        MessageTooLarge, WireError
+            It cannot be sent at all.
+        """
+        transport = self._transport
+        if transport is None or self._state is not State.OPEN:
+            raise GatewayConnectionClosed(
+                f"cannot send a message to kernel {self.name}: the connection is"
+                f" {self._state.value}; start_channels() opens a new one"
+            )
+        opcode, payload = FORMATS[transport.subprotocol].encode(
+            channel, message, self._session.pack
+        )
+        try:
+            transport.send(opcode, payload, self._send_timeout if timeout is None else timeout)
+        except ConnectionError as lost:
+            raise _closed(self.name, lost) from lost
+
+    def close(self) -> None:
+        """Close the connection and end its threads, in about a second at most.
+
+        Idempotent, and may be called by any thread.
+        """
+        with self._changed:
+            self._closing = True
+            self._changed.notify_all()
+        transport = self._transport
+        if transport is None:
+            self._set_state(State.CLOSED)
+            return
+        if self._reader.is_alive():
+            transport.send_close()
+            _join(self._reader, _CLOSE_TIMEOUT)
+        transport.abort()
+        for thread in (self._reader, self._heartbeat):
+            _join(thread, _CLOSE_TIMEOUT / 2)
+            if thread.is_alive() and thread is not threading.current_thread():
+                self._log.warning("the thread %s has not ended in time", thread.name)
+
+    def abandon(self) -> None:
+        """End the connection without waiting for anything, for a client that was dropped."""
+        with self._changed:
+            self._closing = True
+            self._changed.notify_all()
+        if self._transport is not None:
+            self._transport.abort()
+
+    # --- the kernel's life ----------------------------------------------------------------------
+
+    def kernel_ended(self, verdict: Verdict, text: str = "") -> None:
+        """End every wait for an answer of a kernel that gives none any more."""
+        with self._changed:
+            if self._verdict is verdict:
+                return
+            self._verdict = verdict
+        kind = KernelRestarted if verdict is Verdict.RESTARTED else DeadKernelError
+        hint = "; wait_for_ready() goes on with it" if verdict is Verdict.RESTARTED else ""
+        error = kind(text or f"kernel {self.name} {verdict.value}{hint}")
+        self._log.warning("%s", error)
+        for channel in self._channels.values():
+            channel.kernel_died(error)
+
+    def revive(self) -> None:
+        """Trust the kernel again, whatever was heard of it before."""
+        with self._changed:
+            self._verdict = Verdict.ALIVE
+        for channel in self._channels.values():
+            channel.revive()
+
+    def _note(self, message: Message) -> None:
+        """See what an iopub message says of the kernel's life."""
+        verdict = verdict_of(message)
+        if verdict is Verdict.DOUBTFUL:
+            with self._changed:
+                if self._verdict is Verdict.ALIVE:
+                    self._verdict = verdict
+                    self._changed.notify_all()
+        elif verdict is not None:
+            self.kernel_ended(verdict)
+
+    # --- the reader -----------------------------------------------------------------------------
+
+    def _run_reader(self) -> None:
+        transport = self._transport
+        assert transport is not None
+        error: BaseException = GatewayConnectionClosed("the connection was closed here")
+        try:
+            self._read(transport)
+        except ConnectionError as lost:
+            error = lost
+        except Exception as bug:  # told to everybody who waits, by _end
+            self._log.exception("the reader of kernel %s failed", self.name)
+            error = bug
+        finally:
+            transport.close()
+            self._end(error)
+            self._set_state(State.CLOSED)
+
+    def _read(self, transport: Transport) -> None:
+        decode = FORMATS[transport.subprotocol].decode
+        unpack = self._session.unpack
+        while True:
+            opcode, payload = transport.receive()
+            try:
+                name, message = decode(opcode, payload, unpack)
+                if name == "iopub":
+                    self._note(message)
+                if (channel := self._channels.get(name)) is None:
+                    self._log.debug("kernel %s: a message on channel %r", self.name, name)
+                else:
+                    channel.deliver(message)
+            except WireError as error:
+                self._log.warning("kernel %s: a malformed message: %s", self.name, error)
+            except Exception:  # one message that nobody foresaw must not end all the others
+                self._log.exception("kernel %s: a message could not be handled", self.name)
+
+    def _end(self, error: BaseException) -> None:
+        """Tell everybody who waits that nothing comes any more."""
+        if self._closing:
+            closed = GatewayConnectionClosed(f"the channels of kernel {self.name} were stopped")
+        else:
+            self._log.warning("kernel %s: the connection was lost: %s", self.name, error)
+            closed = _closed(self.name, error)
+            closed.__cause__ = error
+        for channel in self._channels.values():
+            channel.close(closed)
+
+    def _set_state(self, state: State) -> None:
+        with self._changed:
+            self._log.debug("kernel %s: %s -> %s", self.name, self._state.value, state.value)
+            self._state = state
+            self._changed.notify_all()
+
+    # --- the heartbeat --------------------------------------------------------------------------
+
+    def _run_heartbeat(self) -> None:
+        transport = self._transport
+        assert transport is not None
+        while self._sleep(PING_INTERVAL):
+            if self._verdict is Verdict.DOUBTFUL:
+                self._resolve_doubt()
+            silence = monotonic() - transport.last_received
+            if silence > SILENCE_LIMIT:
+                transport.abort(f"nothing was heard of the gateway for {silence:.0f} s")
+                return
+            try:
+                transport.ping()
+            except GatewayError:
+                return  # the reader learns of it as well, and tells
+
+    def _sleep(self, seconds: float) -> bool:
+        """Sleep; False where the connection ends meanwhile.  Doubt about the kernel wakes."""
+        with self._changed:
+            self._changed.wait_for(
+                lambda: self._ending or self._verdict is Verdict.DOUBTFUL, seconds
+            )
+            return not self._ending
+
+    @property
+    def _ending(self) -> bool:
+        return self._closing or self._state is State.CLOSED
+
+    def _resolve_doubt(self) -> None:
+        """Ask the gateway about a kernel that said it shuts down, which takes a moment."""
+        for _ in range(_DOUBT_LIMIT):
+            try:
+                if not self._kernel_exists():
+                    self.kernel_ended(Verdict.GONE)
+                    return
+            except GatewayError as error:
+                self._log.debug("kernel %s: cannot ask for it: %s", self.name, error)
+            with self._changed:
+                if self._changed.wait_for(lambda: self._ending, _DOUBT_INTERVAL):
+                    return
+                if self._verdict is not Verdict.DOUBTFUL:
+                    return
+        with self._changed:
+            if self._verdict is Verdict.DOUBTFUL:
+                self._verdict = Verdict.ALIVE
+
+
+def _closed(name: str, error: BaseException) -> GatewayConnectionClosed:
+    return GatewayConnectionClosed(f"the connection to kernel {name} was lost: {error}")
+
+
+def _join(thread: threading.Thread, timeout: float) -> None:
+    if thread is not threading.current_thread() and thread.is_alive():
+        thread.join(timeout)

@@ -1,0 +1,306 @@
+"""A Kernel Gateway on this machine, for a first run and for tests.
+
+:class:`LocalGateway` starts a real ``jupyter_kernel_gateway`` in a process of its own, on a free
+port of 127.0.0.1 and with a random token:
+
+>>> with LocalGateway() as gateway:                                         # doctest: +SKIP
+...     km = BlockingGatewayKernelManager(**gateway.options())
+
+The module is also that process: ``python -m gateway_blocking.local`` starts a gateway, writes one
+line of JSON with its URL to standard output, and ends when its standard input does.  So no gateway
+outlives a parent that had no time to stop it.  Only there is ``kernel_gateway`` imported.
+"""
+
+from __future__ import annotations
+
+import atexit
+import contextlib
+import importlib.util
+import json
+import os
+import secrets
+import selectors
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+import weakref
+from collections import deque
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+from .deadline import Deadline
+from .errors import GatewayError, GatewayTimeout
+
+__all__ = ["LocalGateway"]
+
+_STOP_TIMEOUT = 5.0
+_TOKEN_VARIABLE = "KG_AUTH_TOKEN"  # noqa: S105 - the name of a variable, not a token
+
+
+class LocalGateway:
+    """A ``jupyter_kernel_gateway`` process that belongs to this one.
+
+    It does not read anybody's Jupyter configuration.  Its kernels get the environment of this
+    process and, where a client sends ``KERNEL_WORKING_DIR``, that directory as their own.
+    A gateway that nobody stopped is stopped with the interpreter, or with this object.
+
+    Parameters
+    ----------
+    kernel_gateway_args : sequence of str
+        More command-line options of ``jupyter kernelgateway``, which win over those used here.
+    env : mapping, optional
+        Variables to set for the gateway on top of the environment of this process.  Of that,
+        ``JUPYTER_GATEWAY_*`` and ``KG_*`` are left out: they would make it proxy for itself, or
+        configure it for another purpose.
+    start_timeout : float
+        How many seconds the gateway may take to listen.
+
+    Attributes
+    ----------
+    url, token : str
+        Where it listens and what it asks for; the URL is empty until it was started.
+    log_path : Path or None
+        Its log, which exists from start to stop.
+    """
+
+    def __init__(
+        self,
+        *,
+        kernel_gateway_args: Sequence[str] = (),
+        env: Mapping[str, str] | None = None,
+        start_timeout: float = 60,
+    ) -> None:
+        self.url = ""
+        self.token = secrets.token_urlsafe(24)
+        self.log_path: Path | None = None
+        self._args = tuple(kernel_gateway_args)
+        self._env = dict(env or {})
+        self._start_timeout = start_timeout
+        self._process: subprocess.Popen[bytes] | None = None
+        self._finalizer: weakref.finalize[..., LocalGateway] | None = None
+
+    @property
+    def pid(self) -> int | None:
+        """The gateway's process, or None where there is none."""
+        return self._process.pid if self._process else None
+
+    def start(self) -> LocalGateway:
+        """Start the gateway and wait until it listens; one that runs is left alone.
+
+        Raises
+        ------
+        GatewayError
+            A package is missing, or the gateway ended: the end of its log is in the text.
+        GatewayTimeout
+            It did not listen within `start_timeout` seconds.
+        """
+        if self._process:
+            return self
+        _require("kernel_gateway", "ipykernel")
+        directory = Path(tempfile.mkdtemp(prefix="gateway-blocking-"))
+        self.log_path = directory / "gateway.log"
+        with self.log_path.open("wb") as log:
+            process = subprocess.Popen(  # noqa: S603 - our own module
+                [sys.executable, "-m", __spec__.name, str(directory), *self._args],
+                env=self._environment(),
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=log,
+                start_new_session=True,  # a Ctrl-C in the terminal is for us, not for it
+            )
+        self._process = process
+        self._finalizer = weakref.finalize(self, _stop, process, directory, os.getpid())
+        try:
+            self.url = self._wait_until_it_listens(process)
+        except BaseException:
+            self.stop()
+            raise
+        return self
+
+    def stop(self) -> None:
+        """Stop the gateway and its kernels, within some 5 seconds; it may be called again."""
+        if self._finalizer:
+            self._finalizer()
+        self._process = self._finalizer = self.log_path = None
+        self.url = ""
+
+    def options(self) -> dict[str, str]:
+        """What to tell a manager or a ``GatewayClient``: its ``url`` and ``auth_token``."""
+        if not self.url:
+            raise GatewayError("the local gateway is not running: call start() first")
+        return {"url": self.url, "auth_token": self.token}
+
+    def log_tail(self, lines: int = 20) -> str:
+        """The last lines of the gateway's log, or nothing where it does not run."""
+        if not self.log_path:
+            return ""
+        with self.log_path.open(errors="replace") as log:
+            return "".join(deque(log, maxlen=lines)).rstrip()
+
+    def __enter__(self) -> LocalGateway:
+        return self.start()
+
+    def __exit__(
+        self,
+        exc_type: type[BaseException] | None,
+        exc: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self.stop()
+
+    def __repr__(self) -> str:
+        return f"<LocalGateway: {self.url or 'not running'}>"
+
+    def _environment(self) -> dict[str, str]:
+        ours = {
+            k: v for k, v in os.environ.items() if not k.startswith(("JUPYTER_GATEWAY_", "KG_"))
+        }
+        # In the environment, not in the arguments: those can be read by every user.
+        return {**ours, **self._env, _TOKEN_VARIABLE: self.token}
+
+    def _wait_until_it_listens(self, process: subprocess.Popen[bytes]) -> str:
+        """The URL in the line that the gateway writes when it listens."""
+        deadline = Deadline(self._start_timeout)
+        line = b""
+        assert process.stdout is not None
+        with process.stdout as pipe, selectors.DefaultSelector() as selector:
+            selector.register(pipe, selectors.EVENT_READ)
+            while not line.endswith(b"\n"):
+                if not selector.select(deadline.left()):
+                    raise GatewayTimeout(
+                        "the local Kernel Gateway did not listen within"
+                        f" {self._start_timeout:g} seconds; the end of its log:\n{self.log_tail()}"
+                    )
+                part = os.read(pipe.fileno(), 4096)
+                if not part:
+                    status = process.wait(_STOP_TIMEOUT)
+                    raise GatewayError(
+                        f"the local Kernel Gateway ended with status {status} instead of listening;"
+                        f" the end of its log:\n{self.log_tail()}"
+                    )
+                line += part
+        return str(json.loads(line)["url"])
+
+
+def _require(*modules: str) -> None:
+    missing = [module for module in modules if importlib.util.find_spec(module) is None]
+    if missing:
+        raise GatewayError(
+            f"a gateway on this machine needs {' and '.join(missing)}, which is not installed:"
+            ' pip install "gateway-blocking[local]"'
+        )
+
+
+def _stop(process: subprocess.Popen[bytes], directory: Path, owner: int) -> None:
+    """Stop the gateway gently, then not; it must not refer to the LocalGateway it belongs to."""
+    if os.getpid() != owner:  # a fork ends: the gateway is its parent's
+        return
+    try:
+        if process.poll() is None:
+            process.terminate()
+            process.send_signal(signal.SIGCONT)  # a stopped process would not hear of it
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            process.wait(_STOP_TIMEOUT)
+    finally:  # also when a Ctrl-C ends the wait
+        if process.poll() is None:
+            kernels = _children(process.pid)
+            process.kill()
+            process.wait()
+            for pid in kernels:
+                with contextlib.suppress(ProcessLookupError):
+                    os.kill(pid, signal.SIGKILL)
+        if process.stdin:
+            process.stdin.close()
+        shutil.rmtree(directory, ignore_errors=True)
+
+
+def _children(pid: int) -> list[int]:
+    """The processes that `pid` started.
+
+    Known on Linux only.  Elsewhere the kernels notice themselves that their gateway is gone.
+    """
+    found = []
+    for path in Path(f"/proc/{pid}/task").glob("*/children"):
+        with contextlib.suppress(OSError):
+            found += [int(child) for child in path.read_text().split()]
+    return found
+
+
+# ---------------------------------------------------------------------------------------------
+# What follows runs in the gateway's process.
+
+
+def _main(runtime_dir: str, *args: str) -> None:
+    """Serve until standard input ends or a SIGTERM comes."""
+    report = os.dup(1)
+    os.dup2(2, 1)  # whatever is printed goes to the log, also what kernels print past their stdout
+    app = _application(runtime_dir, os.environ.pop(_TOKEN_VARIABLE), args)
+    url = _listen(app)
+
+    def end(fd: int, _events: int) -> None:
+        if not os.read(fd, 4096):
+            app.io_loop.remove_handler(fd)
+            atexit.register(shutil.rmtree, runtime_dir, ignore_errors=True)
+            signal.alarm(15)  # ends us if a kernel that cannot be stopped keeps us
+            app.stop()
+
+    app.io_loop.add_handler(0, end, app.io_loop.READ)
+    os.write(report, json.dumps({"url": url}).encode() + b"\n")
+    os.close(report)
+    app.start()
+
+
+def _application(runtime_dir: str, token: str, args: Sequence[str]) -> Any:
+    """A configured KernelGatewayApp that does not listen yet."""
+    from kernel_gateway.gatewayapp import KernelGatewayApp
+    from kernel_gateway.services.kernels.manager import SeedingMappingKernelManager
+
+    class LocalKernels(SeedingMappingKernelManager):  # type: ignore[misc]
+        """Kernels in the directory that a client asks for, here where it means something."""
+
+        async def start_kernel(self, *args: Any, **kwargs: Any) -> Any:
+            directory = (kwargs.get("env") or {}).get("KERNEL_WORKING_DIR", "")
+            if Path(directory).is_absolute() and Path(directory).is_dir():
+                kwargs.setdefault("cwd", directory)
+            return await super().start_kernel(*args, **kwargs)
+
+    class LocalApp(KernelGatewayApp):  # type: ignore[misc]
+        def load_config_file(self, suppress_errors: bool = True) -> None:
+            """Read none: it would be meant for a gateway that serves others."""
+
+    app = LocalApp.instance(
+        runtime_dir=runtime_dir,
+        kernel_manager_class=LocalKernels,
+        env_process_whitelist=list(os.environ),
+    )
+    app.initialize(
+        [
+            "--KernelGatewayApp.ip=127.0.0.1",
+            f"--KernelGatewayApp.auth_token={token}",
+            "--JupyterWebsocketPersonality.list_kernels=True",
+            *args,
+        ],
+        new_httpserver=False,
+    )
+    return app
+
+
+def _listen(app: Any) -> str:
+    """Listen on a port that the system chooses, so that nobody can be there first."""
+    from tornado.httpserver import HTTPServer
+    from tornado.netutil import bind_sockets
+
+    sockets = bind_sockets(0, app.ip)
+    app.port = sockets[0].getsockname()[1]
+    tls = app._build_ssl_options()
+    app.http_server = HTTPServer(app.web_app, ssl_options=tls)
+    app.http_server.add_sockets(sockets)
+    return f"{'https' if tls else 'http'}://{app.ip}:{app.port}{app.base_url.rstrip('/')}"
+
+
+if __name__ == "__main__":
+    _main(*sys.argv[1:])

@@ -1,0 +1,530 @@
+"""The manager of one kernel behind a gateway, with jupyter_client's blocking API."""
+
+from __future__ import annotations
+
+import signal
+import time
+import weakref
+from collections.abc import Iterator, Mapping
+from concurrent.futures import Future
+from contextlib import contextmanager
+from typing import Any, TypeVar
+
+from jupyter_client.kernelspec import KernelSpec
+from jupyter_client.manager import KernelManager
+from jupyter_client.managerabc import KernelManagerABC
+from jupyter_client.multikernelmanager import MultiKernelManager
+from jupyter_client.session import new_id
+from traitlets import DottedObjectName, Type
+
+from .client import BlockingGatewayKernelClient
+from .config import GatewayClient
+from .deadline import Deadline
+from .errors import GatewayHTTPError, NoKernel, NoSuchKernel, NotRemotelyPossible
+from .remote import RemoteKernelMixin, not_remotely
+from .rest import KernelModel
+
+__all__ = ["BlockingGatewayKernelManager", "run_kernel", "start_new_kernel"]
+
+_Manager = TypeVar("_Manager", bound="BlockingGatewayKernelManager")
+
+_DELETE_PATIENCE = 10.0
+_NO_PROCESS = "the kernel's process belongs to the gateway"
+
+
+class BlockingGatewayKernelManager(RemoteKernelMixin, KernelManager):
+    """A :class:`~jupyter_client.manager.KernelManager` whose kernel runs behind a gateway.
+
+    >>> with BlockingGatewayKernelManager(kernel_name="python3") as km:  # doctest: +SKIP
+    ...     km.start_kernel()
+    ...     kc = km.client()
+    ...     kc.start_channels()
+    ...     kc.wait_for_ready(timeout=60)
+    ...     reply = kc.execute("6 * 7", reply=True, timeout=10)
+
+    As a context manager it shuts its kernel down at the end, if it started it.
+
+    Parameters
+    ----------
+    kernel_name : str
+        The kernelspec to start, as the gateway names it.
+    kernel_id : str, optional
+        A kernel that runs already: :meth:`start_kernel` then attaches to it.
+    gateway, **options
+        See :class:`.RemoteKernelMixin`.
+    """
+
+    client_class = DottedObjectName(
+        "gateway_blocking.client.BlockingGatewayKernelClient", config=True
+    )
+    client_factory = Type(klass="jupyter_client.client.KernelClient", config=True)
+
+    def __init__(self, **kwargs: Any) -> None:
+        self._kernel: KernelModel | None = None
+        self._clients: weakref.WeakSet[BlockingGatewayKernelClient] = weakref.WeakSet()
+        super().__init__(**kwargs)
+        self._attach_to: str | None = self.kernel_id or None
+        self._husk = False
+
+    def __repr__(self) -> str:
+        what = f"kernel {self.kernel_id}" if self.has_kernel else "no kernel"
+        return f"<{type(self).__name__} {self.kernel_name!r}, {what}>"
+
+    def __enter__(self: _Manager) -> _Manager:
+        return self
+
+    def __exit__(self, *exc_info: object) -> None:
+        try:
+            if self.has_kernel:
+                self.shutdown_kernel(now=True)
+        finally:
+            self.cleanup_resources()
+
+    # --- what there is --------------------------------------------------------------------------
+
+    @property
+    def kernel(self) -> KernelModel | None:
+        """The kernel's model as the gateway gave it last, None where there is no kernel."""
+        return self._kernel
+
+    @property
+    def has_kernel(self) -> bool:
+        """Whether a kernel was started or attached to, and neither shut down nor seen gone."""
+        return self._kernel is not None
+
+    @property
+    def owned_kernel(self) -> bool:
+        """Whether the kernel is ours to shut down: True for one that we started.
+
+        May be set, to leave a kernel running or to take an attached one over.
+        """
+        return bool(self._owns_kernel)
+
+    @owned_kernel.setter
+    def owned_kernel(self, owned: bool) -> None:
+        self._owns_kernel = owned
+
+    @property
+    def kernel_spec(self) -> KernelSpec | None:
+        """The kernelspec of :attr:`kernel_name`, from the gateway.
+
+        Raises
+        ------
+        NoSuchKernelSpec
+            The gateway has none of this name.
+        """
+        if self._kernel_spec is None and self.kernel_name:
+            model = self.rest.get_kernelspec(self.kernel_name)
+            self._kernel_spec = KernelSpec(resource_dir="", **model["spec"])
+        return self._kernel_spec
+
+    @property
+    def ready(self) -> Future[None]:
+        """A future that is done: :meth:`start_kernel` returns when the kernel has started."""
+        future: Future[None] = Future()
+        if self.has_kernel:
+            future.set_result(None)
+        return future
+
+    def refresh_model(self, model: KernelModel | None = None) -> KernelModel | None:
+        """Ask the gateway for the kernel's model.
+
+        Parameters
+        ----------
+        model : dict, optional
+            The model, where the caller has just got it.
+
+        Returns
+        -------
+        dict or None
+            The model (:attr:`kernel`); None where the gateway does not know the kernel any more.
+        """
+        if model is None and self._kernel is not None:
+            try:
+                model = self.rest.get_kernel(self._kernel["id"])
+            except NoSuchKernel as error:
+                self.log.warning("%s", error)
+                self._forget_kernel(f"kernel {self.kernel_id} is gone: {error}")
+        self._kernel = model
+        return model
+
+    # --- starting and ending --------------------------------------------------------------------
+
+    def start_kernel(self, **kw: Any) -> None:
+        """Start a kernel on the gateway, or attach to one that runs there.
+
+        Parameters
+        ----------
+        kernel_id : str, optional
+            Attach to this kernel, which then is not ours to shut down.  From a
+            ``MultiKernelManager``, which makes up an id for each kernel it starts, it is the
+            id that the new kernel is to have.
+        kernel_name : str, optional
+            The kernelspec; by default :attr:`kernel_name`.
+        env : mapping, optional
+            Environment variables of the kernel, besides those of this process.  Sent are those
+            whose name begins with ``KERNEL_`` or stands in ``allowed_envs``.
+        cwd : str, optional
+            The working directory, sent as ``KERNEL_WORKING_DIR``; a gateway may ignore it.
+        path : str, optional
+            The working directory relative to the server's root, for a server that knows it.
+        **kw
+            What concerns a process on this machine (``extra_arguments``, ``stdout``, ...)
+            is ignored.
+
+        Raises
+        ------
+        NoSuchKernel
+            There is no kernel of this id to attach to.
+        NoSuchKernelSpec
+            The gateway does not have the kernelspec.
+        GatewayAuthError
+            It refuses the credentials, or another kernel for this user.
+        GatewayConnectionError, GatewayTimeout, GatewayHTTPError
+            It cannot be reached, or did not start the kernel.
+        RuntimeError
+            There is a kernel already.
+        """
+        if self.has_kernel:
+            raise RuntimeError(f"kernel {self.kernel_id} runs already; shut it down first")
+        self._attempted_start = True
+        self.shutting_down = False
+        if kernel_name := kw.pop("kernel_name", None):
+            self.kernel_name = kernel_name
+        kernel_id = kw.pop("kernel_id", None) or self._attach_to
+        chosen_id = isinstance(self.parent, MultiKernelManager)
+        if kernel_id and not chosen_id:
+            self._kernel = self.rest.get_kernel(kernel_id)
+            self._owns_kernel = False
+        else:
+            self._kernel = self._start(kernel_id, **kw)
+            self._owns_kernel = True
+        self._attach_to = None
+        self.kernel_id = self._kernel["id"]
+        name = self._kernel.get("name", "")
+        if name and name != self.kernel_name:
+            self.log.info("kernel %s is a %s, not a %s", self.kernel_id, name, self.kernel_name)
+            self.kernel_name = name
+        self.log.debug("kernel %s: %s", self.kernel_id, self._kernel)
+
+    def _start(
+        self,
+        kernel_id: str | None,
+        env: Mapping[str, str] | None = None,
+        cwd: str | None = None,
+        path: str | None = None,
+        **ignored: Any,
+    ) -> KernelModel:
+        if ignored:
+            self.log.debug("ignored for a remote kernel: %s", ", ".join(sorted(ignored)))
+        sent = self.gateway.kernel_env(env, cwd)
+        if kernel_id:
+            sent.setdefault("KERNEL_ID", kernel_id)  # Enterprise Gateway reads it from there
+        return self.rest.start_kernel(
+            self.kernel_name or None, sent, path=path, kernel_id=kernel_id
+        )
+
+    def shutdown_kernel(self, now: bool = False, restart: bool = False) -> None:
+        """Shut the kernel down, unless it is not ours (see :attr:`owned_kernel`).
+
+        Parameters
+        ----------
+        now : bool
+            For a local kernel, whether to kill it at once.  A gateway decides that itself.
+        restart : bool
+            Not possible: use :meth:`restart_kernel`.
+
+        Raises
+        ------
+        GatewayError
+            The gateway could not be reached or did not do it; the kernel may still be there.
+        """
+        if restart:
+            raise NotRemotelyPossible(
+                "shutdown_kernel(restart=True) is half of a restart, and a gateway does the"
+                " whole: call restart_kernel()"
+            )
+        if self._kernel is None:
+            return
+        if not self._owns_kernel:
+            self.log.info("kernel %s was not started here and is left running", self.kernel_id)
+            self._kernel = None
+            return
+        self.shutting_down = True
+        self._delete_kernel(self._kernel["id"])
+        self._forget_kernel(f"kernel {self.kernel_id} was shut down")
+
+    def _delete_kernel(self, kernel_id: str) -> None:
+        """Delete the kernel; one that is not there any more is as good as deleted.
+
+        A gateway that is just restarting a dead kernel answers 500 to this.
+        """
+        deadline = Deadline(_DELETE_PATIENCE)
+        while True:
+            try:
+                self.rest.delete_kernel(kernel_id)
+            except NoSuchKernel:
+                return
+            except GatewayHTTPError as error:
+                if error.status_code != 500 or deadline.passed():
+                    raise
+                self.log.debug("%s; asking again", error)
+                time.sleep(0.5)
+            else:
+                return
+
+    def _forget_kernel(self, text: str) -> None:
+        """There is no kernel any more, and nobody needs to wait for it."""
+        self._kernel = None
+        for client in self._clients:
+            client._kernel_is_gone(text)
+
+    def restart_kernel(self, now: bool = False, newports: bool = False, **kw: Any) -> None:
+        """Restart the kernel: same id, new process; clients go on with it.
+
+        Requests that wait for their reply get :exc:`.KernelRestarted`.
+
+        Parameters
+        ----------
+        now, newports, **kw
+            Accepted for jupyter_client's sake; the gateway restarts the kernel as it was started.
+
+        Raises
+        ------
+        NoKernel
+            There is none.
+        NoSuchKernel
+            The gateway does not know it any more.
+        GatewayError
+            The gateway could not be reached, or did not do it.
+        """
+        kernel_id = self._require_kernel("restart")["id"]
+        if kw:
+            self.log.debug("ignored for a remote kernel: %s", ", ".join(sorted(kw)))
+        waiting = [(client, client._pending()) for client in self._clients]
+        self._kernel = self.rest.restart_kernel(kernel_id)
+        for client, pending in waiting:
+            client._kernel_was_restarted(pending)
+
+    def interrupt_kernel(self) -> None:
+        """Interrupt what the kernel runs.
+
+        Raises
+        ------
+        NoKernel
+            There is none.
+        GatewayError
+            The gateway does not know the kernel any more, or could not be reached.
+        """
+        self.rest.interrupt_kernel(self._require_kernel("interrupt")["id"])
+
+    def signal_kernel(self, signum: int) -> None:
+        """Interrupt the kernel, if `signum` is SIGINT; no other signal gets through a gateway."""
+        self._require_kernel("signal")
+        if signum != signal.SIGINT:
+            raise NotRemotelyPossible(
+                f"signal {signum} cannot be sent through a gateway, only SIGINT, which is"
+                " interrupt_kernel(); shutdown_kernel() ends the kernel"
+            )
+        self.interrupt_kernel()
+
+    def is_alive(self) -> bool:
+        """Whether the kernel is there and is still the one that its clients speak with.
+
+        Asks the gateway, unless a client knows that the kernel died.
+
+        Raises
+        ------
+        GatewayError
+            The gateway could not be asked.
+        """
+        if self._kernel is None:
+            return False
+        if not all(client._trusts_kernel() for client in self._clients):
+            return False
+        model = self.refresh_model()
+        return model is not None and model.get("execution_state") != "dead"
+
+    def request_shutdown(self, restart: bool = False) -> None:
+        """Shut the kernel down; there is no polite half of it, see :meth:`shutdown_kernel`."""
+        self.shutdown_kernel(restart=restart)
+
+    def finish_shutdown(
+        self, waittime: float | None = None, pollinterval: float = 0.1, restart: bool = False
+    ) -> None:
+        """Shut the kernel down if it is still there; the gateway does the waiting."""
+        self.shutdown_kernel(restart=restart)
+
+    def cleanup_resources(self, restart: bool = False) -> None:
+        """Let go of all that is held for the kernel, and of the kernel if it is only a husk.
+
+        That is one which the gateway started anew, empty, after it had died: :meth:`is_alive`
+        says False then, so that callers do not shut it down.  Idempotent.
+        """
+        if restart:
+            return
+        if self._kernel is not None and self._owns_kernel:
+            if not all(client._trusts_kernel() for client in self._clients):
+                self.shutdown_kernel(now=True)
+        if self._created_context:  # by old code that touched `context`; we have none ourselves
+            self.context.destroy(linger=100)
+        self.rest.close()
+
+    def _require_kernel(self, what: str) -> KernelModel:
+        if self._kernel is None:
+            raise NoKernel(
+                f"Cannot {what} kernel. No kernel is running! Call start_kernel() first."
+            )
+        return self._kernel
+
+    # --- clients --------------------------------------------------------------------------------
+
+    def client(self, **kwargs: Any) -> BlockingGatewayKernelClient:
+        """A client of the kernel, with a websocket of its own once its channels are started.
+
+        Parameters
+        ----------
+        **kwargs
+            Override what the client is made with.
+        """
+        factory = self.client_factory
+        if not issubclass(factory, BlockingGatewayKernelClient):
+            # jupyter's own applications set their ZMQ classes, which have nothing to connect to.
+            self.log.debug("%s cannot reach a kernel behind a gateway", factory.__name__)
+            factory = BlockingGatewayKernelClient
+        info = self.get_connection_info(session=True)
+        options: dict[str, Any] = {
+            "kernel_id": info["kernel_id"],
+            "session": info["session"],
+            "gateway": self.gateway,
+            "rest": self.rest,
+            "parent": self,
+        }
+        client: BlockingGatewayKernelClient = factory(**{**options, **kwargs})
+        self._clients.add(client)
+        return client
+
+    def blocking_client(self) -> BlockingGatewayKernelClient:
+        """:meth:`client`."""
+        return self.client()
+
+    def get_connection_info(  # type: ignore[override]  # other keys: there are no ports
+        self, session: bool = False
+    ) -> dict[str, Any]:
+        """What a client needs to know: ``kernel_id`` and ``url``; there are no ports.
+
+        Parameters
+        ----------
+        session : bool
+            Add ``session``, a new one with its own id: a gateway tells the clients of one kernel
+            apart by it, and drops the older of two with the same.
+        """
+        info: dict[str, Any] = {"kernel_id": self.kernel_id or "", "url": self.gateway.url}
+        if session:
+            info["session"] = self.session.clone()
+            info["session"].session = new_id()
+        return info
+
+    def resolve_path(self, path: str) -> str | None:
+        """None: the kernel's files are not on this machine."""
+        return None
+
+    update_env = not_remotely("update_env", _NO_PROCESS + ", give env= to start_kernel()")
+    format_kernel_cmd = not_remotely("format_kernel_cmd", _NO_PROCESS)
+    pre_start_kernel = not_remotely("pre_start_kernel", _NO_PROCESS)
+    post_start_kernel = not_remotely("post_start_kernel", _NO_PROCESS)
+
+    # jupyter_client's own code, such as its AsyncMultiKernelManager, may await these.
+
+    async def _async_start_kernel(self, **kw: Any) -> None:
+        self.start_kernel(**kw)
+
+    async def _async_shutdown_kernel(self, now: bool = False, restart: bool = False) -> None:
+        self.shutdown_kernel(now, restart)
+
+    async def _async_restart_kernel(
+        self, now: bool = False, newports: bool = False, **kw: Any
+    ) -> None:
+        self.restart_kernel(now, newports, **kw)
+
+    async def _async_interrupt_kernel(self) -> None:
+        self.interrupt_kernel()
+
+    async def _async_signal_kernel(self, signum: int) -> None:
+        self.signal_kernel(signum)
+
+    async def _async_is_alive(self) -> bool:
+        return self.is_alive()
+
+    async def _async_request_shutdown(self, restart: bool = False) -> None:
+        self.request_shutdown(restart)
+
+    async def _async_finish_shutdown(
+        self, waittime: float | None = None, pollinterval: float = 0.1, restart: bool = False
+    ) -> None:
+        self.finish_shutdown(waittime, pollinterval, restart)
+
+    async def _async_cleanup_resources(self, restart: bool = False) -> None:
+        self.cleanup_resources(restart)
+
+
+KernelManagerABC.register(BlockingGatewayKernelManager)
+
+
+def start_new_kernel(
+    startup_timeout: float = 60, kernel_name: str = "python", **kwargs: Any
+) -> tuple[BlockingGatewayKernelManager, BlockingGatewayKernelClient]:
+    """Start a kernel on the gateway and wait until it is ready.
+
+    Parameters
+    ----------
+    startup_timeout : float
+        Seconds to wait for it to answer.
+    kernel_name : str
+        The kernelspec; ``python`` means ``python3``.
+    **kwargs
+        Options of the gateway (``url=``, ``auth_token=``, ...) or ``gateway=``; anything else
+        goes to :meth:`.BlockingGatewayKernelManager.start_kernel`.
+
+    Returns
+    -------
+    (BlockingGatewayKernelManager, BlockingGatewayKernelClient)
+        As of jupyter_client's function of this name; the client's channels are running.
+
+    Raises
+    ------
+    GatewayError
+        It could not be started, or was not ready in time; it is shut down then.
+    """
+    options = {"gateway", *GatewayClient.class_traits(config=True)}
+    given = {name: kwargs.pop(name) for name in list(kwargs) if name in options}
+    manager = BlockingGatewayKernelManager(kernel_name=kernel_name, **given)
+    manager.start_kernel(**kwargs)
+    client = manager.client()
+    try:
+        client.start_channels()
+        client.wait_for_ready(timeout=startup_timeout)
+    except BaseException:
+        client.stop_channels()
+        manager.shutdown_kernel(now=True)
+        manager.cleanup_resources()
+        raise
+    return manager, client
+
+
+@contextmanager
+def run_kernel(**kwargs: Any) -> Iterator[BlockingGatewayKernelClient]:
+    """Within the ``with``, a ready client of a new kernel, which is shut down at the end.
+
+    >>> with run_kernel(kernel_name="python3") as kc:  # doctest: +SKIP
+    ...     kc.execute_interactive("print(6 * 7)")
+
+    Parameters and errors are those of :func:`start_new_kernel`.
+    """
+    manager, client = start_new_kernel(**kwargs)
+    try:
+        yield client
+    finally:
+        client.stop_channels()
+        with manager:
+            pass

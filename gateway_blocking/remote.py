@@ -1,0 +1,74 @@
+"""What client and manager share: which gateway, and what a remote kernel does not have."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, NoReturn
+
+from jupyter_client.connect import ConnectionFileMixin
+from traitlets import Instance, default
+
+from .config import GatewayClient
+from .errors import NotRemotelyPossible
+from .rest import GatewayREST
+
+__all__ = ["RemoteKernelMixin", "not_remotely"]
+
+
+def not_remotely(name: str, why: str) -> Callable[..., NoReturn]:
+    """A method `name` that raises :exc:`.NotRemotelyPossible` and says why."""
+
+    def method(self: object, *args: Any, **kwargs: Any) -> NoReturn:
+        raise NotRemotelyPossible(f"{type(self).__name__}.{name}() is not possible: {why}")
+
+    method.__name__ = name
+    method.__doc__ = f"Not possible, because {why}."
+    return method
+
+
+_NO_SOCKETS = "a kernel behind a gateway has no ZMQ sockets to connect to, only its websocket"
+_NO_FILE = "a kernel behind a gateway has no connection file, only its id"
+
+
+class RemoteKernelMixin(ConnectionFileMixin):
+    """The gateway of a remote kernel, and an honest no to ports and connection files.
+
+    Parameters
+    ----------
+    gateway : GatewayClient, optional
+        The gateway's options.  Instead, any of them may be given by its own name:
+        ``url="https://..."``, ``auth_token="..."``.  What is not given comes from the
+        configuration (``c.GatewayClient``), then from the ``JUPYTER_GATEWAY_*`` variables.
+    """
+
+    gateway = Instance(GatewayClient, help="The options of the gateway.")
+    rest = Instance(GatewayREST, help="The gateway's REST interface.")
+
+    def __init__(self, **kwargs: Any) -> None:
+        names = GatewayClient.class_traits(config=True)
+        options = {name: kwargs.pop(name) for name in list(kwargs) if name in names}
+        if options and "gateway" in kwargs:
+            raise TypeError(f"give either gateway= or {', '.join(sorted(options))}=, not both")
+        super().__init__(**kwargs)
+        if options:
+            self.gateway = GatewayClient(config=self.config, **options)
+
+    @default("gateway")
+    def _default_gateway(self) -> GatewayClient:
+        # Not parent=self: a dropped client is to be collected at once, not at the next cycle.
+        return GatewayClient(config=self.config)
+
+    @default("rest")
+    def _default_rest(self) -> GatewayREST:
+        return GatewayREST(self.gateway)
+
+    ports = property(lambda self: [], doc="None: a kernel behind a gateway has no ports of ours.")
+
+    connect_shell = not_remotely("connect_shell", _NO_SOCKETS)
+    connect_iopub = not_remotely("connect_iopub", _NO_SOCKETS)
+    connect_stdin = not_remotely("connect_stdin", _NO_SOCKETS)
+    connect_hb = not_remotely("connect_hb", _NO_SOCKETS)
+    connect_control = not_remotely("connect_control", _NO_SOCKETS)
+    write_connection_file = not_remotely("write_connection_file", _NO_FILE)
+    load_connection_file = not_remotely("load_connection_file", _NO_FILE)
+    load_connection_info = not_remotely("load_connection_info", _NO_FILE)

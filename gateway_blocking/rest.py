@@ -1,0 +1,422 @@
+"""The gateway's REST interface: one method per endpoint, one table of what its errors mean."""
+
+from __future__ import annotations
+
+import logging
+from http.cookiejar import DefaultCookiePolicy
+from time import monotonic
+from typing import Any, TypedDict, cast
+from urllib.parse import quote, urljoin
+
+import requests
+from requests.adapters import HTTPAdapter
+from requests.auth import AuthBase
+from urllib3.exceptions import MaxRetryError, ProtocolError
+from urllib3.util.retry import Retry
+
+from .config import GatewayClient, safe_url
+from .errors import (
+    GatewayAuthError,
+    GatewayConnectionError,
+    GatewayError,
+    GatewayHTTPError,
+    GatewayTimeout,
+    NoSuchKernel,
+    NoSuchKernelSpec,
+)
+
+__all__ = ["GatewayREST", "KernelModel"]
+
+_MAX_RETRIES = 10
+_BACKOFF = 0.1
+_TRANSIENT = frozenset((502, 503, 504))
+_POOL_SIZE = 32
+
+
+class _RequiredKernelModel(TypedDict):
+    id: str
+    name: str
+
+
+class KernelModel(_RequiredKernelModel, total=False):
+    """A kernel, as a gateway describes it."""
+
+    last_activity: str
+    execution_state: str
+    connections: int
+    reason: str
+
+
+class GatewayREST:
+    """The REST interface of one gateway.  May be used by any number of threads.
+
+    A GET or a DELETE that fails for want of a connection, or with 502, 503 or 504, is repeated,
+    at growing intervals or when the gateway's ``Retry-After`` says so.  A POST is repeated only
+    where it never reached the gateway: a kernel is not to be started twice.
+
+    Every method raises :exc:`.GatewayConnectionError`, :exc:`.GatewayTimeout`,
+    :exc:`.GatewayAuthError` or :exc:`.GatewayHTTPError`, besides what it says itself.
+
+    Parameters
+    ----------
+    gateway : GatewayClient
+        The options.
+    """
+
+    def __init__(self, gateway: GatewayClient) -> None:
+        self.gateway = gateway
+        self._log: logging.Logger | logging.LoggerAdapter[Any] = gateway.log
+        self._policy = _Policy.of(gateway)
+        self._auth = _Headers(gateway)
+        self._session = requests.Session()
+        if not gateway.accept_cookies:
+            self._session.cookies.set_policy(DefaultCookiePolicy(allowed_domains=[]))
+        for scheme in ("http://", "https://"):
+            adapter = HTTPAdapter(max_retries=self._policy, pool_maxsize=_POOL_SIZE)
+            self._session.mount(scheme, adapter)
+
+    def __repr__(self) -> str:
+        return f"<{type(self).__name__} of {self.gateway!r}>"
+
+    def __enter__(self) -> GatewayREST:
+        return self
+
+    def __exit__(self, *exc_info: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Close the connections that are kept; later requests open new ones."""
+        self._session.close()
+
+    # --- endpoints ------------------------------------------------------------------------------
+
+    def api_version(self) -> dict[str, Any]:
+        """The gateway's ``version``."""
+        return cast("dict[str, Any]", self._request("GET", self.gateway.api_url))
+
+    def list_kernels(self) -> list[KernelModel]:
+        """All kernels of the gateway, where it allows that they are listed."""
+        return cast("list[KernelModel]", self._request("GET", self.gateway.kernels_url))
+
+    def get_kernel(self, kernel_id: str) -> KernelModel:
+        """A kernel's model; NoSuchKernel where there is none."""
+        return cast("KernelModel", self._kernel("GET", kernel_id))
+
+    def start_kernel(
+        self,
+        name: str | None,
+        env: dict[str, str],
+        *,
+        path: str | None = None,
+        kernel_id: str | None = None,
+    ) -> KernelModel:
+        """Start a kernel.
+
+        Parameters
+        ----------
+        name : str or None
+            The kernelspec; None for the gateway's default.
+        env : dict
+            The kernel's environment.  Always sent: a Kernel Gateway may give a kernel that
+            comes without one the environment of another.
+        path : str, optional
+            The working directory, relative to the server's root.
+        kernel_id : str, optional
+            The id that the kernel is to have, for servers that let it be chosen.
+
+        Raises
+        ------
+        NoSuchKernelSpec
+            The gateway does not have it.
+        """
+        body = {"name": name, "env": env, "path": path, "kernel_id": kernel_id}
+        body = {key: value for key, value in body.items() if value is not None}
+        try:
+            return cast("KernelModel", self._request("POST", self.gateway.kernels_url, body))
+        except GatewayHTTPError as error:
+            # All servers answer a plain 500 to an unknown kernelspec.
+            if error.status_code == 500 and name is not None:
+                self._check_kernelspec(name, error)
+            raise
+
+    def delete_kernel(self, kernel_id: str) -> None:
+        """Shut a kernel down; NoSuchKernel where there is none."""
+        self._kernel("DELETE", kernel_id)
+
+    def interrupt_kernel(self, kernel_id: str) -> None:
+        """Interrupt a kernel; NoSuchKernel where there is none."""
+        self._kernel("POST", kernel_id, "/interrupt")
+
+    def restart_kernel(self, kernel_id: str) -> KernelModel:
+        """Restart a kernel, and give its model; NoSuchKernel where there is none."""
+        try:
+            return cast("KernelModel", self._kernel("POST", kernel_id, "/restart"))
+        except GatewayHTTPError as error:
+            if error.status_code == 500:  # what servers answer where the kernel is gone, too
+                self.get_kernel(kernel_id)
+            raise
+
+    def list_kernelspecs(self) -> dict[str, Any]:
+        """The gateway's ``default`` kernelspec and all ``kernelspecs`` by name."""
+        return cast("dict[str, Any]", self._request("GET", self.gateway.kernelspecs_url))
+
+    def get_kernelspec(self, name: str) -> dict[str, Any]:
+        """A kernelspec's ``name``, ``spec`` and ``resources``; or NoSuchKernelSpec."""
+        url = f"{self.gateway.kernelspecs_url}/{quote(name, safe='')}"
+        return cast("dict[str, Any]", self._request("GET", url, missing=NoSuchKernelSpec))
+
+    def cookie_header(self, url: str) -> str | None:
+        """What a websocket handshake with `url` is to send as its ``Cookie``."""
+        request = requests.Request("GET", "http" + url[len("ws") :])
+        return self._session.prepare_request(request).headers.get("Cookie")
+
+    # --- requests -------------------------------------------------------------------------------
+
+    def _kernel(self, method: str, kernel_id: str, action: str = "") -> Any:
+        url = self.gateway.kernel_url(kernel_id) + action
+        body: dict[str, Any] | None = {} if action else None
+        return self._request(method, url, body, missing=NoSuchKernel)
+
+    def _request(
+        self,
+        method: str,
+        url: str,
+        body: dict[str, Any] | None = None,
+        missing: type[GatewayHTTPError] = GatewayHTTPError,
+    ) -> Any:
+        """Make a request and return the JSON of its answer; `missing` is what a 404 means."""
+        retry: Retry = self._policy
+        while True:
+            try:
+                return self._request_once(method, url, body, missing)
+            except _CutOff as error:
+                # The answer broke off, or is not JSON though the gateway was fine with it: that
+                # is a lost connection as well, but one that urllib3 does not see.
+                try:
+                    if method != "GET":
+                        raise
+                    retry = retry.increment(method, url, error=ProtocolError(str(error)))
+                except (MaxRetryError, ProtocolError, _CutOff):
+                    raise GatewayConnectionError(str(error)) from error.__cause__
+                retry.sleep()
+
+    def _request_once(
+        self,
+        method: str,
+        url: str,
+        body: dict[str, Any] | None,
+        missing: type[GatewayHTTPError],
+    ) -> Any:
+        gateway = self.gateway
+        tried = f"{method} {safe_url(url)}"
+        start = monotonic()
+        try:
+            response = self._session.request(
+                method,
+                url,
+                json=body,
+                auth=self._auth,
+                timeout=(gateway.connect_timeout, gateway.effective_request_timeout),
+                verify=gateway.tls_verify,
+                cert=gateway.tls_cert,
+                allow_redirects=False,  # the credentials must not leave, nor a POST become a GET
+            )
+        except requests.exceptions.ChunkedEncodingError as error:
+            raise _CutOff(f"{tried}: the answer broke off") from error
+        except (requests.RequestException, OSError) as error:
+            raise _not_reached(tried, error, gateway) from error
+        self._log.debug("%s: %s in %.3f s", tried, response.status_code, monotonic() - start)
+        if not 200 <= response.status_code < 300:
+            if method == "DELETE" and response.status_code == 404 and _was_retried(response):
+                return None  # done by an earlier try, whose answer was lost
+            raise _refused(tried, response, missing)
+        if response.status_code == 204:
+            return None
+        try:
+            return response.json()
+        except ValueError as error:
+            raise _CutOff(
+                f"{tried}: the answer, {response.status_code}, is not JSON but {_begin(response)};"
+                " is this the URL of a gateway, and not of a login page?"
+            ) from error
+
+    def _check_kernelspec(self, name: str, error: GatewayHTTPError) -> None:
+        try:
+            known = sorted(self.list_kernelspecs().get("kernelspecs", {}))
+        except GatewayError:
+            return  # what the gateway said first says more
+        if name not in known:
+            raise NoSuchKernelSpec(
+                f"the gateway has no kernelspec {name!r}; it has {', '.join(known) or 'none'}",
+                method=error.method,
+                url=error.url,
+                status_code=error.status_code,
+                reason=error.reason,
+                message=error.message,
+            ) from error
+
+
+class _CutOff(Exception):
+    """An answer that did not come whole."""
+
+
+class _Headers(AuthBase):
+    """Sets the headers of the configuration, so that no ``~/.netrc`` replaces the login."""
+
+    def __init__(self, gateway: GatewayClient) -> None:
+        self._gateway = gateway
+
+    def __call__(self, request: requests.PreparedRequest) -> requests.PreparedRequest:
+        request.headers.update(self._gateway.request_headers())
+        return request
+
+
+class _Policy(Retry):
+    """When a request is repeated; a ``Retry-After`` beyond the request's time-out is not slept."""
+
+    longest: float = 0.0
+
+    @classmethod
+    def of(cls, gateway: GatewayClient) -> _Policy:
+        policy = cls(
+            total=min(gateway.max_request_retries, _MAX_RETRIES),
+            allowed_methods=("GET", "DELETE"),
+            status_forcelist=_TRANSIENT,
+            backoff_factor=_BACKOFF,
+            raise_on_status=False,
+            redirect=False,
+        )
+        policy.longest = gateway.effective_request_timeout
+        return policy
+
+    def new(self, **kw: Any) -> _Policy:
+        policy = super().new(**kw)
+        policy.longest = self.longest
+        return policy
+
+    def increment(
+        self,
+        method: str | None = None,
+        url: str | None = None,
+        response: Any = None,
+        error: Exception | None = None,
+        _pool: Any = None,
+        _stacktrace: Any = None,
+    ) -> _Policy:
+        if response is not None and (self.get_retry_after(response) or 0) > self.longest:
+            raise MaxRetryError(_pool, url or "", error)  # gives the caller the response
+        return super().increment(method, url, response, error, _pool, _stacktrace)
+
+
+def _was_retried(response: requests.Response) -> bool:
+    retries = getattr(response.raw, "retries", None)
+    return bool(retries is not None and retries.history)
+
+
+# --- errors -------------------------------------------------------------------------------------
+
+
+def _not_reached(tried: str, error: Exception, gateway: GatewayClient) -> GatewayError:
+    """The error for a request that got no answer."""
+    if isinstance(error, requests.ConnectTimeout):
+        return GatewayTimeout(
+            f"{tried}: no connection within {gateway.connect_timeout:g} s (connect_timeout);"
+            " is the address right, and is there a way to it?"
+        )
+    if isinstance(error, requests.Timeout):
+        return GatewayTimeout(
+            f"{tried}: no answer within {gateway.effective_request_timeout:g} s"
+            " (request_timeout); the gateway may still be working on it"
+        )
+    text = _innermost(error)
+    if isinstance(error, requests.exceptions.SSLError):
+        if "CERTIFICATE_VERIFY_FAILED" in text:
+            advice = "set ca_certs to the authority that signed it, or validate_cert to False"
+        else:
+            advice = "does the gateway speak TLS on this port, and does it want a client_cert?"
+    elif isinstance(error, requests.exceptions.ProxyError):
+        advice = "this went through the proxy that the environment names"
+    elif "refused" in text:
+        advice = "is the gateway running, and is the port right?"
+    elif "resolve" in text or "getaddrinfo" in text or "not known" in text:
+        advice = "is the host name right?"
+    elif isinstance(error, requests.ConnectionError):
+        advice = "is it a gateway, and does it want https?"
+    else:
+        advice = "see the error that this one came from"
+    return GatewayConnectionError(f"{tried}: {text}; {advice}")
+
+
+def _innermost(error: BaseException) -> str:
+    """What happened underneath the layers of urllib3 and requests, without their URLs."""
+    while True:
+        reason = getattr(error, "reason", None)
+        inner = reason if isinstance(reason, BaseException) else None
+        for arg in error.args:
+            inner = inner or (arg if isinstance(arg, BaseException) else None)
+        inner = inner or error.__cause__
+        if inner is None:
+            return str(error)
+        error = inner
+
+
+_ADVICE = {
+    401: "is the token right, and sent as this gateway wants it (auth_token, auth_scheme)?",
+    403: "the token is wrong or missing, or the user may not do this",
+    404: "is the URL right, with the gateway's base path?",
+    424: "the server behind this JupyterHub is not running",
+    429: "the gateway is asked too much; try later",
+    502: "the gateway behind this proxy is not reachable",
+    503: "the gateway is not available now",
+    504: "the gateway behind this proxy did not answer in time",
+}
+_NO_LISTING = "a Kernel Gateway lists its kernels only with KG_LIST_KERNELS=True"
+
+
+def _refused(
+    tried: str, response: requests.Response, missing: type[GatewayHTTPError]
+) -> GatewayHTTPError:
+    """The error for an answer that is one."""
+    status = response.status_code
+    reason, message = _said(response)
+    kind: type[GatewayHTTPError] = GatewayHTTPError
+    if status in (401, 403):
+        kind = GatewayAuthError
+    elif status == 404:
+        kind = missing
+    advice = _ADVICE.get(status, "")
+    if status == 404 and missing is not GatewayHTTPError:
+        advice = "it does not exist there (any more)"
+    elif status == 403 and tried.startswith("GET") and tried.endswith("/kernels"):
+        advice = _NO_LISTING
+    elif 300 <= status < 400:
+        target = urljoin(response.url, response.headers.get("Location", ""))
+        advice = f"it redirects to {safe_url(target)}; redirects are not followed, set the url"
+    elif wait := response.headers.get("Retry-After"):
+        advice = f"{advice}; it asks to come back after {wait} s"
+    text = ", ".join(dict.fromkeys(filter(None, (str(status), reason, message))))
+    return kind(
+        f"{tried}: the gateway answered {text}" + (f"; {advice}" if advice else ""),
+        method=tried.partition(" ")[0],
+        url=tried.partition(" ")[2],
+        status_code=status,
+        reason=reason,
+        message=message,
+    )
+
+
+def _said(response: requests.Response) -> tuple[str, str]:
+    """The gateway's own reason and message, from whatever body."""
+    try:
+        body = response.json()
+    except ValueError:
+        body = None
+    if not isinstance(body, dict):
+        return response.reason or "", _begin(response) if response.content else ""
+    reason = body.get("reason") or response.reason or ""
+    return str(reason), str(body.get("message") or "")
+
+
+def _begin(response: requests.Response) -> str:
+    text = response.content[:200].decode("utf-8", "replace").split()
+    return repr(" ".join(text)) if text else "nothing"

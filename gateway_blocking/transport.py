@@ -1,0 +1,488 @@
+"""One open websocket: connect, receive, send, ping, close; and the tuning of its socket.
+
+websocket-client makes the connection and the handshake.  From there on the socket is ours:
+non-blocking, read ahead by :class:`~gateway_blocking.frames.FrameReader`, and every read and
+write of TLS under one lock that nobody holds while waiting.  With a blocking or timed TLS socket
+a reader and a writer thread share OpenSSL's state, and Python before 3.13 then reports an end
+of the stream that is none.
+"""
+
+from __future__ import annotations
+
+import http.client
+import json
+import select
+import socket
+import ssl
+import threading
+from base64 import b64encode
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from time import monotonic
+from typing import Any
+from urllib.parse import unquote, urlsplit
+
+import websocket
+
+from .deadline import Deadline
+from .errors import (
+    GatewayAuthError,
+    GatewayConnectionError,
+    GatewayError,
+    GatewayHTTPError,
+    GatewayTimeout,
+    MessageTooLarge,
+    NoSuchKernel,
+    WireError,
+)
+from .frames import BINARY, CLOSE, PING, PONG, TEXT, FrameReader, build_frame
+
+__all__ = ["MAX_INCOMING", "MAX_OUTGOING", "Endpoint", "Transport", "connect"]
+
+MAX_OUTGOING = 10 * 1024 * 1024
+"""Bytes in one message to the gateway: tornado resets the connection above its 10 MiB."""
+
+MAX_INCOMING = 2 * 1024 * 1024 * 1024
+"""Bytes in one message from the gateway; the gateways themselves have no limit."""
+
+_PROMPT_READS = 16
+_ACK_DELAY = 0.002  # seconds
+
+# A peer that is gone is noticed, idle or not, after about a minute, also by TCP itself.
+_SOCKET_OPTIONS = [
+    (level, getattr(socket, name), value)
+    for level, name, value in (
+        (socket.IPPROTO_TCP, "TCP_NODELAY", 1),
+        (socket.SOL_SOCKET, "SO_KEEPALIVE", 1),
+        (socket.IPPROTO_TCP, "TCP_KEEPIDLE", 30),
+        (socket.IPPROTO_TCP, "TCP_KEEPINTVL", 10),
+        (socket.IPPROTO_TCP, "TCP_KEEPCNT", 3),
+        (socket.IPPROTO_TCP, "TCP_USER_TIMEOUT", 60_000),
+    )
+    if hasattr(socket, name)
+]
+
+
+@dataclass(frozen=True)
+class Endpoint:
+    """Where a websocket leads and what opens it; made anew for each attempt.
+
+    ``connect_timeout`` bounds reaching the host, ``handshake_timeout`` the whole HTTP upgrade,
+    which a gateway holds back until the kernel answers (seconds).
+    """
+
+    url: str
+    headers: Mapping[str, str] = field(repr=False)
+    subprotocols: tuple[str, ...] = ()
+    ssl_context: ssl.SSLContext | None = None
+    connect_timeout: float = 40.0
+    handshake_timeout: float = 42.0
+    proxy: str | None = field(default=None, repr=False)
+
+
+class Transport:
+    """An open websocket.  One thread receives; any number of threads may send.
+
+    Everything that ends it raises :exc:`GatewayConnectionError`, in the receiver and in the
+    senders alike.
+    """
+
+    def __init__(self, sock: socket.socket, subprotocol: str = "") -> None:
+        sock.setblocking(False)
+        self.subprotocol = subprotocol
+        self.last_received = monotonic()
+        """When a byte last came, on the monotonic clock: any byte is a sign of life."""
+        self._sock = sock
+        self._frames = FrameReader(MAX_INCOMING)
+        self._io_lock = threading.Lock()  # around a single read or write, never around a wait
+        self._send_lock = threading.Lock()  # around a whole frame
+        self._outgoing = bytearray()  # control frames that wait for their turn to be sent
+        self._prompt_reads = 0
+        self._aborted: str | None = None
+
+    def __repr__(self) -> str:
+        return f"<Transport {self.subprotocol or 'default'} {self._aborted or 'open'}>"
+
+    # --- receiving ------------------------------------------------------------------------------
+
+    def receive(self) -> tuple[int, bytes | memoryview]:
+        """The next message: its opcode, TEXT or BINARY, and its payload.
+
+        Waits without an end: an idle kernel is silent.  :meth:`abort` ends the wait.
+        """
+        while True:
+            try:
+                frame = self._frames.next_frame()
+            except WireError as error:
+                self.abort(str(error))
+                raise GatewayConnectionError(f"the websocket was given up: {error}") from error
+            if frame is None:
+                self._fill()
+            elif (opcode := frame[0]) == TEXT or opcode == BINARY:
+                return frame
+            elif opcode == PING:
+                self._send_control(PONG, bytes(frame[1]))
+            elif opcode == CLOSE:
+                raise GatewayConnectionError(_close_text(bytes(frame[1])))
+
+    def _fill(self) -> None:
+        """Receive at least one byte."""
+        space = self._frames.space()
+        while True:
+            try:
+                with self._io_lock:
+                    count = self._sock.recv_into(space)
+            except (BlockingIOError, ssl.SSLWantReadError):
+                self._await_input()
+            except ssl.SSLWantWriteError:
+                _wait(self._sock, write=True)
+            except (OSError, ValueError) as error:
+                raise self._lost(error) from error
+            else:
+                if count == 0 or self._aborted:
+                    raise self._lost(None)
+                self._frames.received(count)
+                self.last_received = monotonic()
+                return
+
+    def _await_input(self) -> None:
+        """Wait for input, and do not let the other side wait for TCP's acknowledgement.
+
+        A gateway sends the answer to one request as several small frames, and Nagle's algorithm
+        holds each back until the one before is acknowledged, which Linux delays by 40 ms.  So
+        the first reads after a request acknowledge at once.  In a longer stream that would cost
+        a packet and a wake-up for every frame: there the frames of 2 ms may gather first.
+        """
+        if self._prompt_reads > 0:
+            self._prompt_reads -= 1
+        elif _wait(self._sock, timeout=_ACK_DELAY):
+            return
+        _acknowledge(self._sock)
+        _wait(self._sock)
+
+    # --- sending --------------------------------------------------------------------------------
+
+    def send(self, opcode: int, payload: bytes, timeout: float | Deadline | None = None) -> None:
+        """Send one message.
+
+        Raises
+        ------
+        MessageTooLarge
+            More than :data:`MAX_OUTGOING` bytes; nothing was sent.
+        GatewayTimeout
+            The gateway did not take the message in time.  If some of it was sent, the
+            connection is given up, because nothing can follow half a frame.
+        GatewayConnectionError
+            The connection is lost.
+        """
+        if len(payload) > MAX_OUTGOING:
+            raise MessageTooLarge(
+                f"the message has {len(payload):,} bytes, and a gateway resets the connection at"
+                f" more than {MAX_OUTGOING:,}: send it in parts, or by way of a file"
+            )
+        frame = build_frame(opcode, payload)
+        deadline = Deadline.of(timeout)
+        left = deadline.left()
+        if not self._send_lock.acquire(timeout=-1 if left is None else left):
+            raise GatewayTimeout("the gateway is not reading: another message waits to be sent")
+        try:
+            self._prompt_reads = _PROMPT_READS
+            self._outgoing += frame
+            self._flush(deadline)
+        finally:
+            self._send_lock.release()
+
+    def ping(self) -> None:
+        """Ask the gateway for a sign of life; never waits."""
+        self._send_control(PING, b"")
+
+    def _send_control(self, opcode: int, payload: bytes) -> None:
+        """Send a control frame now, or along with what another thread is sending.
+
+        The receiving thread answers pings with it and must not wait for a sender, which may
+        itself be waiting for a gateway that wants its output to be read first.
+        """
+        frame = build_frame(opcode, payload)
+        if self._send_lock.acquire(blocking=False):
+            try:
+                self._outgoing += frame
+                self._flush(None)
+            finally:
+                self._send_lock.release()
+        # Else a message is under way, which is a sign of life as good as this one.
+
+    def _flush(self, deadline: Deadline | None) -> None:
+        """Write what is outgoing, under the send lock; with None, what goes without waiting."""
+        started = False
+        try:
+            while self._outgoing:
+                try:
+                    with self._io_lock:
+                        if self._aborted:
+                            raise self._lost(None)
+                        count = self._sock.send(self._outgoing)
+                except (BlockingIOError, ssl.SSLWantReadError, ssl.SSLWantWriteError) as want:
+                    if deadline is None:
+                        return
+                    started = started or not isinstance(want, BlockingIOError)
+                    write = not isinstance(want, ssl.SSLWantReadError)
+                    if not _wait(self._sock, write=write, timeout=deadline.left()):
+                        raise GatewayTimeout(
+                            f"the gateway took none of the message within {deadline.timeout:g} s"
+                        ) from None
+                else:
+                    started = True
+                    del self._outgoing[:count]
+        except BaseException as error:  # KeyboardInterrupt too: what follows half a frame is lost
+            if started:
+                self.abort("a message was sent in part only")
+            self._outgoing.clear()
+            if isinstance(error, OSError) and not isinstance(error, GatewayError):
+                raise self._lost(error) from error
+            raise
+
+    # --- ending ---------------------------------------------------------------------------------
+
+    def send_close(self) -> None:
+        """Say goodbye, if that goes without waiting."""
+        try:
+            self._send_control(CLOSE, b"\x03\xe8")  # 1000, a normal closure
+        except GatewayConnectionError:
+            pass  # it is gone already
+
+    def abort(self, reason: str = "it was closed here") -> None:
+        """End the connection at once: a receiver and senders that wait are woken.
+
+        Only ``shutdown`` of the raw socket does that; ``SSLSocket.shutdown`` would turn the
+        socket into a plain one under the eyes of the other threads.
+        """
+        with self._io_lock:
+            self._aborted = self._aborted or reason
+            try:
+                socket.socket.shutdown(self._sock, socket.SHUT_RDWR)
+            except OSError:
+                pass  # the other side was faster
+
+    def close(self) -> None:
+        """Give the file descriptor back; only after the receiver has ended."""
+        self.abort()
+        self._sock.close()
+
+    def _lost(self, error: BaseException | None) -> GatewayConnectionError:
+        if self._aborted:
+            return GatewayConnectionError(f"the websocket was given up: {self._aborted}")
+        if error is None:
+            return GatewayConnectionError("the gateway closed the websocket without a word")
+        return GatewayConnectionError(f"the websocket broke: {error}")
+
+
+def _wait(sock: socket.socket, *, write: bool = False, timeout: float | None = None) -> bool:
+    """Wait until `sock` can be read (or written), has an error, or `timeout` seconds passed."""
+    try:
+        if hasattr(select, "poll"):  # cheaper than a selector, and no descriptor of its own
+            poll = select.poll()
+            poll.register(sock, select.POLLOUT if write else select.POLLIN)
+            return bool(poll.poll(None if timeout is None else timeout * 1000))
+        some = [sock]
+        return any(select.select([] if write else some, some if write else [], some, timeout))
+    except ValueError:  # the socket was closed meanwhile, which the next read or write tells
+        return True
+
+
+if hasattr(socket, "TCP_QUICKACK"):
+
+    def _acknowledge(sock: socket.socket) -> None:
+        """Send the acknowledgement that Linux would delay; the option resets itself."""
+        try:
+            sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_QUICKACK, 1)
+        except OSError:
+            pass  # the connection is ending, or is not TCP: the next read tells
+
+else:
+
+    def _acknowledge(sock: socket.socket) -> None:
+        """Only Linux has the option."""
+
+
+def _close_text(payload: bytes) -> str:
+    code = int.from_bytes(payload[:2], "big") if len(payload) >= 2 else None
+    reason = payload[2:].decode("utf-8", "replace")
+    what = "without a code" if code is None else f"with code {code}"
+    return f"the gateway closed the websocket {what}" + (f": {reason}" if reason else "")
+
+
+# --- connecting ---------------------------------------------------------------------------------
+
+
+def connect(endpoint: Endpoint) -> Transport:
+    """Open a websocket.
+
+    Raises
+    ------
+    GatewayConnectionError
+        The host cannot be reached, or does not speak websocket there.
+    GatewayTimeout
+        It did not answer in time.
+    GatewayAuthError, NoSuchKernel, GatewayHTTPError
+        The gateway refused: 401 or 403, 404, anything else.
+    """
+    ws = websocket.WebSocket(enable_multithread=False)
+    sock: socket.socket | None = None
+    try:
+        sock = _open_socket(endpoint)
+        _handshake(ws, sock, endpoint)
+        return Transport(sock, _subprotocol(ws, endpoint))
+    except BaseException as error:
+        if sock is not None:
+            sock.close()
+        if not isinstance(error, Exception) or isinstance(error, GatewayError):
+            raise
+        raise _connect_error(error, endpoint, ws) from error
+
+
+def _open_socket(endpoint: Endpoint) -> socket.socket:
+    """A TCP connection to the gateway, through a proxy and TLS where they are asked for."""
+    parts = urlsplit(endpoint.url)
+    host, port = parts.hostname or "", parts.port or (443 if parts.scheme == "wss" else 80)
+    if endpoint.proxy is None:
+        sock = socket.create_connection((host, port), endpoint.connect_timeout)
+    else:
+        sock = _open_tunnel(endpoint.proxy, host, port, endpoint.connect_timeout)
+    try:
+        for option in _SOCKET_OPTIONS:
+            sock.setsockopt(*option)
+        if endpoint.ssl_context is not None:
+            sock = endpoint.ssl_context.wrap_socket(sock, server_hostname=host)
+    except BaseException:
+        sock.close()
+        raise
+    return sock
+
+
+def _open_tunnel(proxy: str, host: str, port: int, timeout: float) -> socket.socket:
+    """A connection through an HTTP proxy's CONNECT."""
+    parts = urlsplit(proxy)
+    if parts.scheme != "http":
+        raise GatewayConnectionError(
+            f"a websocket can go through an http:// proxy only, and this is {parts.scheme}://"
+        )
+    tunnel = http.client.HTTPConnection(parts.hostname or "", parts.port or 80, timeout=timeout)
+    headers = {}
+    if parts.username:
+        login = f"{unquote(parts.username)}:{unquote(parts.password or '')}"
+        headers["Proxy-Authorization"] = "Basic " + b64encode(login.encode()).decode()
+    tunnel.set_tunnel(host, port, headers)
+    tunnel.connect()
+    return tunnel.sock
+
+
+def _handshake(ws: websocket.WebSocket, sock: socket.socket, endpoint: Endpoint) -> None:
+    headers = dict(endpoint.headers)
+    if endpoint.subprotocols:
+        # Not as `subprotocols=`: websocket-client then refuses a server that selects none.
+        headers["Sec-WebSocket-Protocol"] = ", ".join(endpoint.subprotocols)
+    if any(bad in text for pair in headers.items() for text in pair for bad in "\r\n"):
+        raise GatewayConnectionError("a header with a line break in it cannot be sent")
+    ws.connect(
+        endpoint.url,
+        socket=_Bounded(sock, Deadline(endpoint.handshake_timeout)),
+        header=headers,
+        suppress_origin=True,  # behind a proxy that rewrites Host, a gateway refuses its own
+        redirect_limit=0,  # websocket-client would take the credentials along
+    )
+
+
+class _Bounded:
+    """A socket whose every receive ends at one deadline.
+
+    websocket-client reads the handshake byte by byte, with its time-out for each: a server
+    that trickles would hold it for ever.
+    """
+
+    def __init__(self, sock: socket.socket, deadline: Deadline) -> None:
+        self._sock = sock
+        self._deadline = deadline
+
+    def recv(self, size: int) -> bytes:
+        left = self._deadline.left()
+        if left == 0:
+            raise TimeoutError("timed out")
+        self._sock.settimeout(left)
+        return self._sock.recv(size)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._sock, name)
+
+
+def _subprotocol(ws: websocket.WebSocket, endpoint: Endpoint) -> str:
+    """What the server selected, "" for none."""
+    selected: str = (ws.getheaders() or {}).get("sec-websocket-protocol", "")
+    if selected and selected not in endpoint.subprotocols:
+        raise GatewayConnectionError(
+            f"the gateway chose the subprotocol {selected!r}, which was not offered"
+        )
+    return selected
+
+
+# What a refused handshake means, by status.
+_REFUSALS: Mapping[int, tuple[type[GatewayHTTPError], str]] = {
+    401: (GatewayAuthError, "is the token right, and sent as this gateway wants it (auth_scheme)?"),
+    403: (GatewayAuthError, "the token is wrong or missing, or the user may not use this kernel"),
+    404: (NoSuchKernel, "the kernel was shut down or culled, or the gateway was restarted"),
+}
+_NO_WEBSOCKET = (GatewayHTTPError, "does a proxy in between let websockets through?")
+
+
+def _connect_error(error: Exception, endpoint: Endpoint, ws: websocket.WebSocket) -> GatewayError:
+    """The one error map of this boundary."""
+    parts = urlsplit(endpoint.url)
+    where = f"{parts.scheme}://{parts.hostname}{f':{parts.port}' if parts.port else ''}{parts.path}"
+    tried = f"cannot open the websocket {where}"
+    status = getattr(error, "status_code", None) or ws.getstatus()
+    if status is not None and status != 101:
+        kind, advice = _REFUSALS.get(status, _NO_WEBSOCKET)
+        reason = getattr(error, "status_message", None) or ""
+        if 300 <= status < 400:
+            target = urlsplit((ws.getheaders() or {}).get("location", ""))
+            advice = f"it redirects to {target._replace(query='', fragment='').geturl()};"
+            advice += " redirects are not followed, set the url to the right address"
+        message = _body_message(getattr(error, "resp_body", None))
+        said = f"{status} {reason}".rstrip() + (f" ({message})" if message else "")
+        return kind(
+            f"{tried}: the gateway answered {said}; {advice}",
+            method="GET",
+            url=where,
+            status_code=status,
+            reason=reason,
+            message=message,
+        )
+    if isinstance(error, TimeoutError | websocket.WebSocketTimeoutException):
+        return GatewayTimeout(
+            f"{tried}: no answer within {endpoint.connect_timeout:g} s to the connection or"
+            f" {endpoint.handshake_timeout:g} s to the handshake (a gateway holds it back until"
+            " the kernel answers); is the kernel starting, or the gateway overloaded?"
+        )
+    return GatewayConnectionError(f"{tried}: {error}{_advice(error)}")
+
+
+def _advice(error: Exception) -> str:
+    if isinstance(error, ssl.SSLCertVerificationError):
+        return "; set ca_certs to the authority that signed it, or validate_cert to False"
+    if isinstance(error, ssl.SSLError):
+        return "; does the gateway speak TLS on this port, and does it want a client_cert?"
+    if isinstance(error, socket.gaierror):
+        return "; is the host name right?"
+    if isinstance(error, ConnectionRefusedError):
+        return "; is the gateway running, and is the port right?"
+    if isinstance(error, ConnectionError | websocket.WebSocketConnectionClosedException):
+        return "; is it a gateway, and does it want https?"
+    return ""
+
+
+def _body_message(body: bytes | None) -> str:
+    """A gateway's own word on it: ``message`` and ``reason`` of a JSON body."""
+    try:
+        said = json.loads(body or b"")
+        return " ".join(str(said[key]) for key in ("message", "reason") if said.get(key))[:200]
+    except (ValueError, TypeError, AttributeError):
+        return ""

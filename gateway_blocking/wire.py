@@ -1,0 +1,256 @@
+"""Messages to websocket payloads and back: pure functions, one :class:`Format` per subprotocol.
+
+A gateway speaks one of two formats, whichever the server selects in the handshake:
+
+``""`` (default)
+    A text frame with one JSON object; where the message has buffers, a binary frame that begins
+    with 32-bit big-endian numbers: the number of parts, then the offset of each.  The first part
+    is the JSON object, the others are the buffers.
+``v1.kernel.websocket.jupyter.org``
+    Always a binary frame that begins with 64-bit little-endian numbers: how many offsets follow,
+    then the offsets; between them lie channel, header, parent header, metadata, content and
+    buffers.  The server passes these parts on as the kernel sent them, without parsing any.
+
+Both are described in the documentation of jupyter_server ("WebSocket kernel wire protocols").
+What :func:`decode` returns cannot be told from a message that jupyter_client received over ZMQ.
+"""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Callable, Mapping, Sequence
+from datetime import datetime
+from itertools import pairwise
+from typing import Any, NamedTuple
+
+from jupyter_client.adapter import adapt
+from jupyter_client.jsonutil import parse_date
+
+from .errors import WireError
+from .frames import BINARY, TEXT
+
+__all__ = ["DEFAULT", "FORMATS", "V1", "Format", "Message", "Pack", "Payload", "Unpack"]
+
+Message = dict[str, Any]
+"""header, msg_id, msg_type, parent_header, metadata, content and buffers."""
+
+Payload = bytes | memoryview
+Pack = Callable[[Any], bytes]
+Unpack = Callable[[str], Any]
+
+DEFAULT = ""
+V1 = "v1.kernel.websocket.jupyter.org"
+
+
+class Format(NamedTuple):
+    """How the messages of one subprotocol are written and read.
+
+    ``encode(channel, message, pack)`` gives opcode and payload of a frame;
+    ``decode(opcode, payload, unpack)`` gives the channel's name and the message.
+    `pack` and `unpack` are those of :class:`jupyter_client.session.Session`.
+    Both raise :exc:`~gateway_blocking.errors.WireError`.
+    """
+
+    encode: Callable[[str, Mapping[str, Any], Pack], tuple[int, bytes]]
+    decode: Callable[[int, Payload, Unpack], tuple[str, Message]]
+
+
+# --- messages -----------------------------------------------------------------------------------
+
+
+def _message(
+    header: Any, parent_header: Any, metadata: Any, content: Any, buffers: list[memoryview]
+) -> Message:
+    """The message of these parts, as ``Session.deserialize`` would build it."""
+    if not (type(header) is type(parent_header) is type(content) is dict):
+        raise WireError("a message's header, parent header and content must be JSON objects")
+    try:
+        message = {
+            "header": header,
+            "msg_id": header["msg_id"],
+            "msg_type": header["msg_type"],
+            "parent_header": parent_header,
+            "metadata": metadata,
+            "content": content,
+            "buffers": buffers,
+        }
+    except KeyError as missing:
+        raise WireError(f"a message's header has no {missing}") from None
+    for part in (header, parent_header):
+        if type(date := part.get("date")) is str:
+            part["date"] = _parse_date(date)
+    if str(header.get("version", "")).startswith("5."):
+        return message
+    try:
+        adapted: Message = adapt(message)
+    except Exception as error:  # whatever an adapter trips over, the message is not of its version
+        raise WireError(f"a message of another protocol version is malformed: {error!r}") from error
+    return adapted
+
+
+def _parse_date(text: str) -> datetime | str:
+    """What jupyter_client's ``parse_date`` makes of `text`, at a tenth of its cost."""
+    try:
+        # Python 3.10 does not know the "Z"; a message's date is nearly always UTC.
+        date = datetime.fromisoformat(text[:-1] + "+00:00" if text.endswith("Z") else text)
+    except ValueError:
+        return parse_date(text)  # type: ignore[return-value]  # (None only for None)
+    # jupyter_client takes a date without a zone, as some kernels send it, for local time.
+    return date if date.tzinfo else date.astimezone()
+
+
+def _parts(message: Mapping[str, Any]) -> tuple[Any, Any, Any, Any]:
+    try:
+        content = message["content"]
+        return (
+            message["header"],
+            message["parent_header"],
+            message["metadata"],
+            {} if content is None else content,
+        )
+    except KeyError as missing:
+        raise WireError(f"the message cannot be sent: it has no {missing}") from None
+
+
+def _buffers(message: Mapping[str, Any]) -> list[memoryview]:
+    """The message's buffers as flat bytes; what has the buffer interface will do."""
+    views = []
+    for number, buffer in enumerate(message.get("buffers") or ()):
+        try:
+            views.append(memoryview(buffer).cast("B"))
+        except TypeError as error:
+            raise WireError(
+                f"buffer {number} of the message is not contiguous bytes: {type(buffer).__name__}"
+            ) from error
+    return views
+
+
+def _unpack(part: Payload, unpack: Unpack) -> Any:
+    try:
+        return unpack(str(part, "utf-8"))
+    except ValueError as error:  # of JSON as well as of UTF-8
+        raise WireError(f"a part of {len(part)} bytes is not JSON in UTF-8: {error}") from error
+
+
+def _pack(part: Any, pack: Pack) -> bytes:
+    try:
+        return pack(part)
+    except (TypeError, ValueError) as error:
+        raise WireError(f"the message cannot be written as JSON: {error}") from error
+
+
+# --- the default format -------------------------------------------------------------------------
+
+
+def _encode_default(channel: str, message: Mapping[str, Any], pack: Pack) -> tuple[int, bytes]:
+    header, parent_header, metadata, content = _parts(message)
+    buffers = _buffers(message)
+    text = _pack(
+        {
+            "channel": channel,
+            "header": header,
+            "parent_header": parent_header,
+            "metadata": metadata,
+            "content": content,
+            "buffers": [],
+        },
+        pack,
+    )
+    if not buffers:
+        return TEXT, text
+    parts: list[Payload] = [text, *buffers]
+    offsets = _offsets(parts, 4 * (1 + len(parts)))[:-1]
+    return BINARY, b"".join((struct.pack(f">{len(offsets) + 1}I", len(offsets), *offsets), *parts))
+
+
+def _decode_default(opcode: int, payload: Payload, unpack: Unpack) -> tuple[str, Message]:
+    buffers: list[memoryview] = []
+    if opcode == BINARY:
+        view = memoryview(payload)
+        offsets = [*_read_offsets(view, ">", "I", 4), len(view)]
+        _check_offsets(offsets, len(view), least=2)
+        parts = [view[start:end] for start, end in pairwise(offsets)]
+        payload, buffers = parts[0], parts[1:]
+    whole = _unpack(payload, unpack)
+    if type(whole) is not dict:
+        raise WireError("a message must be a JSON object")
+    try:
+        channel = whole["channel"]
+        message = _message(
+            whole["header"],
+            # A gateway's own messages, such as "restarting", leave some of these out.
+            whole.get("parent_header") or {},
+            whole.get("metadata") or {},
+            whole["content"],
+            buffers,
+        )
+    except KeyError as missing:
+        raise WireError(f"a message has no {missing}") from None
+    return channel, message
+
+
+# --- v1.kernel.websocket.jupyter.org ------------------------------------------------------------
+
+
+def _encode_v1(channel: str, message: Mapping[str, Any], pack: Pack) -> tuple[int, bytes]:
+    parts: list[Payload] = [channel.encode()]
+    parts += [_pack(part, pack) for part in _parts(message)]
+    parts += _buffers(message)
+    offsets = _offsets(parts, 8 * (2 + len(parts)))
+    return BINARY, b"".join((struct.pack(f"<{len(offsets) + 1}Q", len(offsets), *offsets), *parts))
+
+
+def _decode_v1(opcode: int, payload: Payload, unpack: Unpack) -> tuple[str, Message]:
+    if opcode != BINARY:
+        raise WireError(f"a text frame came on a websocket that speaks {V1}")
+    view = memoryview(payload)
+    offsets = _read_offsets(view, "<", "Q", 8)
+    _check_offsets(offsets, len(view), least=6)
+    parts = [view[start:end] for start, end in pairwise(offsets)]
+    channel, header, parent_header, metadata, content = parts[:5]
+    return str(channel, "utf-8", "replace"), _message(
+        _unpack(header, unpack),
+        _unpack(parent_header, unpack),
+        _unpack(metadata, unpack),
+        _unpack(content, unpack),
+        parts[5:],
+    )
+
+
+# --- offsets ------------------------------------------------------------------------------------
+
+
+def _offsets(parts: Sequence[Payload], first: int) -> list[int]:
+    """Where each part begins if the first does at `first`, and where the last ends."""
+    offsets = [first]
+    for part in parts:
+        offsets.append(offsets[-1] + len(part))
+    return offsets
+
+
+def _read_offsets(view: memoryview, order: str, number: str, size: int) -> tuple[int, ...]:
+    """The counted offsets that a binary frame begins with."""
+    try:
+        (count,) = struct.unpack_from(order + number, view)
+        if count > len(view) // size:  # checked first: a lie must not cost memory
+            raise WireError(f"a frame of {len(view)} bytes claims to have {count} offsets")
+        return struct.unpack_from(f"{order}{count}{number}", view, size)
+    except struct.error as error:
+        raise WireError(f"a frame of {len(view)} bytes is too short: {error}") from error
+
+
+def _check_offsets(offsets: Sequence[int], size: int, least: int) -> None:
+    if len(offsets) < least:
+        raise WireError(f"a frame has {len(offsets)} offsets, and {least} is the least possible")
+    previous = 0
+    for offset in offsets:
+        if not previous <= offset <= size:
+            raise WireError(f"a frame of {size} bytes has the offset {offset} after {previous}")
+        previous = offset
+
+
+FORMATS: Mapping[str, Format] = {
+    DEFAULT: Format(_encode_default, _decode_default),
+    V1: Format(_encode_v1, _decode_v1),
+}
+"""The format of each subprotocol; a server that selects none speaks the default."""

@@ -1,0 +1,152 @@
+"""What all tests share: one gateway, a clean environment, and a look at what a test left behind."""
+
+from __future__ import annotations
+
+import gc
+import os
+import threading
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+import requests
+from jupyter_core.utils import ensure_event_loop
+
+from gateway_blocking.local import LocalGateway
+
+if TYPE_CHECKING:
+    from gateway_blocking import BlockingGatewayKernelClient, BlockingGatewayKernelManager
+
+
+# --------------------------------------------------------------------------- surroundings
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _clean_environment(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """Nothing that this machine or its user has configured influences a test."""
+    unwanted = ("JUPYTER_GATEWAY_", "KERNEL_", "KG_")
+    certificates = ("REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE", "SSL_CERT_FILE", "SSL_CERT_DIR")
+    empty = str(tmp_path_factory.mktemp("no-configuration"))
+    with pytest.MonkeyPatch.context() as patch:
+        for name in list(os.environ):
+            if name.startswith(unwanted) or name in certificates or name.lower().endswith("_proxy"):
+                patch.delenv(name)
+        for name in ("JUPYTER_CONFIG_DIR", "JUPYTER_CONFIG_PATH", "IPYTHONDIR"):
+            patch.setenv(name, empty)
+        yield
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _event_loop_of_jupyter() -> Iterator[None]:
+    """The event loop that nbclient keeps for good: made here, no test seems to have leaked it."""
+    loop = ensure_event_loop()
+    yield
+    loop.close()
+
+
+# --------------------------------------------------------------------------- a gateway, a kernel
+
+
+@pytest.fixture(scope="session")
+def gateway(_clean_environment: None) -> Iterator[LocalGateway]:
+    """A real Kernel Gateway with a token, the same for the whole run."""
+    with LocalGateway() as gateway:
+        yield gateway
+
+
+@pytest.fixture
+def gateway_env(gateway: LocalGateway, monkeypatch: pytest.MonkeyPatch) -> LocalGateway:
+    """The session's gateway, set in the environment as a user would."""
+    monkeypatch.setenv("JUPYTER_GATEWAY_URL", gateway.url)
+    monkeypatch.setenv("JUPYTER_GATEWAY_AUTH_TOKEN", gateway.token)
+    return gateway
+
+
+@pytest.fixture
+def km(gateway: LocalGateway) -> Iterator[BlockingGatewayKernelManager]:
+    """A manager of the session's gateway, without a kernel; one that is started is shut down."""
+    from gateway_blocking import BlockingGatewayKernelManager
+
+    with BlockingGatewayKernelManager(**gateway.options()) as km:
+        yield km
+
+
+@pytest.fixture
+def kc(km: BlockingGatewayKernelManager) -> Iterator[BlockingGatewayKernelClient]:
+    """A client of a started kernel, ready."""
+    km.start_kernel()
+    client = km.client()
+    client.start_channels()
+    try:
+        client.wait_for_ready(timeout=60)
+        yield client
+    finally:
+        client.stop_channels()
+
+
+# --------------------------------------------------------------------------- what is left
+
+
+@pytest.fixture(autouse=True)
+def _nothing_is_left(request: pytest.FixtureRequest) -> Iterator[None]:
+    """No thread, process, socket or kernel survives a test."""
+    used: LocalGateway | None = None
+    if "gateway" in request.fixturenames:
+        used = request.getfixturevalue("gateway")
+    threads, children, sockets = set(_threads()), set(_children()), set(_sockets())
+    kernels = set(kernels_of(used)) if used else set()
+    yield
+    _wait_for_none("threads", lambda: [t.name for t in set(_threads()) - threads])
+    _wait_for_none("processes", lambda: sorted(set(_children()) - children))
+    _wait_for_none("sockets", lambda: sorted(set(_sockets()) - sockets))
+    if used:
+        _wait_for_none("kernels", lambda: sorted(set(kernels_of(used)) - kernels))
+
+
+def _wait_for_none(what: str, left: Callable[[], list[str]]) -> None:
+    """Fail where something is left, and goes on being left for five seconds."""
+    deadline = time.monotonic() + 5
+    while found := left():
+        if time.monotonic() > deadline:
+            pytest.fail(f"the test left {what} behind: {found}", pytrace=False)
+        gc.collect()
+        time.sleep(0.02)
+
+
+def _threads() -> list[threading.Thread]:
+    """Ours, and those that would keep the interpreter from ending."""
+    return [t for t in threading.enumerate() if t.name.startswith("gateway-") or not t.daemon]
+
+
+def _children() -> list[str]:
+    """The processes that this one started, with their command lines (none but on Linux)."""
+    pids = [pid for task in Path("/proc/self/task").glob("*") for pid in _read(task / "children")]
+    return [" ".join([pid, *_read(Path(f"/proc/{pid}/cmdline"), "\0")]) for pid in pids]
+
+
+def _sockets() -> list[str]:
+    """The open sockets of this process, by their inode numbers (none but on Linux)."""
+    found = []
+    for fd in Path("/proc/self/fd").glob("*"):
+        try:
+            found.append(str(fd.readlink()))
+        except OSError:  # closed meanwhile, such as the one that lists the directory
+            continue
+    return [target for target in found if target.startswith("socket:")]
+
+
+def _read(path: Path, separator: str | None = None) -> list[str]:
+    try:
+        return path.read_text().strip("\0").split(separator)
+    except OSError:  # a thread or a process that ended meanwhile
+        return []
+
+
+def kernels_of(gateway: LocalGateway) -> list[str]:
+    """The ids of the kernels that run on the gateway."""
+    headers = {"Authorization": f"token {gateway.token}"}
+    response = requests.get(f"{gateway.url}/api/kernels", headers=headers, timeout=30)
+    response.raise_for_status()
+    return [kernel["id"] for kernel in response.json()]

@@ -1,0 +1,313 @@
+"""The shape of the package: its layers, the home of each foreign library, its exports."""
+
+from __future__ import annotations
+
+import ast
+import configparser
+import importlib
+import importlib.resources
+import re
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+import gateway_blocking
+
+PACKAGE = Path(gateway_blocking.__file__).parent
+
+# From the bottom to the top.  A module imports from lower layers.
+LAYERS = (
+    {"_version", "errors", "frames", "wire", "deadline", "liveness"},  # pure
+    {"tokens", "config", "rest", "transport", "channels"},  # edges
+    {"connection"},  # engine
+    {"remote", "client", "manager"},  # mirror
+    {"local", "cli", "__main__", "__init__"},  # front
+)
+PURE, EDGES, ENGINE, MIRROR, FRONT = LAYERS
+
+# What a module may import from its own layer.
+SIDEWAYS = {
+    "frames": {"errors"},
+    "wire": {"errors", "frames"},
+    "config": {"tokens"},
+    "rest": {"config"},
+    "client": {"remote"},
+    "manager": {"client", "remote"},
+    "cli": {"local"},
+    "__main__": {"cli"},
+}
+
+# The modules in which a library may be imported.
+HOMES = {
+    "requests": {"rest"},
+    "urllib3": {"rest"},
+    "certifi": {"config"},
+    "websocket": {"transport"},
+    "traitlets": {"config", "cli"} | MIRROR,
+    "jupyter_client": {"wire", "channels"} | ENGINE | MIRROR,
+    "jupyter_core": {"cli"},
+    "IPython": {"client"},
+    "nbclient": {"cli"},
+    "nbformat": {"cli"},
+    "kernel_gateway": {"local"},
+    "tornado": {"local"},
+    "asyncio": {"channels", "cli"},
+    "subprocess": {"local"},
+    "socket": {"transport"},
+    "ssl": {"config", "rest", "transport"},
+    "threading": {"tokens", "config", "rest", "transport", "channels", "connection", "client"},
+}
+
+# Where a sleep that nothing can wake is right, because it is short and part of a bounded wait.
+MAY_SLEEP = {"manager"}
+
+IMPURE = {"http", "io", "logging", "pathlib", "queue", "select", "selectors", "urllib"} | {
+    name for name, homes in HOMES.items() if not homes & PURE
+}
+
+MODULES = sorted(path.stem for path in PACKAGE.glob("*.py"))
+
+
+def tree_of(module: str) -> ast.Module:
+    return ast.parse((PACKAGE / f"{module}.py").read_text())
+
+
+def imports_of(tree: ast.AST) -> Iterator[str]:
+    """Full names of what is imported anywhere; ours begin with a dot."""
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level <= 1, "the package is flat"
+            yield "." * node.level + (node.module or "")
+
+
+def siblings_of(module: str) -> set[str]:
+    names = imports_of(tree_of(module))
+    return {
+        re.sub(r"^(\.|gateway_blocking\.)", "", name)
+        for name in names
+        if name.startswith((".", "gateway_blocking"))
+    }
+
+
+def foreign_of(tree: ast.AST) -> set[str]:
+    return {
+        name.partition(".")[0]
+        for name in imports_of(tree)
+        if not name.startswith((".", "gateway_blocking"))
+    }
+
+
+def layer_of(module: str) -> int:
+    (found,) = (i for i, layer in enumerate(LAYERS) if module in layer)
+    return found
+
+
+def calls_of(tree: ast.AST) -> set[str]:
+    """The last part of the name of everything that is called."""
+    functions = [node.func for node in ast.walk(tree) if isinstance(node, ast.Call)]
+    return {
+        function.attr if isinstance(function, ast.Attribute) else getattr(function, "id", "")
+        for function in functions
+    }
+
+
+# --- layers -------------------------------------------------------------------------------------
+
+
+def test_each_module_has_one_layer() -> None:
+    """A new module takes its place in the table above; one that is gone leaves it."""
+    assert sorted(name for layer in LAYERS for name in layer) == MODULES
+
+
+@pytest.mark.parametrize("module", MODULES)
+def test_imports_go_down(module: str) -> None:
+    """No module imports from a higher layer; from its own only what the table allows."""
+    for other in siblings_of(module):
+        if layer_of(other) == layer_of(module):
+            assert other in SIDEWAYS.get(module, set()), f"{module} imports {other}, its neighbour"
+        else:
+            assert layer_of(other) < layer_of(module), f"{module} imports {other}, above it"
+
+
+def test_the_table_of_neighbours_allows_no_more_than_is_used() -> None:
+    """An exception that nobody needs any more is taken back."""
+    used = {
+        module: {o for o in siblings_of(module) if layer_of(o) == layer_of(module)}
+        for module in MODULES
+        if module != "__init__"
+    }
+    assert {module: others for module, others in used.items() if others} == SIDEWAYS
+
+
+@pytest.mark.parametrize("library", HOMES)
+def test_a_library_has_its_home(library: str) -> None:
+    """Each library, and what is delicate of Python's own, is used in few modules only."""
+    users = {module for module in MODULES if library in foreign_of(tree_of(module))}
+    assert users <= HOMES[library]
+
+
+def test_all_foreign_imports_are_known() -> None:
+    """A new dependency is a decision: it takes a line in the table."""
+    foreign = {name for module in MODULES for name in foreign_of(tree_of(module))}
+    assert foreign <= sys.stdlib_module_names | HOMES.keys() | {"__future__"}
+
+
+@pytest.mark.parametrize("module", sorted(PURE))
+def test_pure_modules_do_no_io(module: str) -> None:
+    """No sockets, threads, files, logging or waiting at the bottom."""
+    tree = tree_of(module)
+    assert not foreign_of(tree) & (IMPURE - HOMES.keys() | IMPURE - {"jupyter_client"})
+    assert not calls_of(tree) & {"open", "print", "sleep", "input", "wait"}
+
+
+def test_foreign_imports_are_installed_with_the_package() -> None:
+    """What a module imports at once is required; what it imports in a function is in an extra."""
+    parser = configparser.ConfigParser()
+    parser.read(PACKAGE.parent / "setup.cfg")
+    required = _requirements(parser["options"]["install_requires"])
+    optional = _requirements("\n".join(parser["options.extras_require"].values()))
+    at_once = {name for module in MODULES for name in _imported_at_once(tree_of(module))}
+    assert at_once - sys.stdlib_module_names == required
+    later = {name for module in MODULES for name in foreign_of(tree_of(module))}
+    brought = {"tornado": "jupyter_kernel_gateway", "IPython": "ipykernel"}
+    named = {"kernel_gateway": "jupyter_kernel_gateway"}
+    for name in later - sys.stdlib_module_names - required:
+        assert {**brought, **named}.get(name, name) in optional
+
+
+def _requirements(text: str) -> set[str]:
+    names = re.findall(r"^[A-Za-z][\w-]*", text, re.MULTILINE)
+    return {{"websocket-client": "websocket"}.get(name, name) for name in names}
+
+
+def _imported_at_once(tree: ast.Module) -> set[str]:
+    top = [node for node in tree.body if isinstance(node, (ast.Import, ast.ImportFrom))]
+    return foreign_of(ast.Module(body=list(top), type_ignores=[]))
+
+
+# --- threads and sleep --------------------------------------------------------------------------
+
+
+def test_threads_live_in_the_connection_only() -> None:
+    """Nothing else starts a thread, in whatever way."""
+    ways = {"Thread", "Timer", "ThreadPoolExecutor", "ProcessPoolExecutor", "to_thread"}
+    ways |= {"start_new_thread", "run_in_executor", "Process"}
+    assert {m for m in MODULES if calls_of(tree_of(m)) & ways} == {"connection"}
+
+
+def test_sleep_is_rare() -> None:
+    """A wait is one for an event, which a close wakes; ``time.sleep`` nobody can wake."""
+    found = set()
+    for module in MODULES:
+        for node in ast.walk(tree_of(module)):
+            match node:
+                case ast.Attribute(value=ast.Name(id="time"), attr="sleep"):
+                    found.add(module)
+                case ast.ImportFrom(module="time", names=names):
+                    assert all(alias.name != "sleep" for alias in names)
+    assert found == MAY_SLEEP
+
+
+# --- exports ------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("module", [m for m in MODULES if m not in ("__init__", "_version")])
+def test_all_is_what_the_module_makes_public(module: str) -> None:
+    """``__all__`` is every public name that the module itself defines, and nothing else."""
+    exported = importlib.import_module(f"gateway_blocking.{module}").__all__
+    assert len(exported) == len(set(exported))
+    assert set(exported) == set(_public_definitions(tree_of(module)))
+
+
+def _public_definitions(tree: ast.Module) -> Iterator[str]:
+    for node in tree.body:
+        match node:
+            case ast.FunctionDef(name=name) | ast.ClassDef(name=name):
+                names = [name]
+            case ast.Assign(targets=targets):
+                names = [target.id for target in targets if isinstance(target, ast.Name)]
+            case ast.AnnAssign(target=ast.Name(id=name)):
+                names = [name]
+            case _:
+                names = []
+        yield from (name for name in names if not name.startswith("_"))
+
+
+@pytest.mark.parametrize("module", MODULES)
+def test_what_is_imported_from_a_neighbour_is_public_there(module: str) -> None:
+    """No module reaches for another one's private names."""
+    for node in ast.walk(tree_of(module)):
+        if isinstance(node, ast.ImportFrom) and node.level:
+            origin = importlib.import_module(f"gateway_blocking.{node.module}")
+            names = {alias.name for alias in node.names} - {"__version__"}
+            assert names <= set(getattr(origin, "__all__", ())), f"from {node.module}"
+
+
+def test_the_package_exports_what_it_imports_and_sorts_it() -> None:
+    """``gateway_blocking.__all__`` is all of its ``__init__``, in order."""
+    imported = {
+        alias.name
+        for node in tree_of("__init__").body
+        if isinstance(node, ast.ImportFrom) and node.module != "__future__"
+        for alias in node.names
+    }
+    assert sorted(imported) == gateway_blocking.__all__
+    for name in gateway_blocking.__all__:
+        assert hasattr(gateway_blocking, name)
+
+
+def test_every_error_can_be_imported_from_the_package() -> None:
+    """Callers need not know the module of an exception."""
+    from gateway_blocking import errors
+
+    classes = {name for name in errors.__all__ if isinstance(getattr(errors, name), type)}
+    assert classes <= set(gateway_blocking.__all__)
+
+
+def test_the_package_is_typed() -> None:
+    """The marker that tells type checkers so is there, and gets installed."""
+    assert (importlib.resources.files("gateway_blocking") / "py.typed").is_file()
+    parser = configparser.ConfigParser()
+    parser.read(PACKAGE.parent / "setup.cfg")
+    assert "py.typed" in parser["options.package_data"]["gateway_blocking"]
+
+
+# --- what an import does ------------------------------------------------------------------------
+
+IMPORT = """
+import asyncio, os, sys, threading
+import zmq
+
+made = []
+def refuse(*args, **kwargs):
+    made.append(args)
+zmq.Context.__init__ = zmq.Context.instance = refuse
+asyncio.new_event_loop = refuse
+before = dict(os.environ)
+
+import gateway_blocking
+
+assert not made, made
+assert dict(os.environ) == before
+assert threading.active_count() == 1, threading.enumerate()
+unwanted = {"papermill", "nbclient", "nbformat", "IPython", "ipykernel", "kernel_gateway",
+            "jupyter_server"}
+assert not unwanted & set(sys.modules), unwanted & set(sys.modules)
+"""
+
+
+def test_an_import_is_light_and_has_no_effects() -> None:
+    """It needs no optional package, opens no ZMQ context, makes no event loop and no thread."""
+    run = subprocess.run(
+        [sys.executable, "-W", "error", "-c", IMPORT],
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert run.returncode == 0, run.stderr

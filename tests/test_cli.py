@@ -1,0 +1,524 @@
+"""``jupyter gateway``, driven as a person would."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import nbformat
+import pytest
+import requests
+from conftest import kernels_of
+from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook
+
+from gateway_blocking import __version__
+from gateway_blocking.cli import _replace
+from gateway_blocking.local import LocalGateway
+
+EXAMPLES = Path(__file__).parent.parent / "docs" / "examples"
+
+
+class Terminal:
+    """A directory to work in, with ``jupyter gateway`` and the session's gateway configured."""
+
+    def __init__(self, directory: Path, gateway: LocalGateway) -> None:
+        self.directory = directory
+        self.gateway = gateway
+        self.env = {
+            **os.environ,
+            "JUPYTER_GATEWAY_URL": gateway.url,
+            "JUPYTER_GATEWAY_AUTH_TOKEN": gateway.token,
+            "JUPYTER_GATEWAY_CONNECT_TIMEOUT": "5",
+        }
+
+    def popen(self, *args: str, **env: str) -> subprocess.Popen[str]:
+        return subprocess.Popen(
+            [sys.executable, "-m", "gateway_blocking", *args],
+            cwd=self.directory,
+            env={**self.env, **env},
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+
+    def __call__(self, *args: str, typed: str = "", **env: str) -> subprocess.CompletedProcess[str]:
+        with self.popen(*args, **env) as process:
+            out, err = process.communicate(typed, timeout=90)
+        return subprocess.CompletedProcess(args, process.returncode, out, err)
+
+    def write(self, name: str, code: str) -> str:
+        (self.directory / name).write_text(code)
+        return name
+
+    def notebook(self, name: str, *cells: str) -> str:
+        nb = new_notebook(cells=[new_markdown_cell("# A title"), *map(new_code_cell, cells)])
+        return self.write(name, nbformat.writes(nb))
+
+    def read(self, name: str) -> Any:
+        return nbformat.read(self.directory / name, as_version=4)
+
+    def files(self) -> set[str]:
+        return {path.name for path in self.directory.iterdir()}
+
+
+@pytest.fixture
+def terminal(tmp_path: Path, gateway: LocalGateway) -> Terminal:
+    return Terminal(tmp_path, gateway)
+
+
+def wait_for(path: Path, within: float = 60) -> None:
+    deadline = time.monotonic() + within
+    while not path.exists():
+        assert time.monotonic() < deadline, f"{path} did not come"
+        time.sleep(0.02)
+
+
+def errors(done: subprocess.CompletedProcess[str]) -> list[str]:
+    return done.stderr.splitlines()
+
+
+# --- notebooks ------------------------------------------------------------------------------------
+
+
+def test_a_notebook_is_executed_and_written_next_to_it(terminal: Terminal) -> None:
+    """The example notebook comes back with its outputs in a file of its own, named on stderr."""
+    shutil.copy(EXAMPLES / "example.ipynb", terminal.directory)
+    done = terminal("run", "example.ipynb")
+    assert (done.returncode, done.stdout, done.stderr) == (0, "", "wrote example.executed.ipynb\n")
+    executed = terminal.read("example.executed.ipynb")
+    nbformat.validate(executed)
+    code = [cell for cell in executed.cells if cell.cell_type == "code"]
+    assert [cell.execution_count for cell in code] == [1, 2, 3, 4, 5]
+    assert code[0].outputs[0].data["text/plain"] == "42"
+    assert code[1].outputs[0].text.startswith("this is Python")
+    assert "<td>6171</td><td>261</td>" in code[3].outputs[0].data["text/html"]
+    assert executed.metadata.language_info.version
+    original = json.loads((EXAMPLES / "example.ipynb").read_text())
+    assert json.loads((terminal.directory / "example.ipynb").read_text()) == original
+
+
+def test_output_says_where_to_write(terminal: Terminal) -> None:
+    """--output names the file; nothing else is written."""
+    terminal.notebook("a.ipynb", "1 + 1")
+    assert terminal("run", "--output", "b.ipynb", "a.ipynb").returncode == 0
+    assert terminal.read("b.ipynb").cells[1].outputs[0].data["text/plain"] == "2"
+    assert terminal.files() == {"a.ipynb", "b.ipynb"}
+
+
+def test_inplace_replaces_what_a_link_points_to(terminal: Terminal) -> None:
+    """--inplace writes over the original and keeps its mode; a symbolic link stays one."""
+    terminal.notebook("real.ipynb", "print('done')")
+    (terminal.directory / "real.ipynb").chmod(0o640)
+    (terminal.directory / "link.ipynb").symlink_to("real.ipynb")
+    assert terminal("run", "--inplace", "link.ipynb").returncode == 0
+    assert terminal.files() == {"real.ipynb", "link.ipynb"}
+    assert (terminal.directory / "link.ipynb").is_symlink()
+    assert (terminal.directory / "real.ipynb").stat().st_mode & 0o777 == 0o640
+    assert terminal.read("real.ipynb").cells[1].outputs[0].text == "done\n"
+
+
+def test_a_failing_cell_ends_the_notebook(terminal: Terminal) -> None:
+    """Status 1 and a traceback without colour codes; the notebook so far is written."""
+    terminal.notebook("bad.ipynb", "print('before')", "1 / 0", "print('after')")
+    done = terminal("run", "bad.ipynb")
+    assert done.returncode == 1
+    assert "ZeroDivisionError: division by zero" in done.stderr
+    assert "\x1b" not in done.stderr
+    assert errors(done)[-2:] == [
+        "wrote bad.executed.ipynb",
+        "jupyter gateway run: bad.ipynb: cell 3 failed",
+    ]
+    before, failed, after = terminal.read("bad.executed.ipynb").cells[1:]
+    assert before.outputs[0].text == "before\n"
+    assert failed.outputs[0].ename == "ZeroDivisionError"
+    assert (after.outputs, after.execution_count) == ([], None)
+
+
+def test_allow_errors_goes_on(terminal: Terminal) -> None:
+    """With --allow-errors a failing cell is an output like others."""
+    terminal.notebook("bad.ipynb", "1 / 0", "print('after')")
+    done = terminal("run", "--allow-errors", "bad.ipynb")
+    assert (done.returncode, done.stderr) == (0, "wrote bad.executed.ipynb\n")
+    failed, after = terminal.read("bad.executed.ipynb").cells[1:]
+    assert failed.outputs[0].ename == "ZeroDivisionError"
+    assert after.outputs[0].text == "after\n"
+
+
+def test_a_cell_that_takes_too_long(terminal: Terminal) -> None:
+    """--timeout ends a cell: status 1, and the output until then is kept."""
+    code = "import time; print('begun', flush=True); time.sleep(600)"
+    terminal.notebook("slow.ipynb", code)
+    done = terminal("run", "--timeout=2", "slow.ipynb")
+    assert done.returncode == 1
+    assert "slow.ipynb: cell 2 took longer than 2 seconds" in done.stderr
+    assert "Traceback" not in done.stderr
+    assert terminal.read("slow.executed.ipynb").cells[1].outputs[0].text == "begun\n"
+
+
+def test_a_notebook_runs_in_its_own_directory(terminal: Terminal) -> None:
+    """On a gateway of this machine, a notebook finds the files that lie beside it."""
+    (terminal.directory / "sub").mkdir()
+    terminal.write("sub/data.txt", "found")
+    terminal.notebook("sub/a.ipynb", "print(open('data.txt').read())")
+    assert terminal("run", "sub/a.ipynb").returncode == 0
+    assert terminal.read("sub/a.executed.ipynb").cells[1].outputs[0].text == "found\n"
+
+
+def test_the_kernel_is_the_notebooks_own_or_the_one_asked_for(terminal: Terminal) -> None:
+    """A notebook's kernelspec is used, and --kernel is stronger."""
+    nb = new_notebook(cells=[new_code_cell("6 * 7")])
+    nb.metadata["kernelspec"] = {"name": "cobol", "display_name": "COBOL"}
+    terminal.write("a.ipynb", nbformat.writes(nb))
+    done = terminal("run", "a.ipynb")
+    assert done.returncode == 3
+    assert "cobol" in done.stderr
+    assert terminal.files() == {"a.ipynb"}
+    assert terminal("run", "--kernel=python3", "a.ipynb").returncode == 0
+
+
+def test_a_notebook_whose_kernel_dies(terminal: Terminal) -> None:
+    """Status 3, which cell it was, and the notebook so far."""
+    terminal.notebook("dies.ipynb", "print('before')", "import os; os._exit(1)")
+    done = terminal("run", "dies.ipynb")
+    assert done.returncode == 3
+    assert "jupyter gateway run: dies.ipynb: the kernel died in cell 3" in errors(done)
+    assert terminal.read("dies.executed.ipynb").cells[1].outputs[0].text == "before\n"
+
+
+# --- scripts --------------------------------------------------------------------------------------
+
+
+def test_a_scripts_output_is_shown_as_it_comes(terminal: Terminal) -> None:
+    """A line is there while the script still runs; both streams keep apart."""
+    code = """
+import os, sys, time
+print("first", flush=True)
+while not os.path.exists("seen"):
+    time.sleep(0.02)
+print("second")
+print("third", file=sys.stderr)
+6 * 7
+"""
+    with terminal.popen("run", terminal.write("live.py", code)) as process:
+        assert process.stdout is not None
+        assert process.stdout.readline() == "first\n"
+        assert process.poll() is None
+        (terminal.directory / "seen").touch()
+        out, err = process.communicate(timeout=60)
+    assert (process.returncode, out, err) == (0, "second\n42\n", "third\n")
+
+
+def test_a_script_that_raises(terminal: Terminal) -> None:
+    """Status 1, the traceback on stderr, and what was printed before on stdout."""
+    done = terminal("run", terminal.write("bad.py", "print('before')\n1 / 0\nprint('after')\n"))
+    assert (done.returncode, done.stdout) == (1, "before\n")
+    assert "ZeroDivisionError: division by zero" in done.stderr
+    assert "\x1b" not in done.stderr
+
+
+def test_a_script_asks_for_input(terminal: Terminal) -> None:
+    """input() reads from standard input, and its end is an EOFError."""
+    code = """
+print("hello", input("name? "))
+try:
+    input()
+except EOFError:
+    print("no more")
+"""
+    done = terminal("run", terminal.write("ask.py", code), typed="Ada\n")
+    assert (done.returncode, done.stderr) == (0, "")
+    assert "hello Ada\n" in done.stdout
+    assert "no more\n" in done.stdout
+
+
+def test_a_script_on_standard_input(terminal: Terminal) -> None:
+    """`-` is code from a pipe; it cannot ask for input as well."""
+    done = terminal("run", "-", typed="print(6 * 7)\ninput()")
+    assert (done.returncode, done.stdout) == (1, "42\n")
+    assert "StdinNotImplementedError" in done.stderr
+
+
+def test_sys_exit_ends_a_script_as_usual(terminal: Terminal) -> None:
+    """sys.exit() is success, sys.exit(text) is failure with that text, and neither a traceback."""
+    ends = terminal.write("ends.py", "import sys\nprint('done')\nsys.exit()")
+    done = terminal("run", ends)
+    assert (done.returncode, done.stdout, done.stderr) == (0, "done\n", "")
+    fails = terminal.write("fails.py", "import sys\nsys.exit('not today')")
+    done = terminal("run", ends, fails, ends)
+    assert (done.returncode, done.stdout, done.stderr) == (1, "done\ndone\n", "not today\n")
+
+
+def test_several_files_run_one_after_another(terminal: Terminal) -> None:
+    """Each file has a kernel of its own; one that fails, or kills its kernel, stops no other."""
+    first = terminal.write("first.py", "secret = 1\nprint('first')")
+    second = terminal.write("second.py", "print('second')\nprint(secret)")
+    dies = terminal.write("dies.py", "import os\nos._exit(1)")
+    third = terminal.notebook("third.ipynb", "print('third')")
+    done = terminal("run", first, second, third)
+    assert (done.returncode, done.stdout) == (1, "first\nsecond\n")
+    assert "NameError" in done.stderr
+    assert terminal.read("third.executed.ipynb").cells[1].outputs[0].text == "third\n"
+    done = terminal("run", dies, first)
+    assert (done.returncode, done.stdout) == (3, "first\n")
+    assert len(errors(done)) == 1
+
+
+def test_output_that_nobody_reads(terminal: Terminal) -> None:
+    """`jupyter gateway run script | head -1` ends without a complaint."""
+    code = "import time\nwhile True:\n    print('y', flush=True)\n    time.sleep(0.01)"
+    with terminal.popen("run", terminal.write("yes.py", code)) as process:
+        assert process.stdout is not None
+        assert process.stderr is not None
+        assert process.stdout.readline() == "y\n"
+        process.stdout.close()
+        assert process.wait(60) == 1
+        assert process.stderr.read() == ""
+
+
+# --- being stopped --------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("number", "status"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)], ids=["ctrl-c", "kill"]
+)
+def test_a_stopped_notebook_is_saved(terminal: Terminal, number: int, status: int) -> None:
+    """The notebook so far is written, the kernel is shut down, and there is no traceback."""
+    code = "print('begun', flush=True); open('begun', 'w').close(); import time; time.sleep(600)"
+    terminal.notebook("slow.ipynb", "1 + 1", code)
+    with terminal.popen("run", "slow.ipynb") as process:
+        wait_for(terminal.directory / "begun")
+        process.send_signal(number)
+        _out, err = process.communicate(timeout=60)
+    assert process.returncode == status
+    assert err.splitlines() == [
+        "wrote slow.executed.ipynb",
+        f"jupyter gateway run: stopped by {signal.Signals(number).name}",
+    ]
+    executed = terminal.read("slow.executed.ipynb")
+    assert executed.cells[1].outputs[0].data["text/plain"] == "2"
+    assert executed.cells[2].outputs[0].text == "begun\n"
+    assert kernels_of(terminal.gateway) == []
+
+
+def test_a_stopped_script(terminal: Terminal) -> None:
+    """Ctrl-C ends a script and its kernel, and there is no traceback."""
+    code = "import time\nprint('begun', flush=True)\ntime.sleep(600)"
+    with terminal.popen("run", terminal.write("slow.py", code)) as process:
+        assert process.stdout is not None
+        assert process.stdout.readline() == "begun\n"
+        process.send_signal(signal.SIGINT)
+        _out, err = process.communicate(timeout=60)
+    assert (process.returncode, err) == (130, "jupyter gateway run: stopped by SIGINT\n")
+    assert kernels_of(terminal.gateway) == []
+
+
+# --- the gateway ----------------------------------------------------------------------------------
+
+
+def without_a_gateway(env: Mapping[str, str]) -> dict[str, str]:
+    return {name: value for name, value in env.items() if not name.startswith("JUPYTER_GATEWAY_")}
+
+
+def test_without_a_gateway_one_is_started(terminal: Terminal) -> None:
+    """One line says so and where; at the end it is gone."""
+    terminal.env = without_a_gateway(terminal.env)
+    done = terminal("run", str(EXAMPLES / "example.py"))
+    assert done.returncode == 0
+    assert len(done.stdout.splitlines()) == 11
+    [line] = errors(done)
+    text, _comma, url = line.rpartition(", ")
+    assert text == (
+        "no gateway is configured (JUPYTER_GATEWAY_URL, --url): starting one on this machine"
+    )
+    with pytest.raises(requests.ConnectionError):
+        requests.get(url, timeout=30)
+
+
+def test_ctrl_c_stops_the_gateway_that_was_started(terminal: Terminal) -> None:
+    """A Ctrl-C of the terminal, which reaches every process there, leaves no gateway behind."""
+    terminal.env = without_a_gateway(terminal.env)
+    code = "import os, time\nprint(os.getppid(), flush=True)\ntime.sleep(600)"
+    command = [sys.executable, "-m", "gateway_blocking", "run", terminal.write("slow.py", code)]
+    with subprocess.Popen(
+        command,
+        cwd=terminal.directory,
+        env=terminal.env,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+    ) as process:
+        assert process.stdout is not None
+        gateway = int(process.stdout.readline())
+        os.killpg(process.pid, signal.SIGINT)
+        _out, err = process.communicate(timeout=60)
+    assert process.returncode == 130
+    assert err.splitlines()[1:] == ["jupyter gateway run: stopped by SIGINT"]
+    with pytest.raises(ProcessLookupError):
+        os.kill(gateway, 0)
+
+
+def test_the_gateway_may_be_given_on_the_command_line(terminal: Terminal) -> None:
+    """--url and --token, and any trait by its full name; they win over the environment."""
+    url, token = terminal.gateway.url, terminal.gateway.token
+    script = terminal.write("a.py", "print('ran')")
+    wrong = {"JUPYTER_GATEWAY_URL": "http://127.0.0.1:9", "JUPYTER_GATEWAY_AUTH_TOKEN": "wrong"}
+    done = terminal("run", "--url", url, f"--token={token}", script, **wrong)
+    assert (done.returncode, done.stdout, done.stderr) == (0, "ran\n", "")
+    options = [f"--GatewayClient.url={url}", f"--GatewayClient.auth_token={token}"]
+    done = terminal("run", *options, script, **wrong)
+    assert (done.returncode, done.stdout, done.stderr) == (0, "ran\n", "")
+
+
+def test_the_gateway_may_be_in_a_configuration_file(terminal: Terminal) -> None:
+    """c.GatewayClient of jupyter_gateway_config.py is read, by the command jupyter finds."""
+    url, token = terminal.gateway.url, terminal.gateway.token
+    terminal.write(
+        "jupyter_gateway_config.py",
+        f"c.GatewayClient.url = {url!r}\nc.GatewayClient.auth_token = {token!r}\n",
+    )
+    done = subprocess.run(
+        [shutil.which("jupyter") or "jupyter", "gateway", "run", "-"],
+        input="print('ran')",
+        env={**without_a_gateway(terminal.env), "JUPYTER_CONFIG_DIR": str(terminal.directory)},
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+    assert (done.returncode, done.stdout, done.stderr) == (0, "ran\n", "")
+
+
+def test_a_gateway_that_is_not_there(terminal: Terminal) -> None:
+    """Status 3 and one line that names it; with --debug the traceback as well."""
+    terminal.notebook("a.ipynb", "1")
+    url = "http://127.0.0.1:9"
+    done = terminal("run", "--url", url, "a.ipynb")
+    assert done.returncode == 3
+    [line] = errors(done)
+    assert line.startswith("jupyter gateway run: ")
+    assert url in line
+    assert terminal.files() == {"a.ipynb"}
+    done = terminal("run", "--debug", "--url", url, "a.ipynb")
+    assert done.returncode == 3
+    assert "Traceback" in done.stderr
+    assert errors(done)[-1] == line
+
+
+def test_a_wrong_token(terminal: Terminal) -> None:
+    """Status 3 and one line, in which no token stands; nor does one with --debug."""
+    script = terminal.write("a.py", "1")
+    done = terminal("run", "--token=wrong-token", script)
+    assert done.returncode == 3
+    [line] = errors(done)
+    assert "401" in line
+    done = terminal("run", "--debug", "--token=wrong-token", script)
+    assert done.returncode == 3
+    assert "Traceback" in done.stderr
+    assert "wrong-token" not in done.stderr
+
+
+def test_a_kernelspec_that_does_not_exist(terminal: Terminal) -> None:
+    """Status 3 and one line that names it."""
+    done = terminal("run", "--kernel=cobol", terminal.write("a.py", "1"))
+    assert done.returncode == 3
+    [line] = errors(done)
+    assert "cobol" in line
+
+
+def test_no_gateway_and_none_can_be_started(terminal: Terminal) -> None:
+    """Without the extra, the one line says what is not configured and what is not installed."""
+    terminal.write("sitecustomize.py", "import sys; sys.modules['kernel_gateway'] = None")
+    terminal.env = without_a_gateway(terminal.env)
+    done = terminal("run", "-", PYTHONPATH=str(terminal.directory))
+    assert done.returncode == 3
+    [line] = errors(done)
+    assert "no gateway is configured (JUPYTER_GATEWAY_URL, --url)" in line
+    assert 'pip install "gateway-blocking[local]"' in line
+
+
+# --- bad usage ------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("args", "text"),
+    [
+        (["run"], "which file? see --help"),
+        (["run", "none.py"], "cannot read none.py: No such file or directory"),
+        (["run", "none.ipynb"], "cannot read none.ipynb: No such file or directory"),
+        (["run", "text.ipynb"], "text.ipynb is not a notebook: "),
+        (["run", "list.ipynb"], "list.ipynb is not a notebook: "),
+        (["run", "empty.ipynb"], "empty.ipynb is not a notebook: "),
+        (["run", "latin1.py"], "cannot read latin1.py: it is not UTF-8 text"),
+        (["run", "--inplcae", "a.ipynb"], "there is no option --inplcae"),
+        (["run", "--output=b.ipynb", "a.ipynb", "a.ipynb"], "--output is for one notebook"),
+        (["run", "--output=b.ipynb", "a.py"], "--output is for one notebook"),
+        (["run", "--output=b.ipynb", "--inplace", "a.ipynb"], "cannot both be"),
+        (["run", "--output=none/b.ipynb", "a.ipynb"], "cannot write none/b.ipynb"),
+        (["run", "--timeout=soon", "a.ipynb"], "timeout"),
+        (["run", "--url=127.0.0.1:8888", "a.ipynb"], "url"),
+        (["runn", "a.ipynb"], "there is no command 'runn'"),
+    ],
+)
+def test_bad_usage(terminal: Terminal, args: list[str], text: str) -> None:
+    """Status 2 and one line that says what is wrong, before anything is started or written."""
+    terminal.notebook("a.ipynb", "1")
+    terminal.write("a.py", "1")
+    terminal.write("text.ipynb", "print(1)")
+    terminal.write("list.ipynb", "[]")
+    terminal.write("empty.ipynb", "{}")
+    (terminal.directory / "latin1.py").write_bytes("print('é')".encode("latin-1"))
+    files = terminal.files()
+    done = terminal(*args, JUPYTER_GATEWAY_URL="http://127.0.0.1:9")
+    assert (done.returncode, done.stdout) == (2, "")
+    [line] = errors(done)
+    assert text in line
+    assert terminal.files() == files
+
+
+def test_without_nbclient(terminal: Terminal) -> None:
+    """A notebook then gives the command that installs it; a script needs none."""
+    terminal.notebook("a.ipynb", "1")
+    terminal.write("sitecustomize.py", "import sys; sys.modules['nbclient'] = None")
+    done = terminal("run", "a.ipynb", PYTHONPATH=str(terminal.directory))
+    assert (done.returncode, errors(done)) == (
+        2,
+        [
+            "jupyter gateway run: a notebook needs nbclient:"
+            ' pip install "gateway-blocking[notebook]"'
+        ],
+    )
+    done = terminal("run", "-", typed="print(1)", PYTHONPATH=str(terminal.directory))
+    assert (done.returncode, done.stdout, done.stderr) == (0, "1\n", "")
+
+
+def test_help(terminal: Terminal) -> None:
+    """Help names the commands, the options, and what an exit status means."""
+    done = terminal("--help")
+    assert done.returncode == 0
+    assert "Execute notebooks and scripts." in done.stdout
+    assert terminal("--version").stdout == f"{__version__}\n"
+    nothing = terminal()
+    assert (nothing.returncode, nothing.stdout) == (2, done.stdout)
+    done = terminal("run", "--help")
+    assert done.returncode == 0
+    for text in ("--inplace", "--output", "--kernel", "JUPYTER_GATEWAY_AUTH_TOKEN", "130  "):
+        assert text in done.stdout
+
+
+def test_a_notebook_is_never_half_written(tmp_path: Path) -> None:
+    """Where writing fails in the middle, the old file is still there, whole and alone."""
+    path = tmp_path / "a.ipynb"
+    path.write_text("old")
+    with pytest.raises(UnicodeEncodeError):
+        _replace(path, "new \ud800")
+    assert path.read_text() == "old"
+    assert list(tmp_path.iterdir()) == [path]

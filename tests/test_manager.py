@@ -1,0 +1,297 @@
+"""The manager, against a real Kernel Gateway with real kernels."""
+
+from __future__ import annotations
+
+import signal
+import time
+import uuid
+from concurrent.futures import ThreadPoolExecutor
+
+import pytest
+from conftest import kernels_of
+from jupyter_client.multikernelmanager import MultiKernelManager
+
+from gateway_blocking import (
+    BlockingGatewayKernelClient,
+    BlockingGatewayKernelManager,
+    GatewayAuthError,
+    GatewayClient,
+    GatewayConnectionError,
+    KernelRestarted,
+    NoKernel,
+    NoSuchKernel,
+    NoSuchKernelSpec,
+    NotRemotelyPossible,
+)
+from gateway_blocking.local import LocalGateway
+
+Manager = BlockingGatewayKernelManager
+
+
+def value(kc: BlockingGatewayKernelClient, expression: str) -> str:
+    """What the expression is in the kernel, as its repr."""
+    reply = kc.execute("", user_expressions={"it": expression}, reply=True, timeout=20)
+    found: str = reply["content"]["user_expressions"]["it"]["data"]["text/plain"]
+    return found
+
+
+def test_the_life_of_a_kernel(gateway: LocalGateway) -> None:
+    """Nothing before start_kernel, a model after it, nothing again after shutdown_kernel."""
+    km = Manager(kernel_name="python3", **gateway.options())
+    assert not km.has_kernel
+    assert km.kernel is None
+    assert not km.is_alive()
+    km.start_kernel()
+    assert km.has_kernel
+    assert km.owned_kernel
+    assert km.owns_kernel
+    assert km.ready.done()
+    assert km.kernel is not None
+    assert km.kernel["id"] == km.kernel_id
+    assert km.kernel["name"] == "python3"
+    assert km.is_alive()
+    with pytest.raises(RuntimeError, match="runs already"):
+        km.start_kernel()
+    km.shutdown_kernel(now=True)
+    assert not km.has_kernel
+    assert not km.is_alive()
+    assert kernels_of(gateway) == []
+    km.shutdown_kernel()
+    km.cleanup_resources()
+    km.cleanup_resources()
+
+
+def test_a_manager_can_start_another_kernel_after_a_shutdown(km: Manager) -> None:
+    """start_kernel after shutdown_kernel starts a new one."""
+    km.start_kernel()
+    first = km.kernel_id
+    km.shutdown_kernel()
+    km.start_kernel()
+    assert km.kernel_id != first
+    assert km.is_alive()
+
+
+def test_configuration_comes_from_the_environment(gateway_env: LocalGateway) -> None:
+    """JUPYTER_GATEWAY_URL and _AUTH_TOKEN are all that is needed."""
+    with Manager() as km:
+        km.start_kernel()
+        assert km.is_alive()
+
+
+def test_a_gateway_may_be_given_as_object_or_by_options_but_not_both(
+    gateway: LocalGateway,
+) -> None:
+    """Two ways to say it; a mixture is an error, not a guess."""
+    options = GatewayClient(**gateway.options())
+    with Manager(gateway=options) as km:
+        km.start_kernel()
+    with pytest.raises(TypeError, match="not both"):
+        Manager(gateway=options, url="http://127.0.0.1:1")
+
+
+def test_environment_variables_reach_the_kernel(
+    km: Manager, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """KERNEL_* of the process and of env= are forwarded, cwd as KERNEL_WORKING_DIR."""
+    monkeypatch.setenv("KERNEL_FROM_PROCESS", "a")
+    km.start_kernel(env={"KERNEL_FROM_CALL": "b"}, cwd="/some/where", extra_arguments=["--x"])
+    with km.client() as kc:
+        kc.wait_for_ready(timeout=60)
+        names = ("KERNEL_FROM_PROCESS", "KERNEL_FROM_CALL", "KERNEL_WORKING_DIR")
+        found = value(kc, f"[__import__('os').environ.get(n) for n in {names}]")
+    assert found == "['a', 'b', '/some/where']"
+
+
+def test_attaching_leaves_the_kernel_running(km: Manager, gateway: LocalGateway) -> None:
+    """A kernel that was not started here is not shut down here, by nobody's accident."""
+    km.start_kernel()
+    assert km.kernel_id is not None
+    with km.client() as kc:
+        kc.wait_for_ready(timeout=60)
+        kc.execute("x = 41", reply=True, timeout=10)
+    with Manager(**gateway.options()) as other:
+        other.start_kernel(kernel_id=km.kernel_id)
+        assert not other.owned_kernel
+        assert other.kernel_name == "python3"
+        with other.client() as kc:
+            kc.wait_for_ready(timeout=60)
+            assert value(kc, "x + 1") == "42"
+        other.shutdown_kernel(now=True)
+        assert not other.has_kernel
+    assert kernels_of(gateway) == [km.kernel_id]
+    with Manager(kernel_id=km.kernel_id, **gateway.options()) as third:
+        third.start_kernel()
+        assert third.kernel_id == km.kernel_id
+        third.owned_kernel = True
+    assert kernels_of(gateway) == []
+    assert not km.is_alive()
+
+
+def test_attaching_to_a_missing_kernel_is_an_error(km: Manager) -> None:
+    """NoSuchKernel, a KeyError, and the manager has no kernel."""
+    with pytest.raises(NoSuchKernel, match="0-0-0-0-0"):
+        km.start_kernel(kernel_id="0-0-0-0-0")
+    assert not km.has_kernel
+
+
+def test_an_unknown_kernelspec_is_named_with_what_there_is(km: Manager) -> None:
+    """The gateway's bare 500 becomes the name asked for and the names that exist."""
+    with pytest.raises(NoSuchKernelSpec, match=r"cobol.*python3"):
+        km.start_kernel(kernel_name="cobol")
+    assert not km.has_kernel
+
+
+def test_a_wrong_token_is_refused_without_being_shown(gateway: LocalGateway) -> None:
+    """GatewayAuthError in a moment."""
+    km = Manager(url=gateway.url, auth_token="sesame-open")
+    with pytest.raises(GatewayAuthError) as caught:
+        km.start_kernel()
+    assert "sesame" not in f"{caught.value} {caught.value.__cause__} {km!r} {km.gateway!r}"
+    km.cleanup_resources()
+
+
+def test_a_gateway_that_is_down_is_a_clear_error() -> None:
+    """GatewayConnectionError, which is a ConnectionError, names the address."""
+    km = Manager(url="http://127.0.0.1:9", connect_timeout=5)
+    with pytest.raises(GatewayConnectionError, match=r"127\.0\.0\.1:9"):
+        km.start_kernel()
+
+
+def test_no_gateway_configured_says_what_to_set() -> None:
+    """The first error that a new user meets."""
+    with pytest.raises(GatewayConnectionError, match="JUPYTER_GATEWAY_URL"):
+        Manager().start_kernel()
+
+
+def test_the_same_client_goes_on_after_a_restart(
+    km: Manager, kc: BlockingGatewayKernelClient
+) -> None:
+    """restart_kernel ends what waits with KernelRestarted; then the client works as before."""
+    kc.execute("x = 1", reply=True, timeout=10)
+    with ThreadPoolExecutor(1) as pool:
+        waiting = pool.submit(kc.execute, "import time; time.sleep(60)", reply=True)
+        time.sleep(0.5)
+        km.restart_kernel(now=True)
+        with pytest.raises(KernelRestarted):
+            waiting.result(timeout=10)
+    kc.wait_for_ready(timeout=60)
+    assert kc.is_alive()
+    assert km.is_alive()
+    assert value(kc, "'x' in globals()") == "False"
+
+
+def test_interrupt_reaches_the_running_cell(km: Manager, kc: BlockingGatewayKernelClient) -> None:
+    """interrupt_kernel, and SIGINT by signal_kernel, raise KeyboardInterrupt in the kernel."""
+    for interrupt in (km.interrupt_kernel, lambda: km.signal_kernel(signal.SIGINT)):
+        with ThreadPoolExecutor(1) as pool:
+            waiting = pool.submit(kc.execute, "import time; time.sleep(60)", reply=True, timeout=30)
+            time.sleep(0.5)
+            interrupt()
+            assert waiting.result()["content"]["ename"] == "KeyboardInterrupt"
+
+
+def test_without_a_kernel_the_manager_says_so(gateway: LocalGateway) -> None:
+    """NoKernel is a RuntimeError with the words that nbclient looks for."""
+    km = Manager(**gateway.options())
+    for call in (km.interrupt_kernel, km.restart_kernel, lambda: km.signal_kernel(signal.SIGINT)):
+        with pytest.raises(RuntimeError, match="No kernel is running!") as caught:
+            call()
+        assert isinstance(caught.value, NoKernel)
+
+
+def test_what_a_gateway_cannot_do_is_a_clear_error(km: Manager) -> None:
+    """Signals but SIGINT, connection files, ZMQ sockets, half a restart."""
+    km.start_kernel()
+    for call in (
+        lambda: km.signal_kernel(signal.SIGTERM),
+        lambda: km.shutdown_kernel(restart=True),
+        km.write_connection_file,
+        km.connect_shell,
+        lambda: km.update_env(env={}),
+    ):
+        with pytest.raises(NotRemotelyPossible):
+            call()
+    assert km.provisioner is None
+    assert km.ports == []
+    assert km.connection_file == ""
+    assert km.resolve_path("x") is None
+    assert km.is_alive()
+
+
+def test_the_kernelspec_comes_from_the_gateway(gateway: LocalGateway) -> None:
+    """kernel_spec is a KernelSpec, ipykernel is answered without a request."""
+    km = Manager(kernel_name="python", **gateway.options())
+    assert km.ipykernel
+    assert km.kernel_spec is not None
+    assert km.kernel_spec.language == "python"
+    assert km.kernel_spec.interrupt_mode == "signal"
+    with pytest.raises(NoSuchKernelSpec):
+        _ = Manager(kernel_name="cobol", **gateway.options()).kernel_spec
+    km.cleanup_resources()
+
+
+def test_a_foreign_client_factory_is_not_used(km: Manager) -> None:
+    """jupyter's applications set ZMQ classes, which could reach nothing; a subclass is used."""
+
+    class Mine(BlockingGatewayKernelClient):
+        pass
+
+    km.start_kernel()
+    km.client_class = "jupyter_client.blocking.BlockingKernelClient"
+    assert type(km.client()) is BlockingGatewayKernelClient
+    km.client_factory = Mine
+    assert type(km.client()) is Mine
+
+
+def test_get_connection_info_makes_a_client(km: Manager, gateway: LocalGateway) -> None:
+    """Two of them have different sessions, so that the gateway keeps both."""
+    km.start_kernel()
+    first, second = km.get_connection_info(session=True), km.get_connection_info(session=True)
+    assert first["session"].session != second["session"].session
+    with BlockingGatewayKernelClient(**first, auth_token=gateway.token) as kc:
+        kc.wait_for_ready(timeout=60)
+    assert km.blocking_client().kernel_id == km.kernel_id
+
+
+def test_a_multi_kernel_manager_chooses_the_id(gateway_env: LocalGateway) -> None:
+    """jupyter_client's MultiKernelManager passes a new id, which the kernel then has."""
+    mkm = MultiKernelManager(kernel_manager_class="gateway_blocking.BlockingGatewayKernelManager")
+    wanted = str(uuid.uuid4())
+    assert mkm.start_kernel(kernel_name="python3", kernel_id=wanted) == wanted
+    assert kernels_of(gateway_env) == [wanted]
+    assert mkm.is_alive(wanted)
+    mkm.interrupt_kernel(wanted)
+    mkm.shutdown_kernel(wanted, now=True)
+    assert kernels_of(gateway_env) == []
+    mkm.context.destroy()
+
+
+def test_two_gateways_work_side_by_side(gateway: LocalGateway) -> None:
+    """Different addresses and tokens in one process, at the same time."""
+    with (
+        LocalGateway() as second,
+        Manager(**gateway.options()) as a,
+        Manager(**second.options()) as b,
+    ):
+        with ThreadPoolExecutor(2) as pool:
+            list(pool.map(lambda km: km.start_kernel(), (a, b)))
+        assert a.kernel_id in kernels_of(gateway)
+        assert kernels_of(second) == [b.kernel_id]
+        with a.client() as ka, b.client() as kb:
+            ka.wait_for_ready(timeout=60)
+            kb.wait_for_ready(timeout=60)
+            assert value(ka, "1") == value(kb, "1") == "1"
+
+
+def test_a_context_manager_shuts_down_on_an_error_too(gateway: LocalGateway) -> None:
+    """An exception in the block leaves no kernel (see conftest)."""
+    km = Manager(**gateway.options())
+
+    def work() -> None:
+        with km:
+            km.start_kernel()
+            raise ZeroDivisionError
+
+    with pytest.raises(ZeroDivisionError):
+        work()
+    assert not km.has_kernel
