@@ -1,10 +1,12 @@
-"""Configuration of Sphinx, and the directive that makes the table of options from the code."""
+"""Configuration of Sphinx, and two directives that take their text from the code."""
 
 from __future__ import annotations
 
+import textwrap
+from collections.abc import Callable
 from typing import Any
 
-from gateway_blocking import GatewayClient, __version__
+from gateway_blocking import GatewayClient, __version__, cli
 
 project = "gateway_blocking"
 author = "the gateway_blocking developers"
@@ -16,7 +18,7 @@ exclude_patterns = ["_build", "examples"]
 html_theme = "furo"
 html_title = f"gateway_blocking {release}"
 default_role = "code"  # `name` in a docstring is a parameter, or a word of code
-highlight_language = "python"
+highlight_language = "none"
 
 autodoc_member_order = "bysource"
 autodoc_typehints = "none"  # the docstrings say it in words
@@ -26,31 +28,55 @@ napoleon_use_param = False  # types are words for people: "float, optional" is n
 
 nitpicky = True
 # What belongs to others is named, not linked: no other project's inventory is needed to build this.
-nitpick_ignore_regex = [(r"py:.*", r"(?!\.?gateway_blocking\b)[\w.]+")]
+# So are the modules that the reference leaves out.
+nitpick_ignore_regex = [
+    (r"py:.*", r"(?!\.?gateway_blocking\b)[\w.]+"),
+    (r"py:.*", r"gateway_blocking\.(connection|rest|transport|wire|frames)\..*"),
+]
 
 
 def options_table() -> str:
     """The options of a gateway as a table, from config.py."""
-    lines = [".. list-table::", "   :header-rows: 1", "   :widths: 45 15 40", ""]
-    lines += ["   * - Option and environment variables", "     - Default", "     - Meaning"]
+    lines = [".. list-table::", "   :header-rows: 1", "   :widths: 50 15 35", ""]
+    lines += ["   * - Option, environment variable", "     - Default", "     - Meaning"]
     for name, kind, variables, default, text in GatewayClient.table():
-        lines += [f"   * - .. option:: {name}"] if False else [f"   * - ``{name}``"]
-        lines += ["", *(f"       ``{variable}``" for variable in variables.split(", ") if variable)]
+        lines += [f"   * - | ``{name}``"]
+        lines += [f"       | ``{variable}``" for variable in variables.split(", ") if variable]
         lines += [f"     - ``{default}``", f"     - {text} ({kind})"]
-    return "\n".join(lines) + "\n"
+    return "\n".join(lines)
+
+
+def command_help(command: str) -> str:
+    """What a command says to ``--help``."""
+    app = getattr(cli, command)()
+    app.classes = [*app.classes, GatewayClient]  # as its initialize(), but without its files
+    text = textwrap.indent("\n".join(app.emit_help()), "    ")
+    return f"::\n\n{text}"
 
 
 def setup(app: Any) -> None:
-    """Add the directive ``gateway-options``."""
+    """Add the directives ``gateway-options`` and ``command-help``."""
     from docutils import nodes
     from docutils.parsers.rst import Directive
     from docutils.statemachine import StringList
 
-    class GatewayOptions(Directive):
-        def run(self) -> list[nodes.Node]:
-            lines = StringList(options_table().splitlines(), source="gateway_blocking/config.py")
-            parent = nodes.container()
-            self.state.nested_parse(lines, self.content_offset, parent)
-            return parent.children
+    def directive(source: Callable[..., str]) -> type[Directive]:
+        class Generated(Directive):
+            optional_arguments = 1
 
-    app.add_directive("gateway-options", GatewayOptions)
+            def run(self) -> list[nodes.Node]:
+                lines = StringList(source(*self.arguments).splitlines(), source=source.__name__)
+                parent = nodes.Element()
+                self.state.nested_parse(lines, 0, parent)
+                return parent.children
+
+        return Generated
+
+    def keep_colon(_app: Any, what: str, *others: Any) -> None:
+        """Napoleon takes what stands before a colon in a property's first line for its type."""
+        if what == "property":
+            others[-1][:0] = ["..", ""]
+
+    app.connect("autodoc-process-docstring", keep_colon, priority=400)
+    app.add_directive("gateway-options", directive(options_table))
+    app.add_directive("command-help", directive(command_help))

@@ -224,7 +224,7 @@ class Connection:
         kind = KernelRestarted if verdict is Verdict.RESTARTED else DeadKernelError
         hint = "; wait_for_ready() goes on with it" if verdict is Verdict.RESTARTED else ""
         error = kind(text or f"kernel {self.name} {verdict.value}{hint}")
-        self._log.warning("%s", error)
+        self._log.warning("%s", str(error))
         for channel in self._channels.values():
             channel.kernel_died(error)
 
@@ -278,7 +278,7 @@ class Connection:
                 else:
                     channel.deliver(message)
             except WireError as error:
-                self._log.warning("kernel %s: a malformed message: %s", self.name, error)
+                self._log.warning("kernel %s: a malformed message: %s", self.name, str(error))
             except Exception:  # one message that nobody foresaw must not end all the others
                 self._log.exception("kernel %s: a message could not be handled", self.name)
 
@@ -287,7 +287,7 @@ class Connection:
         if self._closing:
             closed = GatewayConnectionClosed(f"the channels of kernel {self.name} were stopped")
         else:
-            self._log.warning("kernel %s: the connection was lost: %s", self.name, error)
+            self._log.warning("kernel %s: the connection was lost: %s", self.name, str(error))
             closed = _closed(self.name, error)
             closed.__cause__ = error
         for channel in self._channels.values():
@@ -336,7 +336,7 @@ class Connection:
                     self.kernel_ended(Verdict.GONE)
                     return
             except GatewayError as error:
-                self._log.debug("kernel %s: cannot ask for it: %s", self.name, error)
+                self._log.debug("kernel %s: cannot ask for it: %s", self.name, str(error))
             with self._changed:
                 if self._changed.wait_for(lambda: self._ending, _DOUBT_INTERVAL):
                     return

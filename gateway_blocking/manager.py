@@ -61,10 +61,10 @@ class BlockingGatewayKernelManager(RemoteKernelMixin, KernelManager):
 
     def __init__(self, **kwargs: Any) -> None:
         self._kernel: KernelModel | None = None
+        self._started: Future[None] = Future()
         self._clients: weakref.WeakSet[BlockingGatewayKernelClient] = weakref.WeakSet()
         super().__init__(**kwargs)
         self._attach_to: str | None = self.kernel_id or None
-        self._husk = False
 
     def __repr__(self) -> str:
         what = f"kernel {self.kernel_id}" if self.has_kernel else "no kernel"
@@ -120,11 +120,8 @@ class BlockingGatewayKernelManager(RemoteKernelMixin, KernelManager):
 
     @property
     def ready(self) -> Future[None]:
-        """A future that is done: :meth:`start_kernel` returns when the kernel has started."""
-        future: Future[None] = Future()
-        if self.has_kernel:
-            future.set_result(None)
-        return future
+        """A future that is done once :meth:`start_kernel` has returned for the first time."""
+        return self._started
 
     def refresh_model(self, model: KernelModel | None = None) -> KernelModel | None:
         """Ask the gateway for the kernel's model.
@@ -143,7 +140,7 @@ class BlockingGatewayKernelManager(RemoteKernelMixin, KernelManager):
             try:
                 model = self.rest.get_kernel(self._kernel["id"])
             except NoSuchKernel as error:
-                self.log.warning("%s", error)
+                self.log.warning("%s", str(error))  # not the object, whose traceback holds sockets
                 self._forget_kernel(f"kernel {self.kernel_id} is gone: {error}")
         self._kernel = model
         return model
@@ -205,7 +202,8 @@ class BlockingGatewayKernelManager(RemoteKernelMixin, KernelManager):
         if name and name != self.kernel_name:
             self.log.info("kernel %s is a %s, not a %s", self.kernel_id, name, self.kernel_name)
             self.kernel_name = name
-        self.log.debug("kernel %s: %s", self.kernel_id, self._kernel)
+        if not self._started.done():
+            self._started.set_result(None)
 
     def _start(
         self,
@@ -268,7 +266,7 @@ class BlockingGatewayKernelManager(RemoteKernelMixin, KernelManager):
             except GatewayHTTPError as error:
                 if error.status_code != 500 or deadline.passed():
                     raise
-                self.log.debug("%s; asking again", error)
+                self.log.debug("%s; asking again", str(error))
                 time.sleep(0.5)
             else:
                 return
@@ -331,19 +329,17 @@ class BlockingGatewayKernelManager(RemoteKernelMixin, KernelManager):
     def is_alive(self) -> bool:
         """Whether the kernel is there and is still the one that its clients speak with.
 
-        Asks the gateway, unless a client knows that the kernel died.
+        Asks the gateway; and is False where it started a dead kernel anew behind our back, until
+        a client's ``wait_for_ready()`` goes on with that one.
 
         Raises
         ------
         GatewayError
             The gateway could not be asked.
         """
-        if self._kernel is None:
-            return False
-        if not all(client._trusts_kernel() for client in self._clients):
-            return False
+        trusted = all(client._trusts_kernel() for client in self._clients)
         model = self.refresh_model()
-        return model is not None and model.get("execution_state") != "dead"
+        return trusted and model is not None and model.get("execution_state") != "dead"
 
     def request_shutdown(self, restart: bool = False) -> None:
         """Shut the kernel down; there is no polite half of it, see :meth:`shutdown_kernel`."""
