@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import builtins
 import textwrap
 from collections.abc import Callable
 from typing import Any
@@ -28,10 +29,12 @@ napoleon_use_param = False  # types are words for people: "float, optional" is n
 
 nitpicky = True
 # What belongs to others is named, not linked: no other project's inventory is needed to build this.
-# So are the modules that the reference leaves out.
+# So are options, which are in their table, and modules that the reference leaves out.
+_OTHERS = "concurrent|jupyter_client|jupyter_server|queue|requests|traitlets"
 nitpick_ignore_regex = [
-    (r"py:.*", r"(?!\.?gateway_blocking\b)[\w.]+"),
-    (r"py:.*", r"gateway_blocking\.(connection|rest|transport|wire|frames)\..*"),
+    ("py:.*", rf"({_OTHERS})\..*|Path|" + "|".join(dir(builtins))),
+    ("py:attr", r"\w+"),
+    ("py:.*", r"gateway_blocking\.(connection|rest|transport|wire|frames)\..*"),
 ]
 
 

@@ -79,6 +79,7 @@ class BlockingGatewayKernelClient(RemoteKernelMixin, BlockingKernelClient):
     def __init__(self, **kwargs: Any) -> None:
         super().__init__(**kwargs)
         self._line = _Line()
+        self._finalizer: weakref.finalize[Any, Any] | None = None
         self._starting = threading.Lock()
         self._numbering = threading.Lock()
         mutex = threading.Lock()
@@ -104,6 +105,17 @@ class BlockingGatewayKernelClient(RemoteKernelMixin, BlockingKernelClient):
 
     def __exit__(self, *exc_info: object) -> None:
         self.stop_channels()
+
+    def blocking_client(self) -> BlockingGatewayKernelClient:
+        """Another client of the same kernel, with a connection of its own."""
+        info = self.get_connection_info(session=True)
+        return type(self)(
+            kernel_id=info["kernel_id"],
+            session=info["session"],
+            gateway=self.gateway,
+            rest=self.rest,
+            parent=self.parent,
+        )
 
     # --- channels -------------------------------------------------------------------------------
 
@@ -163,7 +175,9 @@ class BlockingGatewayKernelClient(RemoteKernelMixin, BlockingKernelClient):
                 channel.stop()
             raise
         self._line.connection = connection
-        weakref.finalize(self, connection.abandon)
+        if self._finalizer is not None:
+            self._finalizer.detach()
+        self._finalizer = weakref.finalize(self, connection.abandon)
 
     def stop_channels(self) -> None:
         """Stop the channels and close the connection, within two seconds.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import signal
+import threading
 import time
 import weakref
 from collections.abc import Iterator, Mapping
@@ -14,7 +15,6 @@ from jupyter_client.kernelspec import KernelSpec
 from jupyter_client.manager import KernelManager
 from jupyter_client.managerabc import KernelManagerABC
 from jupyter_client.multikernelmanager import MultiKernelManager
-from jupyter_client.session import new_id
 from traitlets import DottedObjectName, Type
 
 from .client import BlockingGatewayKernelClient
@@ -62,7 +62,8 @@ class BlockingGatewayKernelManager(RemoteKernelMixin, KernelManager):
     def __init__(self, **kwargs: Any) -> None:
         self._kernel: KernelModel | None = None
         self._started: Future[None] = Future()
-        self._clients: weakref.WeakSet[BlockingGatewayKernelClient] = weakref.WeakSet()
+        self._clients_lock = threading.Lock()
+        self._all_clients: weakref.WeakSet[BlockingGatewayKernelClient] = weakref.WeakSet()
         super().__init__(**kwargs)
         self._attach_to: str | None = self.kernel_id or None
 
@@ -397,29 +398,18 @@ class BlockingGatewayKernelManager(RemoteKernelMixin, KernelManager):
             "parent": self,
         }
         client: BlockingGatewayKernelClient = factory(**{**options, **kwargs})
-        self._clients.add(client)
+        with self._clients_lock:
+            self._all_clients.add(client)
         return client
+
+    @property
+    def _clients(self) -> list[BlockingGatewayKernelClient]:
+        with self._clients_lock:
+            return list(self._all_clients)
 
     def blocking_client(self) -> BlockingGatewayKernelClient:
         """:meth:`client`."""
         return self.client()
-
-    def get_connection_info(  # type: ignore[override]  # other keys: there are no ports
-        self, session: bool = False
-    ) -> dict[str, Any]:
-        """What a client needs to know: ``kernel_id`` and ``url``; there are no ports.
-
-        Parameters
-        ----------
-        session : bool
-            Add ``session``, a new one with its own id: a gateway tells the clients of one kernel
-            apart by it, and drops the older of two with the same.
-        """
-        info: dict[str, Any] = {"kernel_id": self.kernel_id or "", "url": self.gateway.url}
-        if session:
-            info["session"] = self.session.clone()
-            info["session"].session = new_id()
-        return info
 
     def resolve_path(self, path: str) -> str | None:
         """None: the kernel's files are not on this machine."""

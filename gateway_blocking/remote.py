@@ -6,6 +6,7 @@ from collections.abc import Callable
 from typing import Any, NoReturn
 
 from jupyter_client.connect import ConnectionFileMixin
+from jupyter_client.session import new_id
 from traitlets import Instance, default
 
 from .config import GatewayClient
@@ -43,6 +44,7 @@ class RemoteKernelMixin(ConnectionFileMixin):
 
     gateway = Instance(GatewayClient, help="The options of the gateway.")
     rest = Instance(GatewayREST, help="The gateway's REST interface.")
+    kernel_id: Any  # a trait of both
 
     def __init__(self, **kwargs: Any) -> None:
         names = GatewayClient.class_traits(config=True)
@@ -61,6 +63,23 @@ class RemoteKernelMixin(ConnectionFileMixin):
     @default("rest")
     def _default_rest(self) -> GatewayREST:
         return GatewayREST(self.gateway)
+
+    def get_connection_info(  # type: ignore[override]  # other keys: there are no ports
+        self, session: bool = False
+    ) -> dict[str, Any]:
+        """What a client needs to know: ``kernel_id`` and ``url``; there are no ports.
+
+        Parameters
+        ----------
+        session : bool
+            Add ``session``, a new one with its own id: a gateway tells the clients of one kernel
+            apart by it, and drops the older of two with the same.
+        """
+        info: dict[str, Any] = {"kernel_id": self.kernel_id or "", "url": self.gateway.url}
+        if session:
+            info["session"] = self.session.clone()
+            info["session"].session = new_id()
+        return info
 
     ports = property(lambda self: [], doc="None: a kernel behind a gateway has no ports of ours.")
 

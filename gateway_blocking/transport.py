@@ -16,6 +16,7 @@ import socket
 import ssl
 import threading
 from base64 import b64encode
+from collections import deque
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from time import monotonic
@@ -96,7 +97,8 @@ class Transport:
         self._frames = FrameReader(MAX_INCOMING)
         self._io_lock = threading.Lock()  # around a single read or write, never around a wait
         self._send_lock = threading.Lock()  # around a whole frame
-        self._outgoing = bytearray()  # control frames that wait for their turn to be sent
+        self._outgoing = bytearray()  # what is being written, under the send lock
+        self._waiting: deque[bytes] = deque()  # control frames that nobody could write yet
         self._prompt_reads = 0
         self._aborted: str | None = None
 
@@ -188,32 +190,37 @@ class Transport:
         try:
             self._prompt_reads = _PROMPT_READS
             self._outgoing += frame
-            self._flush(deadline)
+            self._flush(deadline, len(frame))
         finally:
             self._send_lock.release()
+        self._send_waiting()
 
     def ping(self) -> None:
         """Ask the gateway for a sign of life; never waits."""
         self._send_control(PING, b"")
 
     def _send_control(self, opcode: int, payload: bytes) -> None:
-        """Send a control frame now, or along with what another thread is sending.
+        """Send a control frame now, or right after what another thread is sending.
 
         The receiving thread answers pings with it and must not wait for a sender, which may
         itself be waiting for a gateway that wants its output to be read first.
         """
-        frame = build_frame(opcode, payload)
-        if self._send_lock.acquire(blocking=False):
+        self._waiting.append(build_frame(opcode, payload))
+        self._send_waiting()
+
+    def _send_waiting(self) -> None:
+        # Who finds the lock taken leaves its frame to the holder, who looks again after release.
+        while self._waiting and self._send_lock.acquire(blocking=False):
             try:
-                self._outgoing += frame
+                while self._waiting:
+                    self._outgoing += self._waiting.popleft()
                 self._flush(None)
             finally:
                 self._send_lock.release()
-        # Else a message is under way, which is a sign of life as good as this one.
 
-    def _flush(self, deadline: Deadline | None) -> None:
-        """Write what is outgoing, under the send lock; with None, what goes without waiting."""
-        started = False
+    def _flush(self, deadline: Deadline | None, frame_size: int = 0) -> None:
+        """Write what is outgoing, under the send lock; without a deadline, what goes at once."""
+        retry_owed = False  # OpenSSL insists on getting the same bytes again
         try:
             while self._outgoing:
                 try:
@@ -224,19 +231,20 @@ class Transport:
                 except (BlockingIOError, ssl.SSLWantReadError, ssl.SSLWantWriteError) as want:
                     if deadline is None:
                         return
-                    started = started or not isinstance(want, BlockingIOError)
+                    retry_owed = isinstance(want, ssl.SSLError)
                     write = not isinstance(want, ssl.SSLWantReadError)
                     if not _wait(self._sock, write=write, timeout=deadline.left()):
                         raise GatewayTimeout(
-                            f"the gateway took none of the message within {deadline.timeout:g} s"
+                            f"the gateway did not take the message within {deadline.timeout:g} s"
                         ) from None
                 else:
-                    started = True
                     del self._outgoing[:count]
-        except BaseException as error:  # KeyboardInterrupt too: what follows half a frame is lost
-            if started:
+        except BaseException as error:  # KeyboardInterrupt too: nothing can follow half a frame
+            if retry_owed or len(self._outgoing) < frame_size:
                 self.abort("a message was sent in part only")
-            self._outgoing.clear()
+                self._outgoing.clear()
+            elif frame_size:
+                del self._outgoing[-frame_size:]
             if isinstance(error, OSError) and not isinstance(error, GatewayError):
                 raise self._lost(error) from error
             raise

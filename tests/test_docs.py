@@ -1,0 +1,143 @@
+"""What README and documentation say is what the code does: commands, examples, tables."""
+
+from __future__ import annotations
+
+import doctest
+import re
+import runpy
+import shutil
+import textwrap
+from pathlib import Path
+
+import pytest
+
+import gateway_blocking
+from gateway_blocking import GatewayClient, deadline, errors
+from gateway_blocking.local import LocalGateway
+
+ROOT = Path(__file__).parent.parent
+README = ROOT / "README.rst"
+DOCS = ROOT / "docs"
+PAGES = [README, *sorted(DOCS.rglob("*.rst"))]
+EXAMPLE = DOCS / "examples" / "example.ipynb"
+
+
+def _name(page: Path) -> str:
+    return str(page.relative_to(ROOT))
+
+
+def _examples(page: Path) -> list[str]:
+    """The Python code blocks of a page."""
+    blocks = re.findall(
+        r"^\.\. code-block:: python\n\n((?:    .*\n|\n)+)", page.read_text() + "\n", re.MULTILINE
+    )
+    # The directive may be indented as well; none of ours is, and none must be overlooked.
+    assert len(blocks) == page.read_text().count("code-block:: python")
+    return [textwrap.dedent(block) for block in blocks]
+
+
+def _commands() -> list[str]:
+    """The README's commands for a fresh machine."""
+    return re.findall(r"^ +(python3 -m venv .*)$", README.read_text(), re.MULTILINE)
+
+
+def _exceptions() -> set[str]:
+    return {name for name in errors.__all__ if isinstance(getattr(errors, name), type)}
+
+
+# --- commands ---------------------------------------------------------------------------------
+
+
+def test_the_two_commands_of_the_readme_are_what_ci_runs() -> None:
+    """A README that has other commands than the check, or more, or fewer, fails."""
+    run, test = _commands()
+    ci = [line.strip("()") for line in (ROOT / ".ci" / "run").read_text().splitlines()]
+    assert EXAMPLE.is_file()
+    assert run.endswith(f"jupyter gateway run {_name(EXAMPLE)}")
+    assert test.endswith("-m pytest")
+    assert run in ci
+    assert ci[-1] == test, "the tests' summary is to be the last thing that is printed"
+
+
+@pytest.mark.parametrize("page", ["tutorial.rst", "contributing.rst"])
+def test_the_documentation_has_the_commands_of_the_readme(page: str) -> None:
+    """The first command of the tutorial and the test command are those of the README."""
+    text = (DOCS / page).read_text()
+    if page == "tutorial.rst":
+        assert f"    {_commands()[0]}\n" in text
+    else:
+        assert f"    {_commands()[1].rpartition(' && ')[2]}\n" in text
+
+
+# --- examples ---------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "page", [README, DOCS / "tutorial.rst", *sorted((DOCS / "howto").glob("*.rst"))], ids=_name
+)
+def test_a_page_has_an_example(page: Path) -> None:
+    """README, tutorial and every how-to show code, and it is found by the test below."""
+    assert _examples(page)
+
+
+@pytest.mark.parametrize(
+    "code",
+    [
+        pytest.param(code, id=f"{_name(page)}-{number}")
+        for page in PAGES
+        for number, code in enumerate(_examples(page), 1)
+    ],
+)
+def test_an_example_runs(
+    code: str, gateway_env: LocalGateway, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each example is complete: it runs as it stands, with a gateway in the environment."""
+    shutil.copy(EXAMPLE, tmp_path / "analysis.ipynb")
+    monkeypatch.chdir(tmp_path)
+    exec(compile(code, "example", "exec"), {"__name__": "__main__"})
+
+
+def test_the_doctests_of_deadline_run() -> None:
+    """The examples in deadline.py are there, and true."""
+    result = doctest.testmod(deadline)
+    assert result.attempted
+    assert not result.failed
+
+
+# --- tables and lists -------------------------------------------------------------------------
+
+
+def test_the_table_of_options_is_whole() -> None:
+    """Every option of GatewayClient is in the table that the documentation is built with."""
+    table = runpy.run_path(str(DOCS / "conf.py"))["options_table"]()
+    options = GatewayClient.class_own_traits(config=True)
+    assert {"url", "auth_token"} <= set(options)
+    for name in options:
+        assert f"| ``{name}``\n" in table
+    assert "``JUPYTER_GATEWAY_URL``" in table
+    assert ".. gateway-options::" in (DOCS / "reference" / "configuration.rst").read_text()
+
+
+def test_the_page_of_errors_is_whole() -> None:
+    """It has every exception, and for each what to do about it."""
+    page = (DOCS / "reference" / "errors.rst").read_text()
+    listed = re.findall(
+        r"^\.\. autoexception:: (\w+)\n\n   \*\*What to do:\*\* \S", page, re.MULTILINE
+    )
+    assert sorted(listed) == sorted(_exceptions())
+
+
+def test_the_reference_has_every_public_name() -> None:
+    """What can be imported from gateway_blocking is described: errors apart, in api.rst."""
+    page = (DOCS / "reference" / "api.rst").read_text()
+    described = set(re.findall(r"^\.\. auto(?:class|function):: (\w+)$", page, re.MULTILINE))
+    assert described == set(gateway_blocking.__all__) - _exceptions() - {"__version__"}
+
+
+def test_the_picture_of_the_architecture_has_every_module() -> None:
+    """A module that is added or renamed is to be drawn, in its layer and in the list."""
+    page = (DOCS / "topics" / "architecture.rst").read_text()
+    picture = page[: page.index("Imports go down only")]
+    modules = {p.stem for p in (ROOT / "gateway_blocking").glob("[!_]*.py")}
+    assert set(re.findall(r"^``(\w+)\.py``", page, re.MULTILINE)) == modules
+    assert [name for name in modules if not re.search(rf"\b{name}\b", picture)] == []
