@@ -216,7 +216,15 @@ class Connection:
     # --- the kernel's life ----------------------------------------------------------------------
 
     def kernel_ended(self, verdict: Verdict, text: str = "") -> None:
-        """End every wait for an answer of a kernel that gives none any more."""
+        """End every wait for an answer of a kernel that gives none any more.
+
+        Parameters
+        ----------
+        verdict : Verdict
+            What became of the kernel.
+        text : str, optional
+            How it came, where more is known.
+        """
         with self._changed:
             if self._verdict is verdict:
                 return
@@ -224,7 +232,7 @@ class Connection:
         kind = KernelRestarted if verdict is Verdict.RESTARTED else DeadKernelError
         hint = "; wait_for_ready() goes on with it" if verdict is Verdict.RESTARTED else ""
         error = kind(text or f"kernel {self.name} {verdict.value}{hint}")
-        self._log.warning("%s", str(error))
+        self._log.info("%s", str(error))  # not a warning: who waits, now or later, is told
         for channel in self._channels.values():
             channel.kernel_died(error)
 
@@ -287,7 +295,7 @@ class Connection:
         if self._closing:
             closed = GatewayConnectionClosed(f"the channels of kernel {self.name} were stopped")
         else:
-            self._log.warning("kernel %s: the connection was lost: %s", self.name, str(error))
+            self._log.info("kernel %s: the connection was lost: %s", self.name, str(error))
             closed = _closed(self.name, error)
             closed.__cause__ = error
         for channel in self._channels.values():

@@ -58,7 +58,7 @@ HOMES = {
     "subprocess": {"local"},
     "socket": {"transport"},
     "ssl": {"config", "rest", "transport"},
-    "threading": {"tokens", "config", "rest", "transport", "channels", "connection", "client"},
+    "threading": EDGES | ENGINE | MIRROR,  # locks; threads are started in the engine only
 }
 
 # Where a sleep that nothing can wake is right, because it is short and part of a bounded wait.

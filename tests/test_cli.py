@@ -9,7 +9,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -68,6 +68,14 @@ class Terminal:
 
     def files(self) -> set[str]:
         return {path.name for path in self.directory.iterdir()}
+
+
+@pytest.fixture(autouse=True, scope="module")
+def _signals() -> Iterator[None]:
+    """Ctrl-C means something, also where these tests run in the background and ignore it."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
 
 
 @pytest.fixture
@@ -134,8 +142,8 @@ def test_a_failing_cell_ends_the_notebook(terminal: Terminal) -> None:
     assert "ZeroDivisionError: division by zero" in done.stderr
     assert "\x1b" not in done.stderr
     assert errors(done)[-2:] == [
-        "wrote bad.executed.ipynb",
         "jupyter gateway run: bad.ipynb: cell 3 failed",
+        "wrote bad.executed.ipynb",
     ]
     before, failed, after = terminal.read("bad.executed.ipynb").cells[1:]
     assert before.outputs[0].text == "before\n"
