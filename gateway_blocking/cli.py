@@ -326,6 +326,7 @@ class _Script:
     """Code whose output is shown as it comes."""
 
     def __init__(self, name: str, kernel_name: str) -> None:
+        self._name = name
         self.kernel_name = kernel_name or "python3"
         self.directory = Path.cwd()  # as for `python FILE`
         self._allow_stdin = name != "-"  # else the code was there, and nothing is left to read
@@ -338,9 +339,12 @@ class _Script:
         km: BlockingGatewayKernelManager,
         kc: BlockingGatewayKernelClient,
     ) -> int:
-        reply = kc.execute_interactive(
-            self._code, output_hook=self._show, allow_stdin=self._allow_stdin
-        )["content"]
+        try:
+            reply = kc.execute_interactive(
+                self._code, output_hook=self._show, allow_stdin=self._allow_stdin
+            )["content"]
+        except DeadKernelError as error:
+            raise DeadKernelError(f"{self._name}: the kernel died") from error
         if reply["status"] == "error" and reply["ename"] == "SystemExit":
             return self._exit(str(reply["evalue"]))
         return _OK if reply["status"] == "ok" else _FAILED
@@ -401,7 +405,7 @@ class _Notebook:
         except nbclient_errors.CellExecutionError as error:
             _say(str(error).rstrip(), f"{failed} {self._cell} failed")
         except nbclient_errors.CellTimeoutError:
-            _say(f"{failed} {self._cell} took longer than {client.timeout} seconds")
+            _say(f"{failed} {self._cell} took longer than {client.timeout} s")
         except nbclient_errors.DeadKernelError as error:
             raise DeadKernelError(
                 f"{self._source}: the kernel died in cell {self._cell}"

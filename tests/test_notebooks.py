@@ -229,7 +229,9 @@ def test_a_cell_that_takes_too_long_is_interrupted(gateway_env: LocalGateway) ->
 
 def test_a_kernel_that_dies_is_noticed(gateway_env: LocalGateway) -> None:
     """nbclient's own DeadKernelError, soon; what the gateway started in its place is gone too."""
-    nb = notebook("print('last words', flush=True)\nimport os; os._exit(1)", "'never'")
+    nb = notebook(
+        "print('last words', flush=True)\nimport os, time; time.sleep(0.5); os._exit(1)", "'never'"
+    )
     begin = time.monotonic()
     with pytest.raises(DeadKernelError, match="Kernel died"):
         execute(nb, timeout=60)

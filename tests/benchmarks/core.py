@@ -87,7 +87,9 @@ def against_a_real_kernel() -> None:
                 {"ours": lambda: round_trip(kc), "local": lambda: round_trip(local_kc)}
             )
             ratio = found["ours"] / found["local"]
-            say(f"round trip: {found['ours'] * 1e3:.1f} ms; local ZMQ {found['local'] * 1e3:.1f} ms")
+            say(
+                f"round trip: {found['ours'] * 1e3:.1f} ms; local ZMQ {found['local'] * 1e3:.1f} ms"
+            )
             say(f"  ratio to local ZMQ: {ratio:.2f} (wanted: at most 1.3)")
             found = interleave({"ours": lambda: flood(kc), "local": lambda: flood(local_kc)}, 3)
             say(f"3,000 flushed lines: {found['ours']:.2f} s; local ZMQ {found['local']:.2f} s")

@@ -1,0 +1,256 @@
+"""Messages and their frames, compared with what jupyter_server and jupyter_client make."""
+
+from __future__ import annotations
+
+import json
+import struct
+from collections.abc import Callable
+from datetime import datetime, timedelta, timezone
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from jupyter_client.session import Session, json_packer, json_unpacker
+from jupyter_server.services.kernels.connection.base import (
+    deserialize_binary_message,
+    deserialize_msg_from_ws_v1,
+    serialize_binary_message,
+    serialize_msg_to_ws_v1,
+)
+
+from gateway_blocking.errors import WireError
+from gateway_blocking.frames import BINARY, TEXT
+from gateway_blocking.wire import DEFAULT, FORMATS, V1, Message
+
+SESSION = Session(key=b"secret")
+PACKERS = [(SESSION.pack, SESSION.unpack), (json_packer, json_unpacker)]
+
+json_values = st.recursive(
+    st.none() | st.booleans() | st.integers(-(2**53), 2**53) | st.text(),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(), inner, max_size=3),
+    max_leaves=10,
+)
+contents = st.dictionaries(st.text(), json_values, max_size=4)
+buffers = st.lists(st.binary(max_size=50), max_size=3)
+
+
+def message_of(content: dict[str, Any], parts: list[bytes]) -> Message:
+    parent = SESSION.msg("execute_request", {"code": "1"})
+    message: Message = SESSION.msg("comm_msg", content, parent=parent, metadata={"a": [1]})
+    message["buffers"] = parts
+    return message
+
+
+def over_zmq(message: Message) -> Message:
+    """The message as jupyter_client receives it."""
+    receiver = Session(key=b"secret")
+    _, parts = receiver.feed_identities(SESSION.serialize(message) + list(message["buffers"]))
+    received: Message = receiver.deserialize(parts)
+    return received
+
+
+@pytest.mark.parametrize(("pack", "unpack"), PACKERS)
+@pytest.mark.parametrize("name", FORMATS)
+@given(content=contents, parts=buffers)
+def test_a_message_is_as_jupyter_client_receives_it(
+    name: str, pack: Any, unpack: Any, content: dict[str, Any], parts: list[bytes]
+) -> None:
+    """Same keys in the same order, same values, datetimes, buffers as memoryviews."""
+    sent = message_of(content, parts)
+    form = FORMATS[name]
+    channel, received = form.decode(*form.encode("iopub", sent, pack), unpack)
+    expected = over_zmq(sent)
+    assert channel == "iopub"
+    assert list(received) == list(expected)
+    assert received == expected
+    assert isinstance(received["header"]["date"], datetime)
+    assert all(isinstance(buffer, memoryview) for buffer in received["buffers"])
+
+
+@given(content=contents, parts=buffers)
+def test_v1_frames_are_jupyter_servers(content: dict[str, Any], parts: list[bytes]) -> None:
+    """The server reads what we write, and writes what we write."""
+    message = message_of(content, parts)
+    opcode, payload = FORMATS[V1].encode("shell", message, SESSION.pack)
+    channel, read = deserialize_msg_from_ws_v1(payload)
+    assert (opcode, channel) == (BINARY, "shell")
+    assert json.loads(read[3]) == content
+    assert read[4:] == parts
+    assert serialize_msg_to_ws_v1(read, "shell") == payload
+
+
+@given(content=contents, parts=buffers.filter(bool))
+def test_default_frames_are_jupyter_servers(content: dict[str, Any], parts: list[bytes]) -> None:
+    """The server reads what we write, and we read what the server writes."""
+    message = message_of(content, parts)
+    opcode, payload = FORMATS[DEFAULT].encode("shell", message, json_packer)
+    assert opcode == BINARY
+    read = deserialize_binary_message(payload)
+    assert (read["channel"], read["content"]) == ("shell", content)
+    assert [bytes(part) for part in read["buffers"]] == parts
+    written = serialize_binary_message({**message, "channel": "shell"})
+    _, back = FORMATS[DEFAULT].decode(BINARY, written, SESSION.unpack)
+    assert back == over_zmq(message)
+
+
+def test_extra_header_keys_are_kept() -> None:
+    """Such as the subshell's id."""
+    message = message_of({}, [])
+    message["header"]["subshell_id"] = "s"
+    for form in FORMATS.values():
+        _, back = form.decode(*form.encode("shell", message, SESSION.pack), SESSION.unpack)
+        assert back["header"]["subshell_id"] == "s"
+
+
+def text_frame(**changes: Any) -> str:
+    whole = {
+        "channel": "iopub",
+        "header": {"msg_id": "1", "msg_type": "status", "version": "5.3"},
+        "parent_header": {},
+        "metadata": {},
+        "content": {"execution_state": "restarting"},
+    }
+    whole.update(changes)
+    return json.dumps({key: value for key, value in whole.items() if value is not ...})
+
+
+def decode_text(text: str) -> Message:
+    return FORMATS[DEFAULT].decode(TEXT, text.encode(), SESSION.unpack)[1]
+
+
+def test_a_gateways_own_messages_lack_some_parts() -> None:
+    """A status without buffers, parent header and metadata is a message all the same."""
+    message = decode_text(text_frame(parent_header=..., metadata=...))
+    assert (message["parent_header"], message["metadata"], message["buffers"]) == ({}, {}, [])
+
+
+@pytest.mark.parametrize(
+    ("date", "expected"),
+    [
+        ("2026-01-02T03:04:05.678901Z", timedelta(0)),
+        ("2026-01-02T03:04:05.678901+00:00", timedelta(0)),
+        ("2026-01-02T05:04:05.678901+02:00", timedelta(hours=2)),
+        ("2026-01-02T03:04:05.678Z", timedelta(0)),
+        ("2026-01-02T03:04:05.6Z", timedelta(0)),
+        ("2026-01-02T03:04:05Z", timedelta(0)),
+    ],
+)
+def test_dates_of_all_kernels(date: str, expected: timedelta) -> None:
+    """Fractions of any length, any offset: a datetime that knows its zone."""
+    header = {"msg_id": "1", "msg_type": "x", "version": "5.0", "date": date}
+    found = decode_text(text_frame(header=header))["header"]["date"]
+    assert found.utcoffset() == expected
+    assert found.astimezone(timezone.utc).replace(microsecond=0) == datetime(
+        2026, 1, 2, 3, 4, 5, tzinfo=timezone.utc
+    )
+
+
+def test_a_date_without_zone_is_local_and_nonsense_stays_text() -> None:
+    """As jupyter_client has it, but without a warning that the user could do nothing about."""
+    header = {"msg_id": "1", "msg_type": "x", "version": "5.0"}
+    naive = decode_text(text_frame(header={**header, "date": "2026-01-02T03:04:05"}))
+    assert naive["header"]["date"] == datetime(2026, 1, 2, 3, 4, 5).astimezone()
+    nonsense = decode_text(text_frame(header={**header, "date": "soon"}))
+    assert nonsense["header"]["date"] == "soon"
+
+
+def test_a_message_of_protocol_4_is_adapted() -> None:
+    """Old kernels' messages come as version 5."""
+    header = {"msg_id": "1", "msg_type": "stream"}
+    message = decode_text(text_frame(header=header, content={"name": "stdout", "data": "hi"}))
+    assert message["content"] == {"name": "stdout", "text": "hi"}
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "no json",
+        "[1]",
+        "{}",
+        text_frame(channel=...),
+        text_frame(header=...),
+        text_frame(content=...),
+        text_frame(header={}),
+        text_frame(header=[1]),
+        text_frame(parent_header=[1]),
+        text_frame(content=3),
+        text_frame(header={"msg_id": "1", "msg_type": "stream", "version": "x"}),
+    ],
+)
+def test_malformed_text_frames(text: str) -> None:
+    """Each is a WireError."""
+    with pytest.raises(WireError):
+        decode_text(text)
+
+
+def test_text_that_is_not_utf8() -> None:
+    """Bad bytes are refused, not replaced."""
+    good = text_frame(content={"text": "X"}).encode()
+    with pytest.raises(WireError, match="UTF-8"):
+        FORMATS[DEFAULT].decode(TEXT, good.replace(b"X", b"\xff"), json_unpacker)
+
+
+@pytest.mark.parametrize(
+    "payload",
+    [
+        b"",
+        b"\x01",
+        struct.pack("<Q", 2**60),
+        struct.pack("<QQ", 1, 16),
+        struct.pack("<7Q", 6, 56, 50, 40, 30, 20, 10),
+        struct.pack("<7Q", 6, 56, 56, 56, 56, 56, 9999),
+    ],
+)
+def test_malformed_v1_frames(payload: bytes) -> None:
+    """Too short, a count that lies, offsets that go back or beyond: each a WireError."""
+    with pytest.raises(WireError):
+        FORMATS[V1].decode(BINARY, payload, SESSION.unpack)
+
+
+def test_a_text_frame_on_a_v1_websocket() -> None:
+    """Is refused."""
+    with pytest.raises(WireError, match="text frame"):
+        FORMATS[V1].decode(TEXT, text_frame().encode(), SESSION.unpack)
+
+
+@given(st.sampled_from(sorted(FORMATS)), st.sampled_from((TEXT, BINARY)), st.binary(max_size=200))
+def test_noise_gives_only_wire_errors(name: str, opcode: int, noise: bytes) -> None:
+    """Whatever comes, the reader gets a message or a WireError."""
+    with pytest.raises(WireError):
+        FORMATS[name].decode(opcode, noise, SESSION.unpack)
+
+
+@pytest.mark.parametrize("name", FORMATS)
+@given(data=st.data())
+def test_a_damaged_frame_gives_a_message_or_a_wire_error(name: str, data: st.DataObject) -> None:
+    """One byte changed anywhere in a good frame."""
+    opcode, payload = FORMATS[name].encode("iopub", message_of({"a": 1}, [b"b"]), SESSION.pack)
+    position = data.draw(st.integers(0, len(payload) - 1))
+    damaged = bytearray(payload)
+    damaged[position] = data.draw(st.integers(0, 255))
+    try:
+        channel, message = FORMATS[name].decode(opcode, bytes(damaged), SESSION.unpack)
+    except WireError:
+        return
+    assert isinstance(channel, str)
+    assert list(message)[0] == "header"
+
+
+@pytest.mark.parametrize("name", FORMATS)
+@pytest.mark.parametrize(
+    "spoil",
+    [
+        lambda m: m.pop("header"),
+        lambda m: m.pop("content"),
+        lambda m: m.update(content={"a": object()}),
+        lambda m: m.update(buffers=["text"]),
+        lambda m: m.update(buffers=[memoryview(b"abcd")[::2]]),
+    ],
+)
+def test_what_cannot_be_sent(name: str, spoil: Callable[[Message], Any]) -> None:
+    """A message without a part, or with what JSON or a buffer cannot hold, is a WireError."""
+    message = message_of({}, [])
+    spoil(message)
+    with pytest.raises(WireError):
+        FORMATS[name].encode("shell", message, SESSION.pack)
