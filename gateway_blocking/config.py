@@ -8,14 +8,17 @@ of this name, whose configuration keeps working.
 from __future__ import annotations
 
 import json
+import math
 import os
+import re
 import ssl
 import threading
 import warnings
 from base64 import b64encode
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
-from urllib.parse import quote, urlsplit
+from urllib.parse import quote, unquote, urlsplit
 
 import certifi
 from traitlets import Bool, Float, HasTraits, Int, TraitError, TraitType, Type, Unicode, observe
@@ -48,34 +51,56 @@ class _Text(Unicode[Any, Any]):
     def shown(self, value: Any) -> str:
         return "a value that is not shown" if self.metadata.get("secret") else repr(value)
 
+    def validate(self, obj: Any, value: Any) -> str | None:
+        if not isinstance(value, str):  # not traitlets' own error, which would show it
+            raise TraitError(f"{self.name}={self.shown(value)} must be text")
+        return value
+
+    def from_string(self, s: str) -> str | None:
+        # As it is: neither quotes nor a ~ mean anything in a token.
+        return None if s == "None" else s
+
+
+class _File(_Text):
+    """The path of a file; ``~`` is the home directory."""
+
+    def validate(self, obj: Any, value: Any) -> str | None:
+        path = super().validate(obj, os.fspath(value) if isinstance(value, os.PathLike) else value)
+        return os.path.expanduser(path or "") or None  # noqa: PTH111  # of what may be no path yet
+
 
 class _URL(_Text):
-    """A URL with one of the schemes given."""
+    """A URL with one of the schemes given; what follows from it needs one without a query."""
 
     def __init__(self, *schemes: str, **metadata: Any) -> None:
         super().__init__(None, **metadata)
         self.schemes = schemes
 
     def shown(self, value: Any) -> str:
+        text = str(value)
         try:
-            return repr(safe_url(str(value)))
+            # An @ elsewhere may end a password, too: "me:secret@host", "http://me:a/b@host".
+            hidden = "@" in text and "@" not in urlsplit(text).netloc
         except ValueError:
-            return "a value that is no URL"
+            hidden = True
+        return "a value that may contain a password" if hidden else repr(safe_url(text))
 
     def validate(self, obj: Any, value: Any) -> str | None:
-        value = super().validate(obj, value)
-        if value:
-            try:
-                parts = urlsplit(value)
-                good = parts.scheme in self.schemes and parts.hostname and parts.port != 0
-            except ValueError:
-                good = False
-            if not good:
-                wanted = " or ".join(f"{scheme}://" for scheme in self.schemes)
-                raise TraitError(
-                    f"{self.name}={self.shown(value)} must begin with {wanted} and name a host"
-                )
-        return value or None
+        text = (super().validate(obj, value) or "").strip()
+        if not text:
+            return None
+        try:
+            parts = urlsplit(text)
+            good = parts.scheme in self.schemes and parts.hostname and parts.port != 0
+        except ValueError:
+            good = False
+        if not good or re.search(r"[?#\s]", text):
+            wanted = " or ".join(f"{scheme}://" for scheme in self.schemes)
+            raise TraitError(
+                f"{self.name}={self.shown(value)} must begin with {wanted}, name a host,"
+                " and end with its path, without a query"
+            )
+        return parts.scheme + text[len(parts.scheme) :]  # the scheme in lower case
 
 
 class _Headers(_Text):
@@ -86,17 +111,15 @@ class _Headers(_Text):
         return repr(begin + (colon and ":...")) + " (the rest may be secret)" * bool(colon)
 
     def validate(self, obj: Any, value: Any) -> str | None:
-        if isinstance(value, Mapping):
-            value = json.dumps(dict(value))
-        value = super().validate(obj, value)
         try:
-            headers = json.loads(value or "{}")
+            text = json.dumps(dict(value)) if isinstance(value, Mapping) else value
+            headers = json.loads(text or "{}")
             good = isinstance(headers, dict) and all(isinstance(v, str) for v in headers.values())
-        except ValueError:
+        except (TypeError, ValueError):
             good = False
         if not good:
             raise TraitError(f"{self.name}={self.shown(value)} is not a JSON object of strings")
-        return str(value) if value else None
+        return str(text or "{}")
 
 
 class _Switch(Bool[Any, Any]):
@@ -106,14 +129,25 @@ class _Switch(Bool[Any, Any]):
         try:
             return _SWITCHES[s.strip().lower()]
         except KeyError:
-            raise TraitError(f"{s!r} is none of 1/0, true/false, yes/no, on/off") from None
+            raise TraitError(
+                f"{self.name}={s!r} is none of 1/0, true/false, yes/no, on/off"
+            ) from None
+
+    def validate(self, obj: Any, value: Any) -> bool | None:
+        return super().validate(obj, self.from_string(value) if isinstance(value, str) else value)
 
 
 class _Seconds(Float[Any, Any]):
-    """A time in seconds, not negative."""
+    """A time in seconds, of at least so many: a number, and not for ever."""
 
-    def __init__(self, default: float, **metadata: Any) -> None:
-        super().__init__(default, min=0.0, **metadata)
+    def __init__(self, default: float, least: float = 0.0, **metadata: Any) -> None:
+        super().__init__(default, min=least, **metadata)
+
+    def validate(self, obj: Any, value: Any) -> float | None:
+        value = super().validate(obj, value)
+        if not math.isfinite(value):
+            raise TraitError(f"{self.name}={value!r} is not a number of seconds")
+        return float(value)
 
     def from_string(self, s: str) -> float:
         try:
@@ -123,13 +157,16 @@ class _Seconds(Float[Any, Any]):
 
 
 class _Count(Int[Any, Any]):
-    """A whole number, not negative."""
+    """A whole number."""
 
     def from_string(self, s: str) -> int:
         try:
             return int(s)
         except ValueError:
             raise TraitError(f"{s!r} is not a whole number") from None
+
+
+_HEADER = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+:[\t\x20-\x7e\x80-\xff]*")  # as HTTP has it
 
 
 def _env(*names: str, **metadata: Any) -> dict[str, Any]:
@@ -153,9 +190,11 @@ class GatewayClient(LoggingConfigurable):
         A value is malformed; the error names it, and the variable it came from.
     """
 
-    url = _URL("http", "https", help="The gateway's URL, with its base path.").tag(
-        **_env("JUPYTER_GATEWAY_URL")
-    )
+    url = _URL(
+        "http",
+        "https",
+        help="The gateway's URL, with its base path.  A user:password in it is as http_user.",
+    ).tag(**_env("JUPYTER_GATEWAY_URL"))
     ws_url = _URL(
         "ws", "wss", help="The URL of its websockets; by default `url` with ws for http."
     ).tag(**_env("JUPYTER_GATEWAY_WS_URL"))
@@ -168,20 +207,21 @@ class GatewayClient(LoggingConfigurable):
     kernelspecs_resource_endpoint = _Text(
         "/kernelspecs", help="Where the kernelspecs' files are."
     ).tag(**_env("JUPYTER_GATEWAY_KERNELSPECS_RESOURCE_ENDPOINT"))
-    connect_timeout = _Seconds(40.0, help="Seconds to reach the gateway.").tag(
+    connect_timeout = _Seconds(40.0, least=0.001, help="Seconds to reach the gateway.").tag(
         **_env("JUPYTER_GATEWAY_CONNECT_TIMEOUT")
     )
     request_timeout = _Seconds(
         42.0,
+        least=0.001,
         help="Seconds without any answer to a request; at least the launch time-out and its pad.",
     ).tag(**_env("JUPYTER_GATEWAY_REQUEST_TIMEOUT"))
-    client_key = _Text(help="File of the client certificate's private key.").tag(
+    client_key = _File(help="File of the client certificate's private key.").tag(
         **_env("JUPYTER_GATEWAY_CLIENT_KEY")
     )
-    client_cert = _Text(help="File of a client certificate.").tag(
+    client_cert = _File(help="File of a client certificate.").tag(
         **_env("JUPYTER_GATEWAY_CLIENT_CERT")
     )
-    ca_certs = _Text(
+    ca_certs = _File(
         help="File of the certificate authorities to trust, instead of the usual."
     ).tag(**_env("JUPYTER_GATEWAY_CA_CERTS"))
     http_user = _Text(help="User name for HTTP basic authentication; goes before a token.").tag(
@@ -233,7 +273,7 @@ class GatewayClient(LoggingConfigurable):
         False, help="Whether the gateway's cookies are kept and sent back."
     ).tag(**_env("JUPYTER_GATEWAY_ACCEPT_COOKIES"))
     max_request_retries = _Count(
-        2, min=0, help="How often a failed GET or DELETE is repeated, 10 at most."
+        2, help="How often a failed GET or DELETE is repeated; from 0 to 10."
     ).tag(**_env("JUPYTER_GATEWAY_MAX_REQUEST_RETRIES"))
     kernel_launch_timeout = _Seconds(40.0, help="Seconds that a kernel may take to start.").tag(
         **_env("KERNEL_LAUNCH_TIMEOUT")
@@ -241,9 +281,11 @@ class GatewayClient(LoggingConfigurable):
 
     def __init__(self, **kwargs: Any) -> None:
         parent = kwargs.get("parent")
-        given = kwargs.pop("config", None) or (parent.config if parent is not None else Config())
+        given = kwargs.pop("config", None) or (parent.config if parent is not None else {})
         config = Config({"GatewayClient": self._from_environment()})
-        config.merge(given)
+        config.merge(Config(given))
+        if "env_whitelist" in kwargs:  # a keyword still goes before a configured allowed_envs
+            kwargs.setdefault("allowed_envs", kwargs["env_whitelist"])
         self._token_lock = threading.Lock()
         self._token_renewer: Any = None
         super().__init__(config=config, **kwargs)
@@ -257,15 +299,16 @@ class GatewayClient(LoggingConfigurable):
                 continue
             text = os.environ[variable]
             try:
-                found[name] = trait.validate(cls, trait.from_string(text))  # type: ignore[attr-defined]
-            except (TraitError, ValueError, ImportError) as error:
+                value = trait.from_string(text)
+                found[name] = None if value is None else trait.validate(cls, value)  # type: ignore[attr-defined]
+            except (TraitError, ValueError) as error:
                 shown = trait.shown(text) if isinstance(trait, _Text) else repr(text)
                 raise TraitError(f"{variable}={shown}: {error}") from error
         return found
 
     @classmethod
     def _options(cls) -> dict[str, TraitType[Any, Any]]:
-        return {n: t for n, t in cls.class_own_traits().items() if "env" in t.metadata}
+        return {n: t for n, t in cls.class_traits().items() if "env" in t.metadata}
 
     @observe("env_whitelist")
     def _env_whitelist_changed(self, change: Any) -> None:
@@ -284,7 +327,7 @@ class GatewayClient(LoggingConfigurable):
     def table(cls) -> list[tuple[str, str, str, str, str]]:
         """A row for each option: name, type, environment variables, default, help."""
         kinds = {_Switch: "yes or no", _Seconds: "seconds", _Count: "number", _URL: "URL"}
-        kinds.update({_Headers: "JSON object", Type: "class"})
+        kinds.update({_Headers: "JSON object", _File: "file", Type: "class"})
         return [
             (
                 name,
@@ -308,8 +351,7 @@ class GatewayClient(LoggingConfigurable):
             raise GatewayConnectionError(
                 "no gateway is configured: set JUPYTER_GATEWAY_URL, or give url=..."
             )
-        url: str = self.url
-        return url.rstrip("/")
+        return safe_url(self.url).rstrip("/")  # its user:password become a header
 
     @property
     def api_url(self) -> str:
@@ -339,7 +381,7 @@ class GatewayClient(LoggingConfigurable):
         """The websocket of the kernel; `session_id` tells the clients of a kernel apart."""
         base = self._base_url()
         # The scheme only: a host or a path may contain "http" too.
-        base = self.ws_url.rstrip("/") if self.ws_url else "ws" + base[len("http") :]
+        base = safe_url(self.ws_url).rstrip("/") if self.ws_url else "ws" + base[len("http") :]
         kernel = f"{_join(base, self.kernels_endpoint)}/{quote(kernel_id, safe='')}"
         return f"{kernel}/channels?session_id={quote(session_id, safe='')}"
 
@@ -350,17 +392,32 @@ class GatewayClient(LoggingConfigurable):
 
         A header of the user's goes before the same one made here.  Basic authentication goes
         before a token, as in jupyter_server.
+
+        Raises
+        ------
+        GatewayError
+            One has a character that HTTP does not allow there, such as a line break.
         """
         headers: dict[str, str] = json.loads(self.headers or "{}")
         for name, value in self._login().items():
             if name.lower() not in {own.lower() for own in headers}:
                 headers[name] = value
+        for name, value in headers.items():
+            if not _HEADER.fullmatch(f"{name}:{value}"):
+                raise GatewayError(
+                    f"the header {name!r} cannot be sent: it has a character that HTTP does not"
+                    " allow (its value is not shown)"
+                )
         return headers
 
     def _login(self) -> dict[str, str]:
-        if self.http_user:
-            user = f"{self.http_user}:{self.http_pwd or ''}".encode()
-            return {"Authorization": "Basic " + b64encode(user).decode()}
+        user, password = self.http_user, self.http_pwd
+        if not user:
+            parts = urlsplit(self.url or "")
+            user, password = unquote(parts.username or ""), unquote(parts.password or "")
+        if user:
+            login = f"{user}:{password or ''}".encode()
+            return {"Authorization": "Basic " + b64encode(login).decode()}
         token = self._renewed_token()
         if not token:
             return {}
@@ -376,13 +433,13 @@ class GatewayClient(LoggingConfigurable):
                     cls = self.gateway_token_renewer_class
                     arguments = {"parent": self} if issubclass(cls, HasTraits) else {}
                     self._token_renewer = cls(**arguments)
-                token = self._token_renewer.get_token(self.auth_header_key, self.auth_scheme, token)
+                self.auth_token = self._token_renewer.get_token(
+                    self.auth_header_key, self.auth_scheme, token
+                )
             except Exception as error:  # a stranger's class; the old token may still be good
                 kind = type(error).__name__  # its text may have the token in it
                 self.log.warning("the token was not renewed (%s), going on with the old one", kind)
-            else:
-                self.auth_token = token
-            return token
+            return self.auth_token or ""
 
     # --- TLS ------------------------------------------------------------------------------------
 
@@ -410,35 +467,31 @@ class GatewayClient(LoggingConfigurable):
         GatewayError
             A file cannot be read.
         """
-        verify = self.tls_verify
-        context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
-        if not verify:
-            context.check_hostname = False
-            context.verify_mode = ssl.CERT_NONE
-        elif isinstance(verify, str):
-            where = {"capath": verify} if os.path.isdir(verify) else {"cafile": verify}  # noqa: PTH112
-            self._load("ca_certs", verify, lambda: context.load_verify_locations(**where))
-        if self.client_cert:
-            self._load(
-                "client_cert",
-                self.client_cert,
-                lambda: context.load_cert_chain(self.client_cert, self.client_key or None),
-            )
-        return context
-
-    @staticmethod
-    def _load(option: str, path: str, load: Any) -> None:
+        verify, used = self.tls_verify, f"ca_certs={self.ca_certs!r}"
         try:
-            load()
+            if isinstance(verify, str):
+                if not self.ca_certs:
+                    used = f"{verify!r} (REQUESTS_CA_BUNDLE, CURL_CA_BUNDLE, or certifi's)"
+                where = "capath" if Path(verify).is_dir() else "cafile"
+                context = ssl.create_default_context(**{where: verify})  # with urllib3's flags
+            else:
+                context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+                context.check_hostname = False
+                context.verify_mode = ssl.CERT_NONE
+            if self.client_cert:
+                used = f"client_cert={self.client_cert!r}, client_key={self.client_key!r}"
+                # No password: rather an error than a question on the terminal.
+                context.load_cert_chain(self.client_cert, self.client_key, password="")  # noqa: S106
         except OSError as error:  # an SSLError is one, too
-            raise GatewayError(f"{option}={path!r} cannot be used: {error}") from error
+            raise GatewayError(f"{used} cannot be used: {error}") from error
+        return context
 
     # --- starting a kernel ----------------------------------------------------------------------
 
     @property
-    def launch_timeout(self) -> float:
-        """Seconds that a kernel may take to start; a longer request time-out extends it."""
-        own: float = self.kernel_launch_timeout
+    def launch_timeout(self) -> int:
+        """Whole seconds that a kernel may take to start; a longer request time-out extends it."""
+        own = math.ceil(self.kernel_launch_timeout)
         return max(own, int(self.request_timeout - self.launch_timeout_pad))
 
     @property
@@ -477,7 +530,7 @@ class GatewayClient(LoggingConfigurable):
             env.setdefault("KERNEL_WORKING_DIR", str(cwd))
         if self.http_user:
             env.setdefault("KERNEL_USERNAME", self.http_user)
-        env["KERNEL_LAUNCH_TIMEOUT"] = f"{self.launch_timeout:g}"
+        env["KERNEL_LAUNCH_TIMEOUT"] = str(self.launch_timeout)
         return env
 
 
