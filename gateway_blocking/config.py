@@ -80,10 +80,11 @@ class _URL(_Text):
         text = str(value)
         try:
             # An @ elsewhere may end a password, too: "me:secret@host", "http://me:a/b@host".
-            hidden = "@" in text and "@" not in urlsplit(text).netloc
+            if "@" not in text or "@" in urlsplit(text).netloc:
+                return repr(safe_url(text))
         except ValueError:
-            hidden = True
-        return "a value that may contain a password" if hidden else repr(safe_url(text))
+            pass
+        return "a value that may contain a password"
 
     def validate(self, obj: Any, value: Any) -> str | None:
         text = (super().validate(obj, value) or "").strip()
@@ -107,6 +108,8 @@ class _Headers(_Text):
     """HTTP headers: a dict, or a JSON object in a string."""
 
     def shown(self, value: Any) -> str:
+        if not isinstance(value, str | Mapping):
+            return f"a {type(value).__name__}"
         begin, colon, _ = str(value).partition(":")
         return repr(begin + (colon and ":...")) + " (the rest may be secret)" * bool(colon)
 
@@ -133,7 +136,7 @@ class _Switch(Bool[Any, Any]):
                 f"{self.name}={s!r} is none of 1/0, true/false, yes/no, on/off"
             ) from None
 
-    def validate(self, obj: Any, value: Any) -> bool | None:
+    def validate(self, obj: Any, value: Any) -> Any:
         return super().validate(obj, self.from_string(value) if isinstance(value, str) else value)
 
 
@@ -472,8 +475,9 @@ class GatewayClient(LoggingConfigurable):
             if isinstance(verify, str):
                 if not self.ca_certs:
                     used = f"{verify!r} (REQUESTS_CA_BUNDLE, CURL_CA_BUNDLE, or certifi's)"
-                where = "capath" if Path(verify).is_dir() else "cafile"
-                context = ssl.create_default_context(**{where: verify})  # with urllib3's flags
+                folder, file = (verify, None) if Path(verify).is_dir() else (None, verify)
+                # With the flags of each Python, which urllib3 sets, too.
+                context = ssl.create_default_context(capath=folder, cafile=file)
             else:
                 context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
                 context.check_hostname = False
@@ -481,7 +485,7 @@ class GatewayClient(LoggingConfigurable):
             if self.client_cert:
                 used = f"client_cert={self.client_cert!r}, client_key={self.client_key!r}"
                 # No password: rather an error than a question on the terminal.
-                context.load_cert_chain(self.client_cert, self.client_key, password="")  # noqa: S106
+                context.load_cert_chain(self.client_cert, self.client_key, password="")
         except OSError as error:  # an SSLError is one, too
             raise GatewayError(f"{used} cannot be used: {error}") from error
         return context
@@ -491,8 +495,8 @@ class GatewayClient(LoggingConfigurable):
     @property
     def launch_timeout(self) -> int:
         """Whole seconds that a kernel may take to start; a longer request time-out extends it."""
-        own = math.ceil(self.kernel_launch_timeout)
-        return max(own, int(self.request_timeout - self.launch_timeout_pad))
+        own, request = float(self.kernel_launch_timeout), float(self.request_timeout)
+        return max(math.ceil(own), int(request - self.launch_timeout_pad))
 
     @property
     def effective_request_timeout(self) -> float:
