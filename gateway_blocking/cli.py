@@ -440,6 +440,7 @@ class _Notebook:
 
 def _parse(source: Path) -> Any:
     """The notebook in a file, in the current format."""
+    text = _read(source)
     try:
         import nbclient  # noqa: F401 - its absence is better known now than later
         import nbformat
@@ -447,7 +448,6 @@ def _parse(source: Path) -> Any:
         raise _UsageError(
             f'a notebook needs {error.name}: pip install "gateway-blocking[notebook]"'
         ) from error
-    text = _read(source)
     try:
         nb = nbformat.reads(text, as_version=4)
         nbformat.validate(nb)

@@ -36,7 +36,7 @@ def safe_url(url: str) -> str:
     return parts._replace(netloc=parts.netloc.rpartition("@")[2], query="", fragment="").geturl()
 
 
-# --- the types of options -----------------------------------------------------------------------
+# --- the types of options -------------------------------------------------------------------------
 
 _SWITCHES = {"1": True, "true": True, "yes": True, "on": True}
 _SWITCHES.update({"0": False, "false": False, "no": False, "off": False})
@@ -177,7 +177,7 @@ def _env(*names: str, **metadata: Any) -> dict[str, Any]:
     return {"config": True, "env": names, **metadata}
 
 
-# --- the options --------------------------------------------------------------------------------
+# --- the options ----------------------------------------------------------------------------------
 
 
 class GatewayClient(LoggingConfigurable):

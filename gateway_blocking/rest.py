@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import logging
+import random
+from collections.abc import Iterator
 from http.cookiejar import DefaultCookiePolicy
 from time import monotonic
 from typing import Any, TypedDict, cast
@@ -11,7 +13,14 @@ from urllib.parse import quote, urljoin
 import requests
 from requests.adapters import HTTPAdapter
 from requests.auth import AuthBase
-from urllib3.exceptions import MaxRetryError, ProtocolError
+from urllib3.exceptions import (
+    ConnectTimeoutError,
+    InvalidHeader,
+    MaxRetryError,
+    NewConnectionError,
+    ProtocolError,
+    ReadTimeoutError,
+)
 from urllib3.util.retry import Retry
 
 from .config import GatewayClient, safe_url
@@ -31,6 +40,7 @@ _MAX_RETRIES = 10
 _BACKOFF = 0.1
 _TRANSIENT = frozenset((502, 503, 504))
 _POOL_SIZE = 32
+_SHOWN = 200  # characters of what the gateway says
 
 
 class _RequiredKernelModel(TypedDict):
@@ -52,7 +62,8 @@ class GatewayREST:
 
     A GET or a DELETE that fails for want of a connection, or with 502, 503 or 504, is repeated,
     at growing intervals or when the gateway's ``Retry-After`` says so.  A POST is repeated only
-    where it never reached the gateway: a kernel is not to be started twice.
+    where it never reached the gateway: a kernel is not to be started twice.  What took all of
+    its time-out is not repeated.
 
     Every method raises :exc:`.GatewayConnectionError`, :exc:`.GatewayTimeout`,
     :exc:`.GatewayAuthError` or :exc:`.GatewayHTTPError`, besides what it says itself.
@@ -221,9 +232,12 @@ class GatewayREST:
                 cert=gateway.tls_cert,
                 allow_redirects=False,  # the credentials must not leave, nor a POST become a GET
             )
-        except requests.exceptions.ChunkedEncodingError as error:
-            raise _CutOff(f"{tried}: the answer broke off") from error
         except (requests.RequestException, OSError) as error:
+            kind = type(error).__name__
+            self._log.debug("%s: %s after %.3f s", tried, kind, monotonic() - start)
+            if isinstance(error, requests.exceptions.ChunkedEncodingError):
+                done = "" if method == "GET" else "; what was asked may have been done"
+                raise _CutOff(f"{tried}: the answer broke off{done}") from error
             raise _not_reached(tried, error, gateway) from error
         self._log.debug("%s: %s in %.3f s", tried, response.status_code, monotonic() - start)
         if not 200 <= response.status_code < 300:
@@ -267,7 +281,11 @@ class _Headers(AuthBase):
         self._gateway = gateway
 
     def __call__(self, request: requests.PreparedRequest) -> requests.PreparedRequest:
+        kept = request.headers.get("Cookie")
         request.headers.update(self._gateway.request_headers())
+        own = request.headers.get("Cookie")
+        if kept and own and kept != own:  # the user's cookies do not replace the gateway's
+            request.headers["Cookie"] = f"{own}; {kept}"
         return request
 
 
@@ -279,7 +297,7 @@ class _Policy(Retry):
     @classmethod
     def of(cls, gateway: GatewayClient) -> _Policy:
         policy = cls(
-            total=min(gateway.max_request_retries, _MAX_RETRIES),
+            total=max(0, min(gateway.max_request_retries, _MAX_RETRIES)),
             allowed_methods=("GET", "DELETE"),
             status_forcelist=_TRANSIENT,
             backoff_factor=_BACKOFF,
@@ -305,7 +323,25 @@ class _Policy(Retry):
     ) -> _Policy:
         if response is not None and (self.get_retry_after(response) or 0) > self.longest:
             raise MaxRetryError(_pool, url or "", error)  # gives the caller the response
+        if isinstance(error, ConnectTimeoutError) and not isinstance(error, NewConnectionError):
+            raise MaxRetryError(_pool, url or "", error)  # in which requests looks for it
+        if isinstance(error, ReadTimeoutError):
+            raise error
+        # A TLS or proxy error may come after the request was sent; urllib3 would send it again.
+        repeatable = self._is_method_retryable(method or "")
+        if error is not None and not repeatable and not self._is_connection_error(error):
+            raise error
         return super().increment(method, url, response, error, _pool, _stacktrace)
+
+    def get_retry_after(self, response: Any) -> float | None:
+        try:
+            return super().get_retry_after(response)
+        except InvalidHeader:
+            return None  # no time that anybody understands is none
+
+    def get_backoff_time(self) -> float:
+        # Not all clients of a gateway that comes back are to return at the same moment.
+        return super().get_backoff_time() * random.uniform(1.0, 1.5)  # noqa: S311
 
 
 def _was_retried(response: requests.Response) -> bool:
@@ -313,24 +349,34 @@ def _was_retried(response: requests.Response) -> bool:
     return bool(retries is not None and retries.history)
 
 
-# --- errors -------------------------------------------------------------------------------------
+# --- errors ---------------------------------------------------------------------------------------
 
 
 def _not_reached(tried: str, error: Exception, gateway: GatewayClient) -> GatewayError:
     """The error for a request that got no answer."""
+    happened = list(_causes(error))
     if isinstance(error, requests.ConnectTimeout):
         return GatewayTimeout(
             f"{tried}: no connection within {gateway.connect_timeout:g} s (connect_timeout);"
             " is the address right, and is there a way to it?"
         )
-    if isinstance(error, requests.Timeout):
+    if any(isinstance(cause, ReadTimeoutError) for cause in happened):  # in the body, too
         return GatewayTimeout(
             f"{tried}: no answer within {gateway.effective_request_timeout:g} s"
             " (request_timeout); the gateway may still be working on it"
         )
-    text = _innermost(error)
+    text = " ".join(str(happened[-1]).split())[:_SHOWN]
+    if isinstance(error, requests.exceptions.SSLError) or not isinstance(
+        error, requests.RequestException
+    ):
+        try:
+            gateway.ssl_context()
+        except GatewayError as unusable:  # it names the option and the file
+            return unusable
     if isinstance(error, requests.exceptions.SSLError):
-        if "CERTIFICATE_VERIFY_FAILED" in text:
+        if "ostname mismatch" in text or "IP address mismatch" in text:
+            advice = "the certificate is for another host: use its name in the url"
+        elif "CERTIFICATE_VERIFY_FAILED" in text:
             advice = "set ca_certs to the authority that signed it, or validate_cert to False"
         else:
             advice = "does the gateway speak TLS on this port, and does it want a client_cert?"
@@ -347,17 +393,12 @@ def _not_reached(tried: str, error: Exception, gateway: GatewayClient) -> Gatewa
     return GatewayConnectionError(f"{tried}: {text}; {advice}")
 
 
-def _innermost(error: BaseException) -> str:
-    """What happened underneath the layers of urllib3 and requests, without their URLs."""
-    while True:
-        reason = getattr(error, "reason", None)
-        inner = reason if isinstance(reason, BaseException) else None
-        for arg in error.args:
-            inner = inner or (arg if isinstance(arg, BaseException) else None)
-        inner = inner or error.__cause__
-        if inner is None:
-            return str(error)
-        error = inner
+def _causes(error: BaseException | None) -> Iterator[BaseException]:
+    """`error`, and what happened underneath, layer by layer of requests and urllib3."""
+    while error is not None:
+        yield error
+        inner = [getattr(error, "reason", None), *error.args, error.__cause__]
+        error = next((cause for cause in inner if isinstance(cause, BaseException)), None)
 
 
 _ADVICE = {
@@ -370,7 +411,10 @@ _ADVICE = {
     503: "the gateway is not available now",
     504: "the gateway behind this proxy did not answer in time",
 }
-_NO_LISTING = "a Kernel Gateway lists its kernels only with KG_LIST_KERNELS=True"
+_NO_LISTING = (
+    "; a Kernel Gateway lists its kernels only with JupyterWebsocketPersonality.list_kernels"
+    " (KG_LIST_KERNELS=True)"
+)
 
 
 def _refused(
@@ -388,12 +432,12 @@ def _refused(
     if status == 404 and missing is not GatewayHTTPError:
         advice = "it does not exist there (any more)"
     elif status == 403 and tried.startswith("GET") and tried.endswith("/kernels"):
-        advice = _NO_LISTING
+        advice += _NO_LISTING
     elif 300 <= status < 400:
         target = urljoin(response.url, response.headers.get("Location", ""))
         advice = f"it redirects to {safe_url(target)}; redirects are not followed, set the url"
     elif wait := response.headers.get("Retry-After"):
-        advice = f"{advice}; it asks to come back after {wait} s"
+        advice = f"{advice}; it asks to come back later (Retry-After: {wait[:_SHOWN]})"
     text = ", ".join(dict.fromkeys(filter(None, (str(status), reason, message))))
     return kind(
         f"{tried}: the gateway answered {text}" + (f"; {advice}" if advice else ""),
@@ -418,5 +462,5 @@ def _said(response: requests.Response) -> tuple[str, str]:
 
 
 def _begin(response: requests.Response) -> str:
-    text = response.content[:200].decode("utf-8", "replace").split()
+    text = response.content[:_SHOWN].decode("utf-8", "replace").split()
     return repr(" ".join(text)) if text else "nothing"

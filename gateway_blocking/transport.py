@@ -319,7 +319,7 @@ def _close_text(payload: bytes) -> str:
     return f"the gateway closed the websocket {what}" + (f": {reason}" if reason else "")
 
 
-# --- connecting ---------------------------------------------------------------------------------
+# --- connecting -----------------------------------------------------------------------------------
 
 
 def connect(endpoint: Endpoint) -> Transport:

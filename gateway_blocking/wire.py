@@ -55,7 +55,7 @@ class Format(NamedTuple):
     decode: Callable[[int, Payload, Unpack], tuple[str, Message]]
 
 
-# --- messages -----------------------------------------------------------------------------------
+# --- messages -------------------------------------------------------------------------------------
 
 
 def _message(
@@ -139,7 +139,7 @@ def _pack(part: Any, pack: Pack) -> bytes:
         raise WireError(f"the message cannot be written as JSON: {error}") from error
 
 
-# --- the default format -------------------------------------------------------------------------
+# --- the default format ---------------------------------------------------------------------------
 
 
 def _encode_default(channel: str, message: Mapping[str, Any], pack: Pack) -> tuple[int, bytes]:
@@ -189,7 +189,7 @@ def _decode_default(opcode: int, payload: Payload, unpack: Unpack) -> tuple[str,
     return channel, message
 
 
-# --- v1.kernel.websocket.jupyter.org ------------------------------------------------------------
+# --- v1.kernel.websocket.jupyter.org --------------------------------------------------------------
 
 
 def _encode_v1(channel: str, message: Mapping[str, Any], pack: Pack) -> tuple[int, bytes]:
@@ -217,7 +217,7 @@ def _decode_v1(opcode: int, payload: Payload, unpack: Unpack) -> tuple[str, Mess
     )
 
 
-# --- offsets ------------------------------------------------------------------------------------
+# --- offsets --------------------------------------------------------------------------------------
 
 
 def _offsets(parts: Sequence[Payload], first: int) -> list[int]:

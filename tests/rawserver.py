@@ -19,7 +19,7 @@ from websocket._abnf import ABNF, frame_buffer
 
 from gateway_blocking.frames import TEXT
 
-Script = Callable[["Peer"], None]
+Script = Callable[["Peer"], object]
 
 
 class Peer:

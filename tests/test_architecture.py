@@ -116,7 +116,7 @@ def calls_of(tree: ast.AST) -> set[str]:
     }
 
 
-# --- layers -------------------------------------------------------------------------------------
+# --- layers ---------------------------------------------------------------------------------------
 
 
 def test_each_module_has_one_layer() -> None:
@@ -190,7 +190,7 @@ def _imported_at_once(tree: ast.Module) -> set[str]:
     return foreign_of(ast.Module(body=list(top), type_ignores=[]))
 
 
-# --- threads and sleep --------------------------------------------------------------------------
+# --- threads and sleep ----------------------------------------------------------------------------
 
 
 def test_threads_live_in_the_connection_only() -> None:
@@ -213,7 +213,7 @@ def test_sleep_is_rare() -> None:
     assert found == MAY_SLEEP
 
 
-# --- exports ------------------------------------------------------------------------------------
+# --- exports --------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("module", [m for m in MODULES if m not in ("__init__", "_version")])
@@ -277,7 +277,7 @@ def test_the_package_is_typed() -> None:
     assert "py.typed" in parser["options.package_data"]["gateway_blocking"]
 
 
-# --- what an import does ------------------------------------------------------------------------
+# --- what an import does --------------------------------------------------------------------------
 
 IMPORT = """
 import asyncio, os, sys, threading

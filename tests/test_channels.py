@@ -98,7 +98,7 @@ def test_send_passes_on(channel: Channel) -> None:
     assert sent == [("control", one, 3)]
 
 
-# --- claims -------------------------------------------------------------------------------------
+# --- claims ---------------------------------------------------------------------------------------
 
 
 def test_a_claimed_reply_goes_to_its_claim_only(channel: Channel) -> None:
@@ -169,7 +169,7 @@ def test_many_threads_get_each_their_own(channel: Channel) -> None:
     assert channel.qsize() == 0
 
 
-# --- the end ------------------------------------------------------------------------------------
+# --- the end --------------------------------------------------------------------------------------
 
 
 def test_the_end_comes_after_what_is_there(channel: Channel) -> None:

@@ -57,7 +57,7 @@ def outputs(kc: Client, msg_id: str) -> str:
             return text
 
 
-# --- requests and replies -----------------------------------------------------------------------
+# --- requests and replies -------------------------------------------------------------------------
 
 
 def test_a_reply_comes_to_who_waits_for_it(kc: Client) -> None:
@@ -161,7 +161,7 @@ def test_a_message_too_large_is_refused_and_the_connection_goes_on(kc: Client) -
     assert kc.execute("1", reply=True, timeout=10)["content"]["status"] == "ok"
 
 
-# --- many threads -------------------------------------------------------------------------------
+# --- many threads ---------------------------------------------------------------------------------
 
 
 def test_eight_threads_share_a_client(kc: Client) -> None:
@@ -202,7 +202,7 @@ def test_interactive_executions_in_threads_get_each_their_own_output(kc: Client)
             assert seen == "".join(f"{worker} {n}\n" for n in range(5))
 
 
-# --- interactive --------------------------------------------------------------------------------
+# --- interactive ----------------------------------------------------------------------------------
 
 
 def test_output_is_shown_as_it_comes(kc: Client, capsys: pytest.CaptureFixture[str]) -> None:
@@ -287,7 +287,7 @@ def test_interactive_execution_has_a_deadline(kc: Client) -> None:
     kc.parent.interrupt_kernel()
 
 
-# --- start and stop -----------------------------------------------------------------------------
+# --- start and stop -------------------------------------------------------------------------------
 
 
 def test_channels_can_be_stopped_and_started_again(kc: Client) -> None:
@@ -437,7 +437,7 @@ def test_control_c_ends_a_wait_and_the_client_goes_on(kc: Client) -> None:
     assert kc.execute("1", reply=True, timeout=20)["content"]["status"] == "ok"
 
 
-# --- the kernel's life --------------------------------------------------------------------------
+# --- the kernel's life ----------------------------------------------------------------------------
 
 
 def test_a_busy_kernel_is_ready_when_it_is_done(kc: Client) -> None:
@@ -503,7 +503,7 @@ def test_a_kernel_deleted_by_someone_else_ends_every_wait(
         kc.wait_for_ready(timeout=10)
 
 
-# --- errors of connecting -----------------------------------------------------------------------
+# --- errors of connecting -------------------------------------------------------------------------
 
 
 def test_a_wrong_token_is_refused_without_being_shown(km: Manager, gateway: LocalGateway) -> None:
@@ -533,7 +533,7 @@ def test_a_gateway_that_is_down_is_named() -> None:
             client.start_channels()
 
 
-# --- the functions ------------------------------------------------------------------------------
+# --- the functions --------------------------------------------------------------------------------
 
 
 def test_run_kernel_shuts_its_kernel_down(gateway: LocalGateway) -> None:

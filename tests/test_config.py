@@ -154,7 +154,7 @@ def test_the_environment_is_not_written(monkeypatch: pytest.MonkeyPatch) -> None
     assert dict(os.environ) == before
 
 
-# --- what follows from the options -------------------------------------------------------------------
+# --- what follows from the options ----------------------------------------------------------------
 
 
 def test_urls_keep_everything_but_the_scheme() -> None:

@@ -45,7 +45,7 @@ def _exceptions() -> set[str]:
     return {name for name in errors.__all__ if isinstance(getattr(errors, name), type)}
 
 
-# --- commands ---------------------------------------------------------------------------------
+# --- commands -------------------------------------------------------------------------------------
 
 
 def test_the_two_commands_of_the_readme_are_what_ci_runs() -> None:
@@ -69,7 +69,7 @@ def test_the_documentation_has_the_commands_of_the_readme(page: str) -> None:
         assert f"    {_commands()[1].rpartition(' && ')[2]}\n" in text
 
 
-# --- examples ---------------------------------------------------------------------------------
+# --- examples -------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -104,7 +104,7 @@ def test_the_doctests_of_deadline_run() -> None:
     assert not result.failed
 
 
-# --- tables and lists -------------------------------------------------------------------------
+# --- tables and lists -----------------------------------------------------------------------------
 
 
 def test_the_table_of_options_is_whole() -> None:

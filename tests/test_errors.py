@@ -1,63 +1,130 @@
-"""The tree of errors, and what every error can do."""
+"""The exceptions: their tree, their texts, and copies of them."""
 
 from __future__ import annotations
 
 import copy
+import inspect
 import pickle
 import re
+import traceback
 
 import pytest
 
 from gateway_blocking import errors
-from gateway_blocking.errors import GatewayError, GatewayHTTPError, fresh
+from gateway_blocking.errors import (
+    GatewayConnectionClosed,
+    GatewayError,
+    GatewayHTTPError,
+    NoSuchKernel,
+    fresh,
+)
 
-NAMES = sorted(set(errors.__all__) - {"fresh"})
-CLASSES = [getattr(errors, name) for name in NAMES]
-
-
-def drawn() -> dict[str, tuple[str, set[str]]]:
-    """Class, parent and further bases, as the picture at the top of the module has them."""
-    assert errors.__doc__ is not None
-    found: dict[str, tuple[str, set[str]]] = {}
-    above: list[str] = []
-    for line in errors.__doc__.splitlines():
-        match = re.match(r"    ([│├└─ ]*)(\w+)(?: \((\w+)\))?(?:  |$)", line)
-        if not match:
-            continue
-        depth = len(match[1]) // 4
-        above[depth:] = [match[2]]
-        parent = above[depth - 1] if depth else "Exception"
-        found[match[2]] = (parent, {match[3]} - {None})
-    return found
+CLASSES = [
+    cls
+    for _, cls in inspect.getmembers(errors, inspect.isclass)
+    if issubclass(cls, GatewayError) and cls.__module__ == errors.__name__
+]
+# One line of the picture: branches, a class, and perhaps a standard base in parentheses.
+LINE = re.compile(r"^ {4}((?:[│ ] {3})*(?:[├└]── )?)(\w+)(?: \((\w+)\))?(?: {2,}\S.*)?$")
 
 
-def test_the_picture_is_true() -> None:
-    """Every class is drawn, under its parent, with its standard bases."""
-    picture = drawn()
-    assert sorted(picture) == NAMES
-    for cls in CLASSES:
-        parent, others = picture[cls.__name__]
-        assert [base.__name__ for base in cls.__bases__] == [parent, *others]
+def drawn() -> dict[str, set[str]]:
+    """The bases of each class, as the picture in the module's docstring has them."""
+    bases: dict[str, set[str]] = {}
+    path: list[str] = []
+    assert errors.__doc__
+    picture = errors.__doc__.split("::\n\n")[1].split("\n\n")[0]
+    for line in picture.splitlines():
+        match = LINE.match(line)
+        assert match, f"not a line of a tree: {line!r}"
+        depth, name, standard = len(match[1]) // 4, match[2], match[3]
+        parent = path[depth - 1] if depth else "Exception"
+        path[depth:] = [name]
+        assert name not in bases, f"{name} is drawn twice"
+        bases[name] = {parent, standard} - {None}
+    return bases
+
+
+def test_the_picture_shows_the_tree() -> None:
+    """The docstring draws every exception, under its base, with its standard base, and no other."""
+    assert drawn() == {cls.__name__: {base.__name__ for base in cls.__bases__} for cls in CLASSES}
+
+
+def test_everything_drawn_is_exported() -> None:
+    """``__all__`` is the classes of the tree, and ``fresh``."""
+    assert sorted(errors.__all__) == sorted([*drawn(), "fresh"])
 
 
 @pytest.mark.parametrize("cls", CLASSES)
-def test_an_error_is_its_text(cls: type[GatewayError]) -> None:
-    """Not quoted, though some are KeyErrors; it survives copy and pickle."""
-    error = cls("the 'text'")
-    assert str(error) == "the 'text'"
-    assert isinstance(error, GatewayError)
-    for same in (copy.copy(error), pickle.loads(pickle.dumps(error))):
-        assert (type(same), str(same)) == (cls, "the 'text'")
+def test_the_text_is_what_was_given(cls: type[GatewayError]) -> None:
+    """No base spoils it: a KeyError would put it in quotes, an OSError split it in two."""
+    assert str(cls('it\'s "gone"\nfor good')) == 'it\'s "gone"\nfor good'
 
 
-def test_fresh_keeps_what_an_error_knows() -> None:
-    """A copy with attributes and cause, and without the traceback."""
-    cause = OSError("underneath")
+@pytest.mark.parametrize("cls", CLASSES)
+def test_it_can_be_pickled_and_copied(cls: type[GatewayError]) -> None:
+    """An error gets through a process pool, with its text and attributes."""
+    error = cls("text")
+    vars(error).update(status_code=404, method="GET")
+    for again in (pickle.loads(pickle.dumps(error)), copy.copy(error)):
+        assert type(again) is cls
+        assert str(again) == "text"
+        assert vars(again) == vars(error)
+
+
+def test_an_error_without_a_text_has_an_empty_one() -> None:
+    """``str()`` of an exception never raises."""
+    assert str(GatewayError()) == ""
+
+
+def test_an_http_error_has_its_parts() -> None:
+    """Code that catches one can look at the status without reading the text."""
+    error = NoSuchKernel(
+        "text", method="GET", url="http://h/x", status_code=404, reason="Not Found", message="no"
+    )
+    parts = (error.method, error.url, error.status_code, error.reason, error.message)
+    assert parts == ("GET", "http://h/x", 404, "Not Found", "no")
+    assert GatewayHTTPError("text").status_code == 0
+
+
+def lost() -> GatewayConnectionClosed:
+    """A lost connection, as a reader thread keeps it: raised once, with its cause."""
     try:
-        raise GatewayHTTPError("no", method="GET", status_code=500) from cause
-    except GatewayHTTPError as error:
-        again = fresh(error)
-        assert again is not error
-        assert (again.method, again.status_code, again.reason) == ("GET", 500, "")
-        assert again.__cause__ is cause
-        assert again.__traceback__ is None
+        try:
+            raise ConnectionResetError("reset by peer")
+        except ConnectionResetError as cause:
+            raise GatewayConnectionClosed("lost") from cause
+    except GatewayConnectionClosed as error:
+        return error
+
+
+def test_a_fresh_error_is_the_same_without_a_traceback() -> None:
+    """Type, text, attributes and cause are kept; where it was raised before is not."""
+    error = lost()
+    error.note = "kept"  # type: ignore[attr-defined]
+    again = fresh(error)
+    assert again is not error
+    assert type(again) is type(error)
+    assert str(again) == "lost"
+    assert vars(again) == vars(error)
+    assert again.__cause__ is error.__cause__
+    assert again.__traceback__ is None
+    assert error.__traceback__ is not None
+
+
+def test_fresh_errors_collect_no_tracebacks() -> None:
+    """However often one event is raised, each traceback tells of its own caller only."""
+    error = lost()
+    frames_before = len(traceback.extract_tb(error.__traceback__))
+    for _ in range(3):
+        with pytest.raises(GatewayConnectionClosed) as caught:
+            raise fresh(error)
+        assert len(traceback.extract_tb(caught.value.__traceback__)) == 1
+    assert len(traceback.extract_tb(error.__traceback__)) == frames_before
+
+
+@pytest.mark.parametrize("kind", [RuntimeError, ConnectionError, OSError])
+def test_code_for_jupyter_client_catches_a_closed_connection(kind: type[Exception]) -> None:
+    """nbclient catches a RuntimeError where the connection is gone, network code an OSError."""
+    with pytest.raises(kind):
+        raise fresh(lost())

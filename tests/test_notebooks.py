@@ -116,7 +116,7 @@ def comparable(node: Any) -> Any:
     return json.loads(text)
 
 
-# --- the same notebook --------------------------------------------------------------------------
+# --- the same notebook ----------------------------------------------------------------------------
 
 
 @pytest.fixture(scope="module")
@@ -196,7 +196,7 @@ def test_an_error_ends_the_notebook_as_it_does_here(gateway_env: LocalGateway) -
     assert done[0] == done[1]
 
 
-# --- time ---------------------------------------------------------------------------------------
+# --- time -----------------------------------------------------------------------------------------
 
 
 class _Watching(NotebookClient):
@@ -250,7 +250,7 @@ def test_a_kernel_that_dies_is_noticed(gateway_env: LocalGateway) -> None:
     assert not nb.cells[1].outputs
 
 
-# --- other callers ------------------------------------------------------------------------------
+# --- other callers --------------------------------------------------------------------------------
 
 
 def test_papermill_executes_with_parameters(gateway_env: LocalGateway, tmp_path: Any) -> None:
@@ -299,7 +299,7 @@ def test_a_program_with_an_event_loop_goes_on(gateway_env: LocalGateway) -> None
     assert sum(gap < 0.5 for gap in longest) > 20
 
 
-# --- in a kernel --------------------------------------------------------------------------------
+# --- in a kernel ----------------------------------------------------------------------------------
 
 NESTED = """
 def work():

@@ -93,7 +93,7 @@ def public(theirs: type) -> list[str]:
 MEMBERS = [(kind, name) for kind, (_, theirs) in PAIRS.items() for name in public(theirs)]
 
 
-# --- names and signatures -----------------------------------------------------------------------
+# --- names and signatures -------------------------------------------------------------------------
 
 
 def test_the_look_at_jupyter_client_sees_its_methods() -> None:
@@ -174,7 +174,7 @@ def test_the_classes_are_what_callers_ask_for(
     assert isinstance(remote.hb_channel, HBChannelABC)
 
 
-# --- what cannot be -----------------------------------------------------------------------------
+# --- what cannot be -------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -226,7 +226,7 @@ def test_a_client_of_a_client_reaches_the_kernel(remote: BlockingGatewayKernelCl
             other.wait_for_ready(timeout=60)
 
 
-# --- neither run_sync nor an event loop nor ZMQ: what the code can reach ------------------------
+# --- neither run_sync nor an event loop nor ZMQ: what the code can reach --------------------------
 
 FORBIDDEN = {
     "run_sync",
@@ -354,7 +354,7 @@ def test_the_walk_finds_what_is_there(theirs: type, name: str) -> None:
     assert forbidden(reached(theirs, name, index_of([theirs])))
 
 
-# --- neither run_sync nor an event loop nor ZMQ: what really happens ----------------------------
+# --- neither run_sync nor an event loop nor ZMQ: what really happens ------------------------------
 
 
 @pytest.fixture
@@ -430,7 +430,7 @@ def test_a_whole_session_without_an_event_loop_and_without_zmq(
         assert not km.is_alive()
 
 
-# --- the same messages --------------------------------------------------------------------------
+# --- the same messages ----------------------------------------------------------------------------
 
 
 @pytest.fixture(scope="module")

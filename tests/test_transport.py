@@ -172,7 +172,7 @@ def test_what_is_no_websocket() -> None:
 def test_the_certificate_is_verified(tmp_path: Path) -> None:
     """Unknown authority and wrong name are refused with advice, the right ones accepted."""
     tls, cert = certificate(tmp_path)
-    with serving(lambda peer: (peer.accept(), peer.wait_for_end()), tls) as where:  # type: ignore[arg-type, return-value, func-returns-value]
+    with serving(lambda peer: (peer.accept(), peer.wait_for_end()), tls) as where:
         url = f"wss://{where}/"
         with pytest.raises(GatewayConnectionError, match="ca_certs"):
             connect(endpoint(where, url=url, ssl_context=ssl.create_default_context()))
@@ -227,7 +227,7 @@ def test_messages_of_both_kinds_and_pings() -> None:
 def test_every_end_is_an_error_that_says_how(script: Script, complaint: str) -> None:
     """Close frames, an end without one, a reset, a stream that cannot be trusted."""
     with (
-        connected(lambda peer: (script(peer), peer.wait_for_end())) as transport,  # type: ignore[arg-type, return-value, func-returns-value]
+        connected(lambda peer: (script(peer), peer.wait_for_end())) as transport,
         pytest.raises(GatewayConnectionError, match=complaint),
     ):
         transport.receive()
@@ -246,7 +246,7 @@ def test_abort_wakes_receiver_and_sender(tls: bool, tmp_path: Path) -> None:
         while True:
             transport.send(BINARY, bytes(5_000_000))
 
-    with connected(lambda peer: bool(stop.wait(30)), **options) as transport:  # type: ignore[arg-type, return-value]
+    with connected(lambda peer: bool(stop.wait(30)), **options) as transport:
         with ThreadPoolExecutor(2) as pool:
             waiting = [pool.submit(transport.receive), pool.submit(send_all, transport)]
             time.sleep(0.5)
@@ -283,7 +283,7 @@ def test_a_message_too_large_is_not_sent() -> None:
 def test_a_server_that_does_not_read_ends_a_send_at_its_deadline() -> None:
     """GatewayTimeout; half a message was sent, so the connection is given up."""
     stop = threading.Event()
-    with connected(lambda peer: bool(stop.wait(30))) as transport:  # type: ignore[arg-type, return-value]
+    with connected(lambda peer: bool(stop.wait(30))) as transport:
         with pytest.raises(GatewayTimeout, match="within 0.5 s"):
             for _ in range(10):
                 transport.send(BINARY, bytes(5_000_000), 0.5)

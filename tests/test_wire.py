@@ -234,7 +234,7 @@ def test_a_damaged_frame_gives_a_message_or_a_wire_error(name: str, data: st.Dat
     except WireError:
         return
     assert isinstance(channel, str)
-    assert list(message)[0] == "header"
+    assert next(iter(message)) == "header"
 
 
 @pytest.mark.parametrize("name", FORMATS)

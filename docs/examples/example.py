@@ -18,4 +18,4 @@ print(f"this is Python {platform.python_version()}, on a kernel behind a gateway
 for hundred in range(0, 1000, 100):
     count = sum(hundred <= p < hundred + 100 for p in primes(1000))
     print(f"{hundred:4} to {hundred + 99:3}: {'*' * count}", flush=True)
-    time.sleep(0.1)  # each line is shown when it is printed, not at the end
+    time.sleep(0.05)  # each line is shown when it is printed, not at the end
