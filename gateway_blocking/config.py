@@ -169,7 +169,8 @@ class _Count(Int[Any, Any]):
             raise TraitError(f"{s!r} is not a whole number") from None
 
 
-_HEADER = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+:[\t\x20-\x7e\x80-\xff]*")  # as HTTP has it
+_HEADER_NAME = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")  # RFC 9110, 5.6.2
+_HEADER_VALUE = re.compile(r"[\t\x20-\x7e\x80-\xff]*")
 
 
 def _env(*names: str, **metadata: Any) -> dict[str, Any]:
@@ -406,7 +407,7 @@ class GatewayClient(LoggingConfigurable):
             if name.lower() not in {own.lower() for own in headers}:
                 headers[name] = value
         for name, value in headers.items():
-            if not _HEADER.fullmatch(f"{name}:{value}"):
+            if not (_HEADER_NAME.fullmatch(name) and _HEADER_VALUE.fullmatch(value)):
                 raise GatewayError(
                     f"the header {name!r} cannot be sent: it has a character that HTTP does not"
                     " allow (its value is not shown)"

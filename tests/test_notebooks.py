@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import base64
 import copy
+import gc
 import json
 import re
 import time
@@ -96,8 +97,13 @@ def client_of(nb: nbformat.NotebookNode, manager: str = REMOTE, **kwargs: Any) -
     return NotebookClient(nb, kernel_manager_class=manager, **kwargs)
 
 
-def execute(nb: nbformat.NotebookNode, manager: str = REMOTE, **kwargs: Any) -> Any:
-    return client_of(nb, manager, **kwargs).execute()
+def execute(nb: nbformat.NotebookNode, manager: str = REMOTE, **kwargs: Any) -> None:
+    try:
+        client_of(nb, manager, **kwargs).execute()
+    finally:
+        # Tasks that nbclient forgot with their exceptions tell of them now.  Later, it might be
+        # while pytest parses code to report a failure, which not every Python survives.
+        gc.collect()
 
 
 def text_of(cell: nbformat.NotebookNode) -> str:
