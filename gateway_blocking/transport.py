@@ -143,6 +143,9 @@ class Transport:
             else:
                 if count == 0 or self._aborted:
                     raise self._lost(None)
+                if self._prompt_reads > 0:
+                    self._prompt_reads -= 1
+                    _acknowledge(self._sock)
                 self._frames.received(count)
                 self.last_received = monotonic()
                 return
@@ -155,11 +158,10 @@ class Transport:
         the first reads after a request acknowledge at once.  In a longer stream that would cost
         a packet and a wake-up for every frame: there the frames of 2 ms may gather first.
         """
-        if self._prompt_reads > 0:
-            self._prompt_reads -= 1
-        elif _wait(self._sock, timeout=_ACK_DELAY):
-            return
-        _acknowledge(self._sock)
+        if self._prompt_reads == 0:
+            if _wait(self._sock, timeout=_ACK_DELAY):
+                return
+            _acknowledge(self._sock)
         _wait(self._sock)
 
     # --- sending --------------------------------------------------------------------------------

@@ -101,8 +101,8 @@ def execute(nb: nbformat.NotebookNode, manager: str = REMOTE, **kwargs: Any) -> 
     try:
         client_of(nb, manager, **kwargs).execute()
     finally:
-        # Tasks that nbclient forgot with their exceptions tell of them now.  Later, it might be
-        # while pytest parses code to report a failure, which not every Python survives.
+        # Tasks that nbclient forgot with their exceptions tell of them now.  Later, that could be
+        # while pytest parses code to report a failure, which not every Python 3.11 survives.
         gc.collect()
 
 
