@@ -37,7 +37,8 @@ from .errors import (
 __all__ = ["GatewayREST", "KernelModel"]
 
 _MAX_RETRIES = 10
-_BACKOFF = 0.1
+_BACKOFF = 0.1  # seconds, doubled from try to try
+_BACKOFF_MAX = 5.0
 _TRANSIENT = frozenset((502, 503, 504))
 _POOL_SIZE = 32
 _SHOWN = 200  # characters of what the gateway says
@@ -341,7 +342,7 @@ class _Policy(Retry):
 
     def get_backoff_time(self) -> float:
         # Not all clients of a gateway that comes back are to return at the same moment.
-        return super().get_backoff_time() * random.uniform(1.0, 1.5)  # noqa: S311
+        return min(super().get_backoff_time(), _BACKOFF_MAX) * random.uniform(1.0, 1.5)  # noqa: S311
 
 
 def _was_retried(response: requests.Response) -> bool:

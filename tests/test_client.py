@@ -427,7 +427,7 @@ def test_the_interpreter_exits_with_channels_running(gateway_env: LocalGateway) 
 
 def test_control_c_ends_a_wait_and_the_client_goes_on(kc: Client) -> None:
     """KeyboardInterrupt comes at once out of a wait without a time-out."""
-    previous = signal.signal(signal.SIGALRM, lambda *_: signal.raise_signal(signal.SIGINT))
+    previous = signal.signal(signal.SIGALRM, signal.default_int_handler)
     try:
         signal.setitimer(signal.ITIMER_REAL, 0.5)
         with pytest.raises(KeyboardInterrupt):

@@ -1,0 +1,961 @@
+"""The REST interface: with a real gateway, and with servers that refuse, stall, cut and lie."""
+
+from __future__ import annotations
+
+import json
+import logging
+import socket
+import ssl
+import threading
+import time
+import traceback
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+import pytest
+import requests
+import requests_mock
+from rawserver import Peer, Script, certificate, serving
+
+from gateway_blocking.config import GatewayClient
+from gateway_blocking.errors import (
+    GatewayAuthError,
+    GatewayConnectionError,
+    GatewayError,
+    GatewayHTTPError,
+    GatewayTimeout,
+    NoSuchKernel,
+    NoSuchKernelSpec,
+)
+from gateway_blocking.local import LocalGateway
+from gateway_blocking.rest import GatewayREST
+
+SECRET = "sesame-open"
+MODEL = {"id": "k", "name": "python3"}
+SPECS = {"default": "python3", "kernelspecs": {"python3": {}, "ir": {}}}
+
+Call = Callable[[GatewayREST], Any]
+CALLS: dict[str, Call] = {
+    "GET": lambda rest: rest.get_kernel("k"),
+    "DELETE": lambda rest: rest.delete_kernel("k"),
+    "POST": lambda rest: rest.start_kernel("python3", {}),
+}
+
+
+# --- servers ------------------------------------------------------------------------------------
+
+
+@dataclass
+class Server:
+    """What a scripted server has seen."""
+
+    where: str
+    lines: list[str] = field(default_factory=list)
+    headers: list[dict[str, str]] = field(default_factory=list)
+    bodies: list[Any] = field(default_factory=list)
+
+
+def read(peer: Peer, server: Server) -> None:
+    """Read a request with its body: to answer before that would be another fault."""
+    headers = peer.read_request()
+    head, _, body = peer.request.partition(b"\r\n\r\n")
+    while len(body) < int(headers.get("content-length", 0)):
+        body += peer.sock.recv(65536)
+    server.lines.append(head.decode().partition(" HTTP/")[0])
+    server.headers.append(headers)
+    server.bodies.append(json.loads(body) if body else None)
+
+
+@contextmanager
+def scripted(*scripts: Script, tls: ssl.SSLContext | None = None) -> Iterator[Server]:
+    """A server that plays a script for each request; the last one again and again."""
+    left = list(scripts)
+    server = Server("")
+
+    def script(peer: Peer) -> None:
+        read(peer, server)
+        (left.pop(0) if len(left) > 1 else left[0])(peer)
+
+    with serving(script, tls) as server.where:
+        yield server
+
+
+def says(body: Any, status: str = "200 OK", **headers: str) -> Script:
+    """Answers with JSON, or with bytes as they are."""
+    content = body if isinstance(body, bytes) else json.dumps(body).encode()
+    return lambda peer: peer.answer(status, content, Connection="close", **headers)
+
+
+def sends(data: bytes) -> Script:
+    """Sends this, whatever it is, and ends the connection."""
+    return lambda peer: peer.sock.sendall(data)
+
+
+def stalls(data: bytes = b"") -> Script:
+    """Sends this, and then nothing any more until the client goes."""
+
+    def script(peer: Peer) -> None:
+        peer.sock.sendall(data)
+        peer.wait_for_end()
+
+    return script
+
+
+CUT_BODY = b'HTTP/1.1 200 OK\r\nContent-Length: 100\r\n\r\n{"id": '
+CUT_CHUNK = b'HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n40\r\n{"id": '
+CUT_HEADERS = b"HTTP/1.1 200 OK\r\nContent-Le"
+NOT_THERE = says({"message": "Kernel does not exist: k", "reason": None}, "404 Not Found")
+BUSY = says({"message": "busy"}, "503 Service Unavailable")
+
+
+@contextmanager
+def rest_of(server: Server | str, **options: Any) -> Iterator[GatewayREST]:
+    """The interface of a server, with time-outs that a test can wait for."""
+    where = server if isinstance(server, str) else f"http://{server.where}"
+    quick = {"kernel_launch_timeout": 0, "launch_timeout_pad": 0, "request_timeout": 10}
+    with GatewayREST(GatewayClient(**{"url": where, **quick, **options})) as rest:
+        yield rest
+
+
+def error_of(call: Call, server: Server | str, **options: Any) -> GatewayError:
+    with rest_of(server, **options) as rest, pytest.raises(GatewayError) as caught:
+        call(rest)
+    return caught.value
+
+
+# --- endpoints ----------------------------------------------------------------------------------
+
+ENDPOINTS: list[tuple[Call, str, str, Any]] = [
+    (lambda r: r.api_version(), "GET", "/api", None),
+    (lambda r: r.list_kernels(), "GET", "/api/kernels", None),
+    (lambda r: r.get_kernel("a/b"), "GET", "/api/kernels/a%2Fb", None),
+    (lambda r: r.interrupt_kernel("k"), "POST", "/api/kernels/k/interrupt", {}),
+    (lambda r: r.restart_kernel("k"), "POST", "/api/kernels/k/restart", {}),
+    (lambda r: r.list_kernelspecs(), "GET", "/api/kernelspecs", None),
+    (lambda r: r.get_kernelspec("c++ 17/x"), "GET", "/api/kernelspecs/c%2B%2B%2017%2Fx", None),
+    (lambda r: r.start_kernel(None, {}), "POST", "/api/kernels", {"env": {}}),
+    (
+        lambda r: r.start_kernel("ir", {"KERNEL_X": "1"}, path="sub", kernel_id="k"),
+        "POST",
+        "/api/kernels",
+        {"name": "ir", "env": {"KERNEL_X": "1"}, "path": "sub", "kernel_id": "k"},
+    ),
+]
+
+
+@pytest.mark.parametrize(("call", "method", "path", "body"), ENDPOINTS)
+def test_a_method_is_a_request(call: Call, method: str, path: str, body: Any) -> None:
+    """Each sends what its endpoint takes, and gives the JSON of the answer."""
+    with requests_mock.Mocker() as gateway, rest_of("http://h/base/") as rest:
+        gateway.request(method, requests_mock.ANY, json={"any": "thing"})
+        assert call(rest) == {"any": "thing"} or path.endswith("/interrupt")
+        (request,) = gateway.request_history
+        assert (request.method, request.url) == (method, f"http://h/base{path}")
+        assert (request.json() if request.body else None) == body
+
+
+@pytest.mark.parametrize("call", [CALLS["DELETE"], lambda r: r.interrupt_kernel("k")])
+def test_no_content_is_fine(call: Call) -> None:
+    """204 has no body to be read."""
+    with scripted(says(b"", "204 No Content")) as server, rest_of(server) as rest:
+        assert call(rest) is None
+
+
+def test_the_whole_life_of_a_kernel(gateway: LocalGateway) -> None:
+    """All methods, with a real Kernel Gateway."""
+    with rest_of(gateway.url, auth_token=gateway.token, request_timeout=60) as rest:
+        assert rest.api_version()["version"]
+        specs = rest.list_kernelspecs()
+        name = specs["default"]
+        assert rest.get_kernelspec(name)["spec"] == specs["kernelspecs"][name]["spec"]
+        model = rest.start_kernel(name, {})
+        kernel_id = model["id"]
+        try:
+            assert model["name"] == name
+            assert rest.get_kernel(kernel_id)["id"] == kernel_id
+            assert kernel_id in [kernel["id"] for kernel in rest.list_kernels()]
+            rest.interrupt_kernel(kernel_id)
+            assert rest.restart_kernel(kernel_id)["id"] == kernel_id
+        finally:
+            rest.delete_kernel(kernel_id)
+        for gone in (
+            rest.get_kernel,
+            rest.delete_kernel,
+            rest.interrupt_kernel,
+            rest.restart_kernel,
+        ):
+            with pytest.raises(NoSuchKernel, match=kernel_id):
+                gone(kernel_id)
+        with pytest.raises(NoSuchKernelSpec, match="nothing-here"):
+            rest.get_kernelspec("nothing-here")
+        with pytest.raises(NoSuchKernelSpec, match=f"'nothing-here'; it has .*{name}"):
+            rest.start_kernel("nothing-here", {})
+
+
+def test_a_wrong_token(gateway: LocalGateway) -> None:
+    """A real gateway says no; the error says what to look at, and not the token."""
+    error = error_of(lambda rest: rest.list_kernels(), gateway.url, auth_token=SECRET)
+    assert isinstance(error, GatewayAuthError)
+    assert error.status_code == 401
+    assert "auth_token" in str(error)
+    assert SECRET not in str(error)
+
+
+def test_many_threads_share_one() -> None:
+    """Each gets its own answer."""
+
+    def echo(peer: Peer) -> None:
+        path = peer.request.decode().split()[1]
+        says({"id": path.rpartition("/")[2], "name": "n"})(peer)
+
+    with (
+        scripted(echo) as server,
+        rest_of(server) as rest,
+        ThreadPoolExecutor(8) as pool,
+    ):
+        ids = [str(n) for n in range(200)]
+        assert [model["id"] for model in pool.map(rest.get_kernel, ids)] == ids
+
+
+def test_it_can_be_used_after_a_close() -> None:
+    """A manager's cleanup closes it, and a later call opens a connection again."""
+    with scripted(says(MODEL)) as server, rest_of(server) as rest:
+        rest.close()
+        rest.close()
+        assert rest.get_kernel("k") == MODEL
+
+
+# --- what the gateway answers -------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("call", "kind"),
+    [
+        (lambda r: r.get_kernel("k"), NoSuchKernel),
+        (lambda r: r.delete_kernel("k"), NoSuchKernel),
+        (lambda r: r.interrupt_kernel("k"), NoSuchKernel),
+        (lambda r: r.restart_kernel("k"), NoSuchKernel),
+        (lambda r: r.get_kernelspec("ir"), NoSuchKernelSpec),
+        (lambda r: r.list_kernels(), GatewayHTTPError),
+        (lambda r: r.start_kernel("ir", {}), GatewayHTTPError),
+    ],
+)
+def test_404_means_what_was_asked_for(call: Call, kind: type[GatewayHTTPError]) -> None:
+    """A kernel, a kernelspec, or else a wrong URL."""
+    with scripted(NOT_THERE) as server:
+        error = error_of(call, server)
+    assert type(error) is kind
+    assert isinstance(error, GatewayHTTPError)
+    assert (error.status_code, error.message) == (404, "Kernel does not exist: k")
+    if kind is GatewayHTTPError:
+        assert "base path" in str(error)
+
+
+@pytest.mark.parametrize(
+    ("status", "kind", "advice"),
+    [
+        ("400 Bad Request", GatewayHTTPError, ""),
+        ("401 Unauthorized", GatewayAuthError, "auth_token"),
+        ("403 Forbidden", GatewayAuthError, "the user may not do this"),
+        ("405 Method Not Allowed", GatewayHTTPError, ""),
+        ("424 Failed Dependency", GatewayHTTPError, "JupyterHub"),
+        ("429 Too Many Requests", GatewayHTTPError, "later"),
+        ("500 Internal Server Error", GatewayHTTPError, ""),
+        ("502 Bad Gateway", GatewayHTTPError, "behind this proxy"),
+        ("503 Service Unavailable", GatewayHTTPError, "not available now"),
+        ("504 Gateway Timeout", GatewayHTTPError, "in time"),
+        ("599 Whatever", GatewayHTTPError, ""),
+    ],
+)
+def test_an_error_has_its_parts_and_says_what_to_do(
+    status: str, kind: type[GatewayHTTPError], advice: str
+) -> None:
+    """Method, URL, status, the gateway's reason and message; what to do where that is known."""
+    body = {"reason": "The Reason", "message": "The message.", "traceback": SECRET}
+    with scripted(says(body, status)) as server:
+        error = error_of(CALLS["POST"], server)
+    assert type(error) is kind
+    assert isinstance(error, GatewayHTTPError)
+    assert (error.method, error.url) == ("POST", f"http://{server.where}/api/kernels")
+    assert error.status_code == int(status[:3])
+    assert (error.reason, error.message) == ("The Reason", "The message.")
+    for part in (error.method, error.url, status[:3], "The Reason", "The message.", advice):
+        assert part in str(error)
+    assert SECRET not in str(error)
+
+
+@pytest.mark.parametrize(
+    ("body", "reason", "message"),
+    [
+        (b"", "Oops", ""),
+        (b"<html>\n <h1>No</h1></html>", "Oops", "'<html> <h1>No</h1></html>'"),
+        (b"[1, 2]", "Oops", "'[1, 2]'"),
+        (b'"text"', "Oops", "'\"text\"'"),
+        (b"null", "Oops", "'null'"),
+        (b"\xff\xfe\x00\x01", "Oops", "'\ufffd\ufffd\\x00\\x01'"),
+        (b"x" * 10_000, "Oops", repr("x" * 200)),
+        (b'{"message": null, "reason": null}', "Oops", ""),
+        (b'{"message": ["a"], "reason": 5}', "5", "['a']"),
+        (b"{}", "Oops", ""),
+    ],
+)
+def test_an_error_may_have_any_body(body: bytes, reason: str, message: str) -> None:
+    """An error page of a proxy is no second error; a long one is cut."""
+    with scripted(says(body, "500 Oops")) as server:
+        error = error_of(CALLS["GET"], server)
+    assert isinstance(error, GatewayHTTPError)
+    assert (error.status_code, error.reason, error.message) == (500, reason, message)
+
+
+def test_403_on_the_list_tells_of_the_switch() -> None:
+    """A Kernel Gateway does not list its kernels unless it is told to."""
+    with scripted(says({}, "403 Forbidden")) as server:
+        assert "KG_LIST_KERNELS=True" in str(error_of(lambda r: r.list_kernels(), server))
+        assert "KG_LIST_KERNELS" not in str(error_of(CALLS["POST"], server))
+        assert "KG_LIST_KERNELS" not in str(error_of(CALLS["GET"], server))
+
+
+FAILED = says({"message": "Unhandled error"}, "500 Internal Server Error")
+
+
+def test_an_unknown_kernelspec_is_named_with_the_known_ones() -> None:
+    """Servers answer a plain 500; the list of kernelspecs tells why."""
+    with scripted(FAILED, says(SPECS)) as server:
+        error = error_of(lambda r: r.start_kernel("julia", {}), server)
+    assert isinstance(error, NoSuchKernelSpec)
+    assert str(error) == "the gateway has no kernelspec 'julia'; it has ir, python3"
+    assert isinstance(error.__cause__, GatewayHTTPError)
+    assert error.status_code == 500
+    assert server.lines == ["POST /api/kernels", "GET /api/kernelspecs"]
+
+
+@pytest.mark.parametrize("second", [says(SPECS), says({}, "403 Forbidden"), FAILED])
+def test_a_500_for_another_reason_stays_one(second: Script) -> None:
+    """Where the kernelspec is there, or cannot be looked up."""
+    with scripted(FAILED, second) as server:
+        error = error_of(lambda r: r.start_kernel("python3", {}), server)
+    assert type(error) is GatewayHTTPError
+    assert "Unhandled error" in str(error)
+
+
+def test_no_name_needs_no_look_at_the_kernelspecs() -> None:
+    """The gateway's own default cannot be unknown."""
+    with scripted(FAILED) as server:
+        error_of(lambda r: r.start_kernel(None, {}), server)
+    assert len(server.lines) == 1
+
+
+@pytest.mark.parametrize(
+    ("second", "kind"), [(NOT_THERE, NoSuchKernel), (says(MODEL), GatewayHTTPError)]
+)
+def test_a_restart_that_fails_asks_whether_the_kernel_exists(
+    second: Script, kind: type[GatewayHTTPError]
+) -> None:
+    """Servers answer 500 to the restart of a kernel that is gone."""
+    with scripted(FAILED, second) as server:
+        assert type(error_of(lambda r: r.restart_kernel("k"), server)) is kind
+    assert server.lines == ["POST /api/kernels/k/restart", "GET /api/kernels/k"]
+
+
+@pytest.mark.parametrize("method", CALLS)
+def test_a_redirect_is_not_followed(method: str) -> None:
+    """The credentials do not leave, and a POST does not become a GET; the error says where to."""
+    with scripted(says(MODEL)) as other:
+        target = f"http://me:{SECRET}@{other.where}/login?next={SECRET}"
+        with scripted(says(b"", "302 Found", Location=target)) as server:
+            error = error_of(CALLS[method], server, auth_token=SECRET)
+        assert isinstance(error, GatewayHTTPError)
+        assert error.status_code == 302
+        assert f"redirects to http://{other.where}/login;" in str(error)
+        assert SECRET not in str(error)
+        assert not other.lines
+        assert len(server.lines) == 1
+
+
+# --- what is repeated ---------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("status", ["502 Bad Gateway", "503 Service Unavailable", "504 Timeout"])
+@pytest.mark.parametrize("method", ["GET", "DELETE"])
+def test_a_passing_failure_is_tried_again(method: str, status: str) -> None:
+    """A gateway that restarts behind its proxy is there again in a moment."""
+    bad = says({}, status)
+    with scripted(bad, bad, says(MODEL)) as server, rest_of(server) as rest:
+        CALLS[method](rest)
+    assert len(server.lines) == 3
+
+
+@pytest.mark.parametrize("status", ["500 Oops", "404 Not Found", "401 Unauthorized", "429 Slow"])
+@pytest.mark.parametrize("method", ["GET", "DELETE"])
+def test_a_clear_answer_is_not_asked_for_again(method: str, status: str) -> None:
+    """The same would come."""
+    with scripted(says({}, status)) as server:
+        error_of(CALLS[method], server)
+    assert len(server.lines) == 1
+
+
+@pytest.mark.parametrize("fault", [sends(b""), Peer.reset, sends(b"HTTP/1.")])
+@pytest.mark.parametrize("method", ["GET", "DELETE"])
+def test_a_lost_connection_is_tried_again(method: str, fault: Script) -> None:
+    """Closed or reset before there was a status."""
+    with scripted(fault, says(MODEL)) as server, rest_of(server) as rest:
+        CALLS[method](rest)
+    assert len(server.lines) == 2
+
+
+@pytest.mark.parametrize(
+    "fault",
+    [sends(CUT_BODY), sends(CUT_CHUNK), sends(CUT_HEADERS), says(b""), says(b"{"), says(b"<html>")],
+)
+def test_half_an_answer_is_a_lost_connection(fault: Script) -> None:
+    """A GET is made again where the body is cut, or is not JSON: nobody marks an early end."""
+    with scripted(fault, says(MODEL)) as server, rest_of(server) as rest:
+        assert rest.get_kernel("k") == MODEL
+    assert len(server.lines) == 2
+
+
+@pytest.mark.parametrize("retries", [-3, 0, 1, 4, 99])
+def test_the_number_of_tries_is_an_option(retries: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """One more than max_request_retries, which counts from 0 to 10."""
+    monkeypatch.setattr("gateway_blocking.rest._BACKOFF", 0)
+    tries = 1 + max(0, min(retries, 10))
+    with scripted(BUSY) as server:
+        error = error_of(CALLS["GET"], server, max_request_retries=retries)
+    assert isinstance(error, GatewayHTTPError)
+    assert error.status_code == 503
+    assert len(server.lines) == tries
+
+
+@pytest.mark.parametrize(
+    "fault",
+    [
+        BUSY,
+        says({}, "503 Service Unavailable", Retry_After="0"),
+        sends(b""),
+        Peer.reset,
+        sends(CUT_BODY),
+        sends(CUT_HEADERS),
+        says(b"<html>"),
+        sends(b"rubbish\r\n\r\n"),
+    ],
+)
+def test_a_post_that_reached_the_gateway_is_never_repeated(fault: Script) -> None:
+    """Whatever went wrong then: the kernel may have been started."""
+    with scripted(fault, says(MODEL)) as server:
+        error = error_of(CALLS["POST"], server)
+    assert isinstance(error, (GatewayConnectionError, GatewayHTTPError))
+    assert server.lines == ["POST /api/kernels"]
+
+
+def test_a_post_is_not_repeated_after_a_tls_error(tmp_path: Path) -> None:
+    """The request was read when the TLS broke; urllib3 itself would send it again."""
+    tls, cert = certificate(tmp_path)
+
+    def spoil(peer: Peer) -> None:
+        socket.socket.sendall(peer.sock, b"\x17\x03\x03\x00\x20" + bytes(32))  # past the TLS
+
+    with scripted(spoil, says(MODEL), tls=tls) as server:
+        error = error_of(CALLS["POST"], f"https://{server.where}", ca_certs=cert)
+    assert isinstance(error, GatewayConnectionError)
+    assert server.lines == ["POST /api/kernels"]
+
+
+@pytest.mark.parametrize("method", CALLS)
+def test_a_gateway_that_comes_up_is_found(method: str) -> None:
+    """Refused connections are tried again with any method, for nothing was sent."""
+    with socket.create_server(("127.0.0.1", 0)) as reserved:
+        port = reserved.getsockname()[1]
+    server = Server("")
+
+    def come_up() -> None:
+        time.sleep(0.3)
+        with socket.create_server(("127.0.0.1", port)) as listener:
+            listener.settimeout(30)
+            sock, _ = listener.accept()
+            with sock:
+                peer = Peer(sock)
+                read(peer, server)
+                says(MODEL)(peer)
+
+    thread = threading.Thread(target=come_up)
+    thread.start()
+    try:
+        with rest_of(f"http://127.0.0.1:{port}", max_request_retries=6) as rest:
+            CALLS[method](rest)
+    finally:
+        thread.join()
+    assert len(server.lines) == 1
+
+
+@pytest.mark.parametrize("first", [BUSY, sends(b""), Peer.reset])
+def test_a_delete_that_was_done_by_a_lost_try_is_done(first: Script) -> None:
+    """404 on the second try: the first one did it, and its answer was lost."""
+    with scripted(first, NOT_THERE) as server, rest_of(server) as rest:
+        rest.delete_kernel("k")
+    assert server.lines == ["DELETE /api/kernels/k"] * 2
+
+
+def test_a_delete_is_done_when_its_status_says_so() -> None:
+    """What is lost behind it does not matter."""
+    with scripted(sends(b"HTTP/1.1 204 No Content\r\n")) as server, rest_of(server) as rest:
+        rest.delete_kernel("k")
+    assert len(server.lines) == 1
+
+
+def test_a_get_after_a_lost_try_still_finds_nothing() -> None:
+    """What is done for a DELETE is "no such kernel" for a GET."""
+    with scripted(BUSY, NOT_THERE) as server:
+        assert isinstance(error_of(CALLS["GET"], server), NoSuchKernel)
+
+
+def test_retry_after_is_respected() -> None:
+    """The gateway knows best when it is back."""
+    later = says({}, "503 Service Unavailable", Retry_After="1")
+    with scripted(later, says(MODEL)) as server, rest_of(server) as rest:
+        start = time.monotonic()
+        assert rest.get_kernel("k") == MODEL
+        assert time.monotonic() - start >= 1
+
+
+def test_429_with_retry_after_is_tried_again() -> None:
+    """Too many requests, but not for long."""
+    slow = says({}, "429 Slow", Retry_After="0")
+    with scripted(slow, says(MODEL)) as server, rest_of(server) as rest:
+        assert rest.get_kernel("k") == MODEL
+
+
+def test_a_long_retry_after_is_not_slept_through() -> None:
+    """More than the request's time-out is told to the caller instead, at once."""
+    later = says({"message": "maintenance"}, "503 Service Unavailable", Retry_After="3600")
+    with scripted(later) as server:
+        start = time.monotonic()
+        error = error_of(CALLS["GET"], server)
+        assert time.monotonic() - start < 9
+    assert isinstance(error, GatewayHTTPError)
+    assert error.status_code == 503
+    assert "maintenance" in str(error)
+    assert "Retry-After: 3600" in str(error)
+    assert len(server.lines) == 1
+
+
+def test_a_retry_after_that_nobody_understands_is_none() -> None:
+    """It is neither an error of its own nor a reason to give up."""
+    soon = says({}, "503 Busy", Retry_After="soon")
+    with scripted(soon, says(MODEL)) as server, rest_of(server) as rest:
+        assert rest.get_kernel("k") == MODEL
+
+
+# --- time-outs ----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("begun", [b"", CUT_HEADERS, CUT_BODY, CUT_CHUNK])
+@pytest.mark.parametrize("method", CALLS)
+def test_silence_is_a_time_out_and_not_tried_again(method: str, begun: bytes) -> None:
+    """At any point of the answer; one time-out is long enough to wait."""
+    with scripted(stalls(begun)) as server:
+        error = error_of(CALLS[method], server, request_timeout=0.3)
+    assert isinstance(error, GatewayTimeout)
+    assert "no answer within 0.3 s (request_timeout)" in str(error)
+    assert len(server.lines) == 1
+
+
+def test_a_slow_answer_is_not_silence() -> None:
+    """The time-out is for the wait for something, not for the whole of a large answer."""
+
+    def trickle(peer: Peer) -> None:
+        body = json.dumps(MODEL).encode()
+        peer.sock.sendall(b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n" % len(body))
+        for byte in body:
+            peer.sock.sendall(bytes([byte]))
+            time.sleep(0.05)
+
+    with scripted(trickle) as server, rest_of(server, request_timeout=1) as rest:
+        start = time.monotonic()
+        assert rest.get_kernel("k") == MODEL
+        assert time.monotonic() - start > 1
+
+
+def test_no_way_to_the_gateway_is_a_time_out_of_its_own() -> None:
+    """Told from a gateway that does not answer, by its text and by its option; tried once."""
+    with ExitStack() as stack:
+        listener = stack.enter_context(socket.create_server(("127.0.0.1", 0), backlog=0))
+        address = listener.getsockname()
+        for _ in range(4):  # fill the queue of a server that accepts nobody: more are not answered
+            filler = stack.enter_context(socket.socket())
+            filler.setblocking(False)
+            filler.connect_ex(address)
+        start = time.monotonic()
+        where = f"http://127.0.0.1:{address[1]}"
+        error = error_of(CALLS["GET"], where, connect_timeout=0.5)
+        took = time.monotonic() - start
+    assert isinstance(error, GatewayTimeout)
+    assert "no connection within 0.5 s (connect_timeout)" in str(error)
+    assert took < 1.0, "it was tried again"
+
+
+# --- no answer ----------------------------------------------------------------------------------
+
+
+def test_a_gateway_that_is_down() -> None:
+    """The error says so."""
+    with socket.create_server(("127.0.0.1", 0)) as reserved:
+        port = reserved.getsockname()[1]
+    error = error_of(CALLS["POST"], f"http://127.0.0.1:{port}/base")
+    assert type(error) is GatewayConnectionError
+    assert str(error).startswith(f"POST http://127.0.0.1:{port}/base/api/kernels: ")
+    assert "refused; is the gateway running, and is the port right?" in str(error)
+
+
+def test_a_host_that_is_not_known(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The error asks for the host name."""
+
+    def unknown(*args: Any, **kwargs: Any) -> Any:
+        raise socket.gaierror(socket.EAI_NONAME, "Name or service not known")
+
+    monkeypatch.setattr(socket, "getaddrinfo", unknown)
+    error = error_of(CALLS["GET"], "http://gateway.invalid")
+    assert type(error) is GatewayConnectionError
+    assert "is the host name right?" in str(error)
+
+
+@pytest.mark.parametrize("fault", [sends(b""), Peer.reset, sends(b"SSH-2.0-x\r\nand\nmore\r\n")])
+def test_something_that_is_no_gateway(fault: Script) -> None:
+    """The error asks whether it is one, in one line."""
+    with scripted(fault) as server:
+        error = error_of(CALLS["GET"], server)
+    assert type(error) is GatewayConnectionError
+    assert "is it a gateway, and does it want https?" in str(error)
+    assert "\n" not in str(error)
+
+
+@pytest.mark.parametrize("method", ["GET", "POST"])
+def test_a_login_page_is_no_answer(method: str) -> None:
+    """200 and HTML: the error shows how it begins, and says what it may be."""
+    with scripted(says(b"<html><title>Log in</title>")) as server:
+        error = error_of(CALLS[method], server)
+    assert type(error) is GatewayConnectionError
+    assert "'<html><title>Log in</title>'" in str(error)
+    assert "login page" in str(error)
+
+
+@pytest.mark.parametrize("fault", [CUT_BODY, CUT_CHUNK])
+def test_an_answer_that_is_always_cut(fault: bytes) -> None:
+    """Is an error in the end, with its cause."""
+    with scripted(sends(fault)) as server:
+        error = error_of(CALLS["GET"], server)
+    assert type(error) is GatewayConnectionError
+    assert error.__cause__ is not None
+    assert len(server.lines) == 3
+
+
+# --- TLS ----------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def tls(tmp_path_factory: pytest.TempPathFactory) -> tuple[ssl.SSLContext, str]:
+    """A server's TLS for 127.0.0.1, and its certificate."""
+    return certificate(tmp_path_factory.mktemp("tls"))
+
+
+@contextmanager
+def secure(tls: ssl.SSLContext, host: str = "127.0.0.1") -> Iterator[str]:
+    with scripted(says(MODEL), tls=tls) as server:
+        yield f"https://{host}:{server.where.rpartition(':')[2]}"
+
+
+def by_websocket(gateway: GatewayClient) -> None:
+    """The handshake that the other transport makes with the same options."""
+    parts = urlsplit(gateway.url or "")
+    assert parts.hostname
+    address = ("127.0.0.1", parts.port)
+    with (
+        socket.create_connection(address, timeout=10) as sock,
+        gateway.ssl_context().wrap_socket(sock, server_hostname=parts.hostname) as wrapped,
+    ):
+        wrapped.sendall(b"GET / HTTP/1.1\r\n\r\n")
+        assert wrapped.recv(100)  # where TLS 1.3 tells of a client's certificate that is missing
+
+
+def check_both(url: str, **options: Any) -> None:
+    """Ask by REST and by the websocket's TLS, which must agree; the error is that of REST."""
+    gateway = GatewayClient(url=url, max_request_retries=0, **options)
+    try:
+        by_websocket(gateway)
+        agreed = True
+    except OSError:
+        agreed = False
+    with GatewayREST(gateway) as rest:
+        try:
+            assert rest.get_kernel("k") == MODEL
+        except GatewayConnectionError:
+            assert not agreed, "the websocket trusts it, REST does not"
+            raise
+    assert agreed, "REST trusts it, the websocket does not"
+
+
+def test_an_unknown_authority_is_not_trusted(tls: tuple[ssl.SSLContext, str]) -> None:
+    """By neither transport; the error names the options."""
+    refused = pytest.raises(GatewayConnectionError, match=r"ca_certs .*validate_cert")
+    with secure(tls[0]) as url, refused:
+        check_both(url)
+
+
+def test_ca_certs_is_trusted(tls: tuple[ssl.SSLContext, str]) -> None:
+    """By both, and without a client certificate."""
+    with secure(tls[0]) as url:
+        check_both(url, ca_certs=tls[1])
+
+
+@pytest.mark.filterwarnings("ignore::urllib3.exceptions.InsecureRequestWarning")
+def test_validate_cert_can_be_switched_off(
+    tls: tuple[ssl.SSLContext, str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """For both, also where the environment names authorities."""
+    monkeypatch.setenv("REQUESTS_CA_BUNDLE", "/no/such/file")
+    with secure(tls[0]) as url:
+        check_both(url, validate_cert=False)
+
+
+def test_the_environment_does_not_replace_ca_certs(
+    tls: tuple[ssl.SSLContext, str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """requests alone would take REQUESTS_CA_BUNDLE before the session's own."""
+    _, other = certificate(tmp_path)
+    monkeypatch.setenv("REQUESTS_CA_BUNDLE", other)
+    monkeypatch.setenv("SSL_CERT_FILE", other)
+    with secure(tls[0]) as url:
+        check_both(url, ca_certs=tls[1])
+        with pytest.raises(GatewayConnectionError, match="ca_certs"):
+            check_both(url)
+
+
+@pytest.mark.parametrize("variable", ["REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE"])
+def test_the_environment_may_name_the_authorities(
+    variable: str, tls: tuple[ssl.SSLContext, str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """For both transports, where the configuration does not."""
+    monkeypatch.setenv(variable, tls[1])
+    with secure(tls[0]) as url:
+        check_both(url)
+
+
+def test_a_certificate_for_another_host(tls: tuple[ssl.SSLContext, str]) -> None:
+    """Is refused by both, and the error says what is wrong with it."""
+    refused = pytest.raises(GatewayConnectionError, match="for another host")
+    with secure(tls[0], host="localhost") as url, refused:
+        check_both(url, ca_certs=tls[1])
+
+
+@pytest.mark.parametrize("version", [ssl.TLSVersion.TLSv1_2, ssl.TLSVersion.TLSv1_3])
+def test_a_client_certificate(version: ssl.TLSVersion, tmp_path: Path) -> None:
+    """Is sent by both where it is configured; where it is missing the error asks for it."""
+    (tmp_path / "server").mkdir()
+    (tmp_path / "client").mkdir()
+    server, cert = certificate(tmp_path / "server")
+    _, client = certificate(tmp_path / "client")
+    server.minimum_version = server.maximum_version = version
+    server.verify_mode = ssl.CERT_REQUIRED
+    server.load_verify_locations(client)
+    key = str(tmp_path / "client" / "key.pem")
+    both = tmp_path / "both.pem"
+    both.write_text(Path(client).read_text() + Path(key).read_text())
+    with secure(server) as url:
+        check_both(url, ca_certs=cert, client_cert=client, client_key=key)
+        check_both(url, ca_certs=cert, client_cert=str(both))
+        with pytest.raises(GatewayConnectionError) as caught:
+            check_both(url, ca_certs=cert)
+    # With TLS 1.3 the refusal may come as a reset, which does not tell.
+    assert "client_cert" in str(caught.value) or "does it want https" in str(caught.value)
+
+
+@pytest.mark.parametrize("option", ["ca_certs", "client_cert"])
+@pytest.mark.parametrize("content", [None, "rubbish"])
+def test_a_file_that_cannot_be_used_is_named(
+    option: str, content: str | None, tls: tuple[ssl.SSLContext, str], tmp_path: Path
+) -> None:
+    """By its option; it is not a failure of the gateway."""
+    file = tmp_path / "file.pem"
+    if content:
+        file.write_text(content)
+    with secure(tls[0]) as url:
+        error = error_of(CALLS["GET"], url, **{"ca_certs": tls[1], option: str(file)})
+    assert f"{option}='{file}'" in str(error)
+    assert "cannot be used" in str(error)
+
+
+def test_https_to_a_gateway_without() -> None:
+    """The error asks whether there is TLS at all."""
+    with serving(sends(b"HTTP/1.1 400 Bad Request\r\n\r\n")) as where:
+        error = error_of(CALLS["GET"], f"https://{where}")
+    assert type(error) is GatewayConnectionError
+    assert "speak TLS on this port" in str(error)
+
+
+def test_http_to_a_gateway_with_tls(tls: tuple[ssl.SSLContext, str]) -> None:
+    """The error asks for https."""
+    with scripted(says(MODEL), tls=tls[0]) as server:
+        error = error_of(CALLS["GET"], server)
+    assert type(error) is GatewayConnectionError
+    assert "does it want https?" in str(error)
+
+
+# --- headers, cookies, proxies ------------------------------------------------------------------
+
+
+def test_headers_are_made_for_each_request() -> None:
+    """A token that changes is sent at once, with the user's own headers."""
+    with scripted(says(MODEL)) as server, rest_of(server, headers={"X-One": "1"}) as rest:
+        for token in ("one", "two"):
+            rest.gateway.auth_token = token
+            rest.get_kernel("k")
+    assert [h["authorization"] for h in server.headers] == ["token one", "token two"]
+    assert {h["x-one"] for h in server.headers} == {"1"}
+
+
+def test_each_try_of_a_request_has_the_headers() -> None:
+    """A repeated request is still logged in."""
+    scripts = (BUSY, says(b"{"), says(MODEL))
+    with scripted(*scripts) as server, rest_of(server, auth_token="t") as rest:
+        rest.get_kernel("k")
+    assert [h["authorization"] for h in server.headers] == ["token t"] * 3
+
+
+@pytest.mark.parametrize("options", [{"auth_token": "mine"}, {"http_user": "mine"}, {}])
+def test_netrc_does_not_replace_the_login(
+    options: dict[str, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nor does it add one: the configuration says who one is."""
+    netrc = tmp_path / "netrc"
+    netrc.write_text(f"machine 127.0.0.1 login somebody password {SECRET}\n")
+    netrc.chmod(0o600)
+    monkeypatch.setenv("NETRC", str(netrc))
+    with scripted(says(MODEL)) as server, rest_of(server, **options) as rest:
+        assert requests.utils.get_netrc_auth(f"http://{server.where}"), "the file is not read"
+        rest.get_kernel("k")
+        expected = rest.gateway.request_headers().get("Authorization")
+    assert server.headers[0].get("authorization") == expected
+
+
+def test_a_login_in_the_url_is_sent_as_a_header() -> None:
+    """As tornado does it for jupyter_server."""
+    with scripted(says(MODEL)) as server, rest_of(f"http://me:{SECRET}@{server.where}") as rest:
+        rest.get_kernel("k")
+        assert server.headers[0]["authorization"].startswith("Basic ")
+        assert server.headers[0]["host"] == server.where
+        assert SECRET not in repr(rest)
+
+
+COOKIE = {"Set_Cookie": "one=1; Path=/"}
+
+
+@pytest.mark.parametrize("accept", [True, False])
+def test_cookies_are_kept_where_that_is_configured(accept: bool) -> None:
+    """And sent back then, by REST and with a websocket's handshake."""
+    with scripted(says(MODEL, **COOKIE)) as server, rest_of(server, accept_cookies=accept) as rest:
+        rest.get_kernel("k")
+        rest.get_kernel("k")
+        expected = "one=1" if accept else None
+        assert [h.get("cookie") for h in server.headers] == [None, expected]
+        assert rest.cookie_header(f"ws://{server.where}/api/kernels/k/channels") == expected
+        assert rest.cookie_header("ws://other.example/") is None
+
+
+def test_a_secure_cookie_is_for_a_secure_websocket(tls: tuple[ssl.SSLContext, str]) -> None:
+    """wss counts as https."""
+    with scripted(says(MODEL, Set_Cookie="one=1; Secure; Path=/"), tls=tls[0]) as server:
+        options = {"accept_cookies": True, "ca_certs": tls[1]}
+        with rest_of(f"https://{server.where}", **options) as rest:
+            rest.get_kernel("k")
+            assert rest.cookie_header(f"wss://{server.where}/") == "one=1"
+            assert rest.cookie_header(f"ws://{server.where}/") is None
+
+
+@pytest.mark.parametrize("bad", ["one=1; Max-Age=soon", "=", "one=1; Expires=never; Partitioned"])
+def test_a_cookie_that_is_malformed_is_no_error(bad: str) -> None:
+    """It is the gateway's problem."""
+    script = says(MODEL, Set_Cookie=bad)
+    with scripted(script) as server, rest_of(server, accept_cookies=True) as rest:
+        assert rest.get_kernel("k") == rest.get_kernel("k") == MODEL
+
+
+def test_the_users_cookies_are_sent_with_those_of_the_gateway() -> None:
+    """Both, in one header."""
+    options = {"accept_cookies": True, "headers": {"cookie": "mine=1"}}
+    with scripted(says(MODEL, **COOKIE)) as server, rest_of(server, **options) as rest:
+        rest.get_kernel("k")
+        rest.get_kernel("k")
+    assert [h["cookie"] for h in server.headers] == ["mine=1", "mine=1; one=1"]
+
+
+def test_the_proxy_of_the_environment_is_used(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As for everything else that uses requests; NO_PROXY, too."""
+    with scripted(says(MODEL)) as proxy, scripted(says(MODEL)) as server:
+        monkeypatch.setenv("http_proxy", f"http://{proxy.where}")
+        with rest_of("http://gateway.invalid") as rest:
+            assert rest.get_kernel("k") == MODEL
+        assert proxy.lines == ["GET http://gateway.invalid/api/kernels/k"]
+        monkeypatch.setenv("no_proxy", "127.0.0.1")
+        with rest_of(server) as rest:
+            rest.get_kernel("k")
+        assert len(server.lines) == 1
+
+
+# --- nothing secret, and a log ------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "script",
+    [
+        says({}, "401 Unauthorized"),
+        says({}, "403 Forbidden"),
+        says(b"", "302 Found", Location="/login"),
+        FAILED,
+        BUSY,
+        NOT_THERE,
+        says(b"<html>"),
+        sends(b""),
+        sends(CUT_BODY),
+        Peer.reset,
+        stalls(),
+    ],
+)
+@pytest.mark.parametrize("method", CALLS)
+def test_no_failure_shows_a_secret(
+    method: str, script: Script, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Neither the error with all of its causes, nor any line of any log."""
+    caplog.set_level(logging.DEBUG)
+    gateway_log = logging.getLogger("tests")
+    with scripted(script) as server:
+        error = error_of(
+            CALLS[method],
+            f"http://me:{SECRET}@{server.where}",
+            log=gateway_log,
+            request_timeout=0.2,
+            auth_token=SECRET,
+            headers={"X-Secret": SECRET},
+            http_pwd=SECRET,
+        )
+    assert SECRET in server.headers[0]["x-secret"]
+    assert SECRET not in "".join(traceback.format_exception(error))
+    assert SECRET not in caplog.text
+
+
+def test_each_request_is_logged(caplog: pytest.LogCaptureFixture) -> None:
+    """With its outcome and duration; one that fails, too."""
+    caplog.set_level(logging.DEBUG, "tests")
+    with scripted(says(MODEL), stalls()) as server:
+        options = {"log": logging.getLogger("tests"), "request_timeout": 0.2}
+        with rest_of(server, **options) as rest:
+            rest.get_kernel("k")
+            with pytest.raises(GatewayTimeout):
+                rest.delete_kernel("k")
+    url = f"http://{server.where}/api/kernels/k"
+    first, second = [r.getMessage() for r in caplog.records if r.name == "tests"]
+    assert first.startswith(f"GET {url}: 200 in 0.")
+    assert second.startswith(f"DELETE {url}: ReadTimeout after 0.")
