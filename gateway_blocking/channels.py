@@ -16,6 +16,7 @@ import sys
 import threading
 from collections import deque
 from collections.abc import Callable
+from functools import partial
 from queue import Empty, Queue
 from time import monotonic
 from typing import Any
@@ -47,7 +48,7 @@ class Mailbox(Queue[Message]):
             self.not_full = threading.Condition(mutex)
             self.all_tasks_done = threading.Condition(mutex)
         self._error: GatewayError | None = None
-        self._listeners: list[asyncio.Future[None]] = []
+        self._listeners: list[Callable[[], None]] = []
         self._yielded = 0.0
 
     def take(self, timeout: float | Deadline | None = None) -> Message:
@@ -68,16 +69,22 @@ class Mailbox(Queue[Message]):
             The time-out is negative.
         """
         deadline = Deadline.of(timeout)
-        with self.not_empty:
-            while not self.queue:
+        while True:
+            # Not a Condition, whose code is Python: a Ctrl-C in it can leave its lock locked.
+            news = threading.Lock()
+            news.acquire()
+            with self.mutex:
+                if self.queue:
+                    return self._get()
                 self._check()
-                left = deadline.left()
-                if left == 0 or not self.not_empty.wait(left):
-                    if self.queue:
-                        break
-                    self._check()
+                if deadline.passed():
                     raise Empty
-            return self._get()
+                self._listeners.append(news.release)
+            left = deadline.left()
+            try:
+                news.acquire(timeout=-1 if left is None else min(left, threading.TIMEOUT_MAX))
+            finally:
+                self._forget(news.release)
 
     async def take_async(self, timeout: float | None = None) -> Message:
         """As :meth:`take`, for an event loop, which goes on while this waits.
@@ -92,7 +99,9 @@ class Mailbox(Queue[Message]):
             if monotonic() - self._yielded > _YIELD_EVERY:  # a flood must not starve the loop
                 await asyncio.sleep(0)
                 self._yielded = monotonic()
-            news = asyncio.get_running_loop().create_future()
+            loop = asyncio.get_running_loop()
+            news = loop.create_future()
+            listener = partial(_tell, loop, news)
             with self.mutex:
                 if self.queue:
                     return self._get()
@@ -101,16 +110,14 @@ class Mailbox(Queue[Message]):
                     self._check()
                 if deadline.passed():
                     raise Empty
-                self._listeners.append(news)
+                self._listeners.append(listener)
             left = deadline.left()
             if dying:
                 left = _DEATH_GRACE if left is None else min(left, _DEATH_GRACE)
             try:
                 await asyncio.wait((news,), timeout=left)
             finally:
-                with self.mutex:
-                    if news in self._listeners:
-                        self._listeners.remove(news)
+                self._forget(listener)
             mourned = dying and not news.done()
             self._yielded = monotonic()
 
@@ -121,7 +128,8 @@ class Mailbox(Queue[Message]):
 
     def _fail(self, error: GatewayError) -> None:
         self._error = error
-        self._notify(everyone=True)
+        self.not_empty.notify_all()
+        self._wake()
 
     def _check(self) -> None:
         if self._error is not None:
@@ -129,22 +137,30 @@ class Mailbox(Queue[Message]):
 
     def _add(self, message: Message) -> None:
         """Put a message in; the lock is held."""
-        self.queue.append(message)
-        self._notify()
+        self._put(message)
+        self.not_empty.notify()  # for who uses this as the plain queue that it is
 
-    def _notify(self, everyone: bool = False) -> None:
-        if everyone:
-            self.not_empty.notify_all()
-        else:
-            self.not_empty.notify()
-        if self._listeners:
-            # All of them: one that was left behind in a stopped loop must not hide the news.
-            listeners, self._listeners = self._listeners, []
-            for news in listeners:
-                try:
-                    news.get_loop().call_soon_threadsafe(_resolve, news)
-                except RuntimeError:
-                    pass  # its loop was closed: nobody waits there any more
+    def _put(self, item: Message) -> None:
+        super()._put(item)
+        self._wake()
+
+    def _wake(self) -> None:
+        # All of them: one that was left behind in a stopped loop must not hide the news.
+        listeners, self._listeners = self._listeners, []
+        for tell in listeners:
+            tell()
+
+    def _forget(self, listener: Callable[[], None]) -> None:
+        with self.mutex:
+            if listener in self._listeners:
+                self._listeners.remove(listener)
+
+
+def _tell(loop: asyncio.AbstractEventLoop, news: asyncio.Future[None]) -> None:
+    try:
+        loop.call_soon_threadsafe(_resolve, news)
+    except RuntimeError:
+        pass  # the loop was closed: nobody waits there any more
 
 
 def _resolve(news: asyncio.Future[None]) -> None:

@@ -19,7 +19,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from types import FrameType
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NoReturn
 
 from jupyter_core.application import JupyterApp, NoStart, base_flags
 from traitlets import Bool, Integer, TraitError, Unicode
@@ -87,11 +87,19 @@ def _let_signals_raise() -> None:
             signal.signal(number, stop)
 
 
+def _refuse(message: str) -> NoReturn:
+    raise _UsageError(message)
+
+
 class _StrictLoader(KVArgParseConfigLoader):
     """A mistyped option is an error: ``--inplcae`` must not mean ``write somewhere else``."""
 
+    def _create_parser(self) -> None:
+        super()._create_parser()
+        self.parser.error = _refuse  # type: ignore[method-assign]
+
     def _handle_unrecognized_alias(self, arg: str) -> None:
-        raise _UsageError(f"there is no option --{arg}")
+        _refuse(f"there is no option --{arg}")
 
 
 class _Command(JupyterApp):

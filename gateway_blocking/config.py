@@ -42,7 +42,7 @@ _SWITCHES = {"1": True, "true": True, "yes": True, "on": True}
 _SWITCHES.update({"0": False, "false": False, "no": False, "off": False})
 
 
-class _Text(Unicode[Any, Any]):
+class Text(Unicode[Any, Any]):
     """Any text, or None; a secret one is not shown in errors."""
 
     def __init__(self, default: str | None = None, **metadata: Any) -> None:
@@ -61,7 +61,7 @@ class _Text(Unicode[Any, Any]):
         return None if s == "None" else s
 
 
-class _File(_Text):
+class File(Text):
     """The path of a file; ``~`` is the home directory."""
 
     def validate(self, obj: Any, value: Any) -> str | None:
@@ -69,7 +69,7 @@ class _File(_Text):
         return os.path.expanduser(path or "") or None  # noqa: PTH111  # of what may be no path yet
 
 
-class _URL(_Text):
+class URL(Text):
     """A URL with one of the schemes given; what follows from it needs one without a query."""
 
     def __init__(self, *schemes: str, **metadata: Any) -> None:
@@ -104,7 +104,7 @@ class _URL(_Text):
         return parts.scheme + text[len(parts.scheme) :]  # the scheme in lower case
 
 
-class _Headers(_Text):
+class Headers(Text):
     """HTTP headers: a dict, or a JSON object in a string."""
 
     def shown(self, value: Any) -> str:
@@ -125,7 +125,7 @@ class _Headers(_Text):
         return str(text or "{}")
 
 
-class _Switch(Bool[Any, Any]):
+class Switch(Bool[Any, Any]):
     """Yes or no, in the usual spellings."""
 
     def from_string(self, s: str) -> bool:
@@ -140,7 +140,7 @@ class _Switch(Bool[Any, Any]):
         return super().validate(obj, self.from_string(value) if isinstance(value, str) else value)
 
 
-class _Seconds(Float[Any, Any]):
+class Seconds(Float[Any, Any]):
     """A time in seconds, of at least so many: a number, and not for ever."""
 
     def __init__(self, default: float, least: float = 0.0, **metadata: Any) -> None:
@@ -159,7 +159,7 @@ class _Seconds(Float[Any, Any]):
             raise TraitError(f"{s!r} is not a number") from None
 
 
-class _Count(Int[Any, Any]):
+class Count(Int[Any, Any]):
     """A whole number."""
 
     def from_string(self, s: str) -> int:
@@ -194,75 +194,75 @@ class GatewayClient(LoggingConfigurable):
         A value is malformed; the error names it, and the variable it came from.
     """
 
-    url = _URL(
+    url = URL(
         "http",
         "https",
         help="The gateway's URL, with its base path.  A user:password in it is as http_user.",
     ).tag(**_env("JUPYTER_GATEWAY_URL"))
-    ws_url = _URL(
+    ws_url = URL(
         "ws", "wss", help="The URL of its websockets; by default `url` with ws for http."
     ).tag(**_env("JUPYTER_GATEWAY_WS_URL"))
-    kernels_endpoint = _Text("/api/kernels", help="Where the kernels are, below the URL.").tag(
+    kernels_endpoint = Text("/api/kernels", help="Where the kernels are, below the URL.").tag(
         **_env("JUPYTER_GATEWAY_KERNELS_ENDPOINT")
     )
-    kernelspecs_endpoint = _Text("/api/kernelspecs", help="Where the kernelspecs are.").tag(
+    kernelspecs_endpoint = Text("/api/kernelspecs", help="Where the kernelspecs are.").tag(
         **_env("JUPYTER_GATEWAY_KERNELSPECS_ENDPOINT")
     )
-    kernelspecs_resource_endpoint = _Text(
+    kernelspecs_resource_endpoint = Text(
         "/kernelspecs", help="Where the kernelspecs' files are."
     ).tag(**_env("JUPYTER_GATEWAY_KERNELSPECS_RESOURCE_ENDPOINT"))
-    connect_timeout = _Seconds(40.0, least=0.001, help="Seconds to reach the gateway.").tag(
+    connect_timeout = Seconds(40.0, least=0.001, help="Seconds to reach the gateway.").tag(
         **_env("JUPYTER_GATEWAY_CONNECT_TIMEOUT")
     )
-    request_timeout = _Seconds(
+    request_timeout = Seconds(
         42.0,
         least=0.001,
         help="Seconds without any answer to a request; at least the launch time-out and its pad.",
     ).tag(**_env("JUPYTER_GATEWAY_REQUEST_TIMEOUT"))
-    client_key = _File(help="File of the client certificate's private key.").tag(
+    client_key = File(help="File of the client certificate's private key.").tag(
         **_env("JUPYTER_GATEWAY_CLIENT_KEY")
     )
-    client_cert = _File(help="File of a client certificate.").tag(
+    client_cert = File(help="File of a client certificate.").tag(
         **_env("JUPYTER_GATEWAY_CLIENT_CERT")
     )
-    ca_certs = _File(
-        help="File of the certificate authorities to trust, instead of the usual."
-    ).tag(**_env("JUPYTER_GATEWAY_CA_CERTS"))
-    http_user = _Text(help="User name for HTTP basic authentication; goes before a token.").tag(
+    ca_certs = File(help="File of the certificate authorities to trust, instead of the usual.").tag(
+        **_env("JUPYTER_GATEWAY_CA_CERTS")
+    )
+    http_user = Text(help="User name for HTTP basic authentication; goes before a token.").tag(
         **_env("JUPYTER_GATEWAY_HTTP_USER")
     )
-    http_pwd = _Text(help="Password for HTTP basic authentication.").tag(
+    http_pwd = Text(help="Password for HTTP basic authentication.").tag(
         **_env("JUPYTER_GATEWAY_HTTP_PWD", secret=True)
     )
-    headers = _Headers(
+    headers = Headers(
         "{}",
         help="HTTP headers of every request: a JSON object. They go before"
         " those that are made here.",
     ).tag(**_env("JUPYTER_GATEWAY_HEADERS", secret=True))
-    auth_header_key = _Text("Authorization", help="The header that carries the token.").tag(
+    auth_header_key = Text("Authorization", help="The header that carries the token.").tag(
         **_env("JUPYTER_GATEWAY_AUTH_HEADER_KEY")
     )
-    auth_token = _Text("", help="The token; none is sent where it is empty.").tag(
+    auth_token = Text("", help="The token; none is sent where it is empty.").tag(
         **_env("JUPYTER_GATEWAY_AUTH_TOKEN", secret=True)
     )
-    auth_scheme = _Text("token", help="What stands before the token; may be empty.").tag(
+    auth_scheme = Text("token", help="What stands before the token; may be empty.").tag(
         **_env("JUPYTER_GATEWAY_AUTH_SCHEME")
     )
-    validate_cert = _Switch(True, help="Whether the gateway's certificate is verified.").tag(
+    validate_cert = Switch(True, help="Whether the gateway's certificate is verified.").tag(
         **_env("JUPYTER_GATEWAY_VALIDATE_CERT")
     )
-    allowed_envs = _Text(
+    allowed_envs = Text(
         "",
         help="Environment variables to forward to a kernel besides KERNEL_*, separated by commas.",
     ).tag(**_env("JUPYTER_GATEWAY_ALLOWED_ENVS", "JUPYTER_GATEWAY_ENV_WHITELIST"))
-    env_whitelist = _Text("", help="Deprecated: the old name of allowed_envs.").tag(**_env())
-    gateway_retry_interval = _Seconds(
+    env_whitelist = Text("", help="Deprecated: the old name of allowed_envs.").tag(**_env())
+    gateway_retry_interval = Seconds(
         1.0, help="Seconds before a lost websocket is opened again."
     ).tag(**_env("JUPYTER_GATEWAY_RETRY_INTERVAL"))
-    gateway_retry_interval_max = _Seconds(30.0, help="The most that this interval grows to.").tag(
+    gateway_retry_interval_max = Seconds(30.0, help="The most that this interval grows to.").tag(
         **_env("JUPYTER_GATEWAY_RETRY_INTERVAL_MAX")
     )
-    gateway_retry_max = _Count(
+    gateway_retry_max = Count(
         5, min=0, help="How often a lost websocket is tried to be opened again."
     ).tag(**_env("JUPYTER_GATEWAY_RETRY_MAX"))
     gateway_token_renewer_class = Type(
@@ -270,16 +270,16 @@ class GatewayClient(LoggingConfigurable):
         klass=object,
         help="Class with a get_token method that is asked for the token before each request.",
     ).tag(**_env("JUPYTER_GATEWAY_TOKEN_RENEWER_CLASS"))
-    launch_timeout_pad = _Seconds(
+    launch_timeout_pad = Seconds(
         2.0, help="Seconds by which a request may outlast a kernel's launch."
     ).tag(**_env("JUPYTER_GATEWAY_LAUNCH_TIMEOUT_PAD"))
-    accept_cookies = _Switch(
+    accept_cookies = Switch(
         False, help="Whether the gateway's cookies are kept and sent back."
     ).tag(**_env("JUPYTER_GATEWAY_ACCEPT_COOKIES"))
-    max_request_retries = _Count(
+    max_request_retries = Count(
         2, help="How often a failed GET or DELETE is repeated; from 0 to 10."
     ).tag(**_env("JUPYTER_GATEWAY_MAX_REQUEST_RETRIES"))
-    kernel_launch_timeout = _Seconds(40.0, help="Seconds that a kernel may take to start.").tag(
+    kernel_launch_timeout = Seconds(40.0, help="Seconds that a kernel may take to start.").tag(
         **_env("KERNEL_LAUNCH_TIMEOUT")
     )
 
@@ -306,7 +306,7 @@ class GatewayClient(LoggingConfigurable):
                 value = trait.from_string(text)
                 found[name] = None if value is None else trait.validate(cls, value)  # type: ignore[attr-defined]
             except (TraitError, ValueError) as error:
-                shown = trait.shown(text) if isinstance(trait, _Text) else repr(text)
+                shown = trait.shown(text) if isinstance(trait, Text) else repr(text)
                 raise TraitError(f"{variable}={shown}: {error}") from error
         return found
 
@@ -330,8 +330,8 @@ class GatewayClient(LoggingConfigurable):
     @classmethod
     def table(cls) -> list[tuple[str, str, str, str, str]]:
         """A row for each option: name, type, environment variables, default, help."""
-        kinds = {_Switch: "yes or no", _Seconds: "seconds", _Count: "number", _URL: "URL"}
-        kinds.update({_Headers: "JSON object", _File: "file", Type: "class"})
+        kinds = {Switch: "yes or no", Seconds: "seconds", Count: "number", URL: "URL"}
+        kinds.update({Headers: "JSON object", File: "file", Type: "class"})
         return [
             (
                 name,

@@ -97,7 +97,10 @@ class Connection:
         self._session = session
         self._send_timeout = send_timeout
         self._log = log
-        self._changed = threading.Condition()  # guards what follows; never held during I/O
+        # Guards what follows; never held during I/O.  Taken as a lock, because a Ctrl-C in the
+        # Python code of a Condition can leave it locked; only the heartbeat waits for changes.
+        self._lock = threading.Lock()
+        self._changed = threading.Condition(self._lock)
         self._state = State.CONNECTING
         self._transport: Transport | None = None
         self._closing = False
@@ -189,7 +192,7 @@ class Connection:
 
         Idempotent, and may be called by any thread.
         """
-        with self._changed:
+        with self._lock:
             self._closing = True
             self._changed.notify_all()
         transport = self._transport
@@ -207,7 +210,7 @@ class Connection:
 
     def abandon(self) -> None:
         """End the connection without waiting for anything, for a client that was dropped."""
-        with self._changed:
+        with self._lock:
             self._closing = True
             self._changed.notify_all()
         if self._transport is not None:
@@ -225,7 +228,7 @@ class Connection:
         text : str, optional
             How it came, where more is known.
         """
-        with self._changed:
+        with self._lock:
             if self._verdict is verdict:
                 return
             self._verdict = verdict
@@ -238,7 +241,7 @@ class Connection:
 
     def revive(self) -> None:
         """Trust the kernel again, whatever was heard of it before."""
-        with self._changed:
+        with self._lock:
             self._verdict = Verdict.ALIVE
         for channel in self._channels.values():
             channel.revive()
@@ -247,7 +250,7 @@ class Connection:
         """See what an iopub message says of the kernel's life."""
         verdict = verdict_of(message)
         if verdict is Verdict.DOUBTFUL:
-            with self._changed:
+            with self._lock:
                 if self._verdict is Verdict.ALIVE:
                     self._verdict = verdict
                     self._changed.notify_all()
@@ -302,7 +305,7 @@ class Connection:
             channel.close(closed)
 
     def _set_state(self, state: State) -> None:
-        with self._changed:
+        with self._lock:
             self._log.debug("kernel %s: %s -> %s", self.name, self._state.value, state.value)
             self._state = state
             self._changed.notify_all()

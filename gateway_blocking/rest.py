@@ -353,6 +353,9 @@ def _was_retried(response: requests.Response) -> bool:
 # --- errors ---------------------------------------------------------------------------------------
 
 
+_OTHER_HOST = ("ostname mismatch", "IP address mismatch", "doesn't match")  # the last: urllib3 1
+
+
 def _not_reached(tried: str, error: Exception, gateway: GatewayClient) -> GatewayError:
     """The error for a request that got no answer."""
     happened = list(_causes(error))
@@ -375,7 +378,7 @@ def _not_reached(tried: str, error: Exception, gateway: GatewayClient) -> Gatewa
         except GatewayError as unusable:  # it names the option and the file
             return unusable
     if isinstance(error, requests.exceptions.SSLError):
-        if "ostname mismatch" in text or "IP address mismatch" in text:
+        if any(words in text for words in _OTHER_HOST):
             advice = "the certificate is for another host: use its name in the url"
         elif "CERTIFICATE_VERIFY_FAILED" in text:
             advice = "set ca_certs to the authority that signed it, or validate_cert to False"

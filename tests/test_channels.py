@@ -235,6 +235,37 @@ def test_control_c_ends_a_wait(channel: Channel) -> None:
         signal.signal(signal.SIGALRM, previous)
 
 
+def test_control_c_at_any_moment_leaves_the_channel_usable(channel: Channel) -> None:
+    """A signal handler that raises in the middle of a wait leaves no lock locked."""
+    armed = False
+
+    def interrupt(*_: Any) -> None:
+        if armed:
+            raise KeyboardInterrupt
+
+    previous = signal.signal(signal.SIGALRM, interrupt)
+    interrupted, end = 0, time.monotonic() + 2
+    try:
+        while time.monotonic() < end:
+            try:
+                try:
+                    armed = True
+                    signal.setitimer(signal.ITIMER_REAL, 1e-6 + interrupted % 97 * 1e-6)
+                    while True:
+                        try:
+                            channel.take(timeout=0.00002)
+                        except Empty:
+                            pass
+                finally:
+                    armed = False
+            except KeyboardInterrupt:
+                interrupted += 1
+            assert not channel.mutex.locked()
+    finally:
+        signal.signal(signal.SIGALRM, previous)
+    assert interrupted > 100
+
+
 # --- one class for blocking and for event loops ---------------------------------------------------
 
 

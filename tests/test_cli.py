@@ -455,6 +455,7 @@ def test_no_gateway_and_none_can_be_started(terminal: Terminal) -> None:
         (["run", "list.ipynb"], "list.ipynb is not a notebook: "),
         (["run", "latin1.py"], "cannot read latin1.py: it is not UTF-8 text"),
         (["run", "--inplcae", "a.ipynb"], "there is no option --inplcae"),
+        (["run", "a.ipynb", "--output"], "expected one argument"),
         (["run", "--output=b.ipynb", "a.ipynb", "a.ipynb"], "--output is for one notebook"),
         (["run", "--output=b.ipynb", "a.py"], "--output is for one notebook"),
         (["run", "--output=b.ipynb", "--inplace", "a.ipynb"], "cannot both be"),
