@@ -27,7 +27,17 @@ from traitlets.config import Config, LoggingConfigurable
 from .errors import GatewayConnectionError, GatewayError
 from .tokens import NoOpTokenRenewer
 
-__all__ = ["GatewayClient", "safe_url"]
+__all__ = [
+    "URL",
+    "Count",
+    "File",
+    "GatewayClient",
+    "Headers",
+    "Seconds",
+    "Switch",
+    "Text",
+    "safe_url",
+]
 
 
 def safe_url(url: str) -> str:

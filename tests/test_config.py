@@ -7,7 +7,9 @@ import json
 import os
 import ssl
 import subprocess
+import sys
 import threading
+import time
 import traceback
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -40,10 +42,10 @@ VALUES: dict[str, tuple[str, Any]] = {
     "client_cert": ("/cert.pem", "/cert.pem"),
     "ca_certs": ("/ca.pem", "/ca.pem"),
     "http_user": ("ada", "ada"),
-    "http_pwd": ("~'pw'", "~'pw'"),
+    "http_pwd": ("'pw'", "'pw'"),
     "headers": ('{"X-One": "1"}', '{"X-One": "1"}'),
     "auth_header_key": ("X-Token", "X-Token"),
-    "auth_token": ("~'tok'", "~'tok'"),
+    "auth_token": ("~/tok", "~/tok"),
     "auth_scheme": ("Bearer", "Bearer"),
     "validate_cert": ("False", False),
     "allowed_envs": ("A, B", "A, B"),
@@ -543,6 +545,7 @@ class Counting(GatewayTokenRenewerBase):
         assert self.busy.acquire(blocking=False), "two threads at once"
         try:
             self.asked.append((auth_header_key, auth_scheme, auth_token))
+            time.sleep(0.001)  # long enough for another thread
             return f"t{len(self.asked)}"
         finally:
             self.busy.release()
@@ -716,8 +719,18 @@ def test_a_key_with_a_password_is_an_error_not_a_question(tmp_path: Path) -> Non
     locked = str(tmp_path / "locked.pem")
     command = ["openssl", "pkcs8", "-topk8", "-in", str(tmp_path / "key.pem"), "-out", locked]
     subprocess.run([*command, "-passout", f"pass:{SECRET}"], check=True, capture_output=True)
-    with pytest.raises(GatewayError, match="locked.pem"):
-        GatewayClient(client_cert=cert, client_key=locked).ssl_context()
+    code = f"GatewayClient(client_cert={cert!r}, client_key={locked!r}).ssl_context()"
+    run = subprocess.run(
+        [sys.executable, "-c", f"from gateway_blocking import GatewayClient; {code}"],
+        input=f"{SECRET}\n" * 3,  # what a question would be answered with
+        start_new_session=True,  # away from the terminal that these tests may run in
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert run.returncode == 1
+    assert f"GatewayError: client_cert='{cert}', client_key='{locked}' cannot be used" in run.stderr
 
 
 # --- time-outs ----------------------------------------------------------------------------------

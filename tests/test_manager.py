@@ -182,12 +182,15 @@ def test_the_same_client_goes_on_after_a_restart(
 
 def test_interrupt_reaches_the_running_cell(km: Manager, kc: BlockingGatewayKernelClient) -> None:
     """interrupt_kernel, and SIGINT by signal_kernel, raise KeyboardInterrupt in the kernel."""
+    code = "import time; print('running', flush=True); time.sleep(60)"
     for interrupt in (km.interrupt_kernel, lambda: km.signal_kernel(signal.SIGINT)):
-        with ThreadPoolExecutor(1) as pool:
-            waiting = pool.submit(kc.execute, "import time; time.sleep(60)", reply=True, timeout=30)
-            time.sleep(0.5)
-            interrupt()
-            assert waiting.result()["content"]["ename"] == "KeyboardInterrupt"
+        # With stop_on_error, a kernel aborts what comes right after an error.
+        msg_id = kc.execute(code, stop_on_error=False)
+        while kc.get_iopub_msg(timeout=30)["msg_type"] != "stream":
+            pass
+        interrupt()
+        reply = kc.shell_channel.get_reply(msg_id, timeout=30)
+        assert reply["content"]["ename"] == "KeyboardInterrupt"
 
 
 def test_without_a_kernel_the_manager_says_so(gateway: LocalGateway) -> None:

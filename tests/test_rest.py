@@ -514,9 +514,9 @@ def test_a_get_after_a_lost_try_still_finds_nothing() -> None:
 
 
 def test_retry_after_is_respected() -> None:
-    """The gateway knows best when it is back."""
+    """The gateway knows best when it is back; at the second try as at the first."""
     later = says({}, "503 Service Unavailable", Retry_After="1")
-    with scripted(later, says(MODEL)) as server, rest_of(server) as rest:
+    with scripted(BUSY, later, says(MODEL)) as server, rest_of(server) as rest:
         start = time.monotonic()
         assert rest.get_kernel("k") == MODEL
         assert time.monotonic() - start >= 1
@@ -633,14 +633,15 @@ def test_something_that_is_no_gateway(fault: Script) -> None:
     assert "\n" not in str(error)
 
 
-@pytest.mark.parametrize("method", ["GET", "POST"])
-def test_a_login_page_is_no_answer(method: str) -> None:
+@pytest.mark.parametrize(("method", "tries"), [("GET", 3), ("POST", 1), ("DELETE", 1)])
+def test_a_login_page_is_no_answer(method: str, tries: int) -> None:
     """200 and HTML: the error shows how it begins, and says what it may be."""
     with scripted(says(b"<html><title>Log in</title>")) as server:
         error = error_of(CALLS[method], server)
     assert type(error) is GatewayConnectionError
     assert "'<html><title>Log in</title>'" in str(error)
     assert "login page" in str(error)
+    assert len(server.lines) == tries
 
 
 @pytest.mark.parametrize("fault", [CUT_BODY, CUT_CHUNK])
