@@ -59,14 +59,17 @@ class Text(Unicode[Any, Any]):
         super().__init__(default, allow_none=True, **metadata)
 
     def shown(self, value: Any) -> str:
+        """How an error may show the value."""
         return "a value that is not shown" if self.metadata.get("secret") else repr(value)
 
     def validate(self, obj: Any, value: Any) -> str | None:
+        """The value, if it is a good one."""
         if not isinstance(value, str):  # not traitlets' own error, which would show it
             raise TraitError(f"{self.name}={self.shown(value)} must be text")
         return value
 
     def from_string(self, s: str) -> str | None:
+        """The value that a text stands for."""
         # As it is: neither quotes nor a ~ mean anything in a token.
         return None if s == "None" else s
 
@@ -75,6 +78,7 @@ class File(Text):
     """The path of a file; ``~`` is the home directory."""
 
     def validate(self, obj: Any, value: Any) -> str | None:
+        """The value, if it is a good one."""
         path = super().validate(obj, os.fspath(value) if isinstance(value, os.PathLike) else value)
         return os.path.expanduser(path or "") or None  # noqa: PTH111  # of what may be no path yet
 
@@ -87,6 +91,7 @@ class URL(Text):
         self.schemes = schemes
 
     def shown(self, value: Any) -> str:
+        """How an error may show the value."""
         text = str(value)
         try:
             # An @ elsewhere may end a password, too: "me:secret@host", "http://me:a/b@host".
@@ -97,6 +102,7 @@ class URL(Text):
         return "a value that may contain a password"
 
     def validate(self, obj: Any, value: Any) -> str | None:
+        """The value, if it is a good one."""
         text = (super().validate(obj, value) or "").strip()
         if not text:
             return None
@@ -118,12 +124,14 @@ class Headers(Text):
     """HTTP headers: a dict, or a JSON object in a string."""
 
     def shown(self, value: Any) -> str:
+        """How an error may show the value."""
         if not isinstance(value, str | Mapping):
             return f"a {type(value).__name__}"
         begin, colon, _ = str(value).partition(":")
         return repr(begin + (colon and ":...")) + " (the rest may be secret)" * bool(colon)
 
     def validate(self, obj: Any, value: Any) -> str | None:
+        """The value, if it is a good one."""
         try:
             text = json.dumps(dict(value)) if isinstance(value, Mapping) else value
             headers = json.loads(text or "{}")
@@ -139,6 +147,7 @@ class Switch(Bool[Any, Any]):
     """Yes or no, in the usual spellings."""
 
     def from_string(self, s: str) -> bool:
+        """The value that a text stands for."""
         try:
             return _SWITCHES[s.strip().lower()]
         except KeyError:
@@ -147,6 +156,7 @@ class Switch(Bool[Any, Any]):
             ) from None
 
     def validate(self, obj: Any, value: Any) -> Any:
+        """The value, if it is a good one."""
         return super().validate(obj, self.from_string(value) if isinstance(value, str) else value)
 
 
@@ -157,12 +167,14 @@ class Seconds(Float[Any, Any]):
         super().__init__(default, min=least, **metadata)
 
     def validate(self, obj: Any, value: Any) -> float | None:
+        """The value, if it is a good one."""
         value = super().validate(obj, value)
         if not math.isfinite(value):
             raise TraitError(f"{self.name}={value!r} is not a number of seconds")
         return float(value)
 
     def from_string(self, s: str) -> float:
+        """The value that a text stands for."""
         try:
             return float(s)
         except ValueError:
@@ -173,6 +185,7 @@ class Count(Int[Any, Any]):
     """A whole number."""
 
     def from_string(self, s: str) -> int:
+        """The value that a text stands for."""
         try:
             return int(s)
         except ValueError:
