@@ -203,7 +203,7 @@ class Channel(Mailbox):
 
     def __repr__(self) -> str:
         state = "started" if self.is_alive() else "stopped"
-        return f"<Channel {self.name}, {state}, {self.qsize()} messages>"
+        return f"<Channel {self.name}, {state}, {len(self.queue)} messages>"  # without the lock
 
     # --- for the client -------------------------------------------------------------------------
 

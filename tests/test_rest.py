@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+import re
 import socket
 import ssl
 import threading
@@ -558,9 +559,9 @@ def test_a_retry_after_that_nobody_understands_is_none() -> None:
 def test_silence_is_a_time_out_and_not_tried_again(method: str, begun: bytes) -> None:
     """At any point of the answer; one time-out is long enough to wait."""
     with scripted(stalls(begun)) as server:
-        error = error_of(CALLS[method], server, request_timeout=0.3)
+        error = error_of(CALLS[method], server, request_timeout=0.5)
     assert isinstance(error, GatewayTimeout)
-    assert "no answer within 0.3 s (request_timeout)" in str(error)
+    assert "no answer within 0.5 s (request_timeout)" in str(error)
     assert len(server.lines) == 1
 
 
@@ -591,11 +592,11 @@ def test_no_way_to_the_gateway_is_a_time_out_of_its_own() -> None:
             filler.connect_ex(address)
         start = time.monotonic()
         where = f"http://127.0.0.1:{address[1]}"
-        error = error_of(CALLS["GET"], where, connect_timeout=0.5)
+        error = error_of(CALLS["GET"], where, connect_timeout=1)
         took = time.monotonic() - start
     assert isinstance(error, GatewayTimeout)
-    assert "no connection within 0.5 s (connect_timeout)" in str(error)
-    assert took < 1.0, "it was tried again"
+    assert "no connection within 1 s (connect_timeout)" in str(error)
+    assert took < 2.5, "it was tried again"
 
 
 # --- no answer ----------------------------------------------------------------------------------
@@ -937,7 +938,7 @@ def test_no_failure_shows_a_secret(
             CALLS[method],
             f"http://me:{SECRET}@{server.where}",
             log=gateway_log,
-            request_timeout=0.2,
+            request_timeout=0.5,
             auth_token=SECRET,
             headers={"X-Secret": SECRET},
             http_pwd=SECRET,
@@ -951,12 +952,12 @@ def test_each_request_is_logged(caplog: pytest.LogCaptureFixture) -> None:
     """With its outcome and duration; one that fails, too."""
     caplog.set_level(logging.DEBUG, "tests")
     with scripted(says(MODEL), stalls()) as server:
-        options = {"log": logging.getLogger("tests"), "request_timeout": 0.2}
+        options = {"log": logging.getLogger("tests"), "request_timeout": 0.5}
         with rest_of(server, **options) as rest:
             rest.get_kernel("k")
             with pytest.raises(GatewayTimeout):
                 rest.delete_kernel("k")
     url = f"http://{server.where}/api/kernels/k"
     first, second = [r.getMessage() for r in caplog.records if r.name == "tests"]
-    assert first.startswith(f"GET {url}: 200 in 0.")
-    assert second.startswith(f"DELETE {url}: ReadTimeout after 0.")
+    assert re.fullmatch(rf"GET {re.escape(url)}: 200 in \d+\.\d\d\d s", first)
+    assert re.fullmatch(rf"DELETE {re.escape(url)}: ReadTimeout after \d+\.\d\d\d s", second)
