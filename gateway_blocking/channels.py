@@ -328,6 +328,8 @@ class Claim(Mailbox):
     >>> with Claim(msg_id, shell, iopub) as claim:  # doctest: +SKIP
     ...     shell.send(request)
     ...     first = claim.take(timeout=10)
+
+    Raises RuntimeError on entering where somebody else waits for the same answers.
     """
 
     def __init__(self, msg_id: str, *channels: Channel) -> None:
@@ -338,6 +340,8 @@ class Claim(Mailbox):
 
     def __enter__(self) -> Claim:
         with self.mutex:
+            if any(self._msg_id in channel._claims for channel in self._channels):
+                raise RuntimeError(f"another thread waits for the reply to {self._msg_id} already")
             for channel in self._channels:
                 channel._claims[self._msg_id] = self
                 self._error = self._error or channel._error

@@ -168,13 +168,13 @@ class BlockingGatewayKernelClient(RemoteKernelMixin, BlockingKernelClient):
             send_timeout=gateway.effective_request_timeout,
             log=self.log,
         )
+        self._line.connection = connection  # before it opens, so that stop_channels() reaches it
         try:
             connection.open()
         except BaseException:
             for channel in self._channels.values():
                 channel.stop()
             raise
-        self._line.connection = connection
         if self._finalizer is not None:
             self._finalizer.detach()
         self._finalizer = weakref.finalize(self, connection.abandon)

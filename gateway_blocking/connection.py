@@ -144,11 +144,19 @@ class Connection:
         ------
         GatewayError
             As :func:`gateway_blocking.transport.connect`.
+        GatewayConnectionClosed
+            Another thread closed the connection meanwhile.
         """
-        self._transport = self._connect()
-        self._set_state(State.OPEN)
-        self._reader.start()
-        self._heartbeat.start()
+        transport = self._connect()
+        with self._lock:  # which close() takes too: it finds either no transport or both threads
+            if not self._closing:
+                self._transport = transport
+                self._state = State.OPEN
+                self._reader.start()
+                self._heartbeat.start()
+                return
+        transport.close()
+        raise GatewayConnectionClosed(f"the channels of kernel {self.name} were stopped")
 
     def send(
         self, channel: str, message: Mapping[str, Any], timeout: float | Deadline | None = None

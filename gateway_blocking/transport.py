@@ -454,7 +454,8 @@ def _connect_error(error: Exception, endpoint: Endpoint, ws: websocket.WebSocket
         reason = getattr(error, "status_message", None) or ""
         if 300 <= status < 400:
             target = urlsplit((ws.getheaders() or {}).get("location", ""))
-            advice = f"it redirects to {target._replace(query='', fragment='').geturl()};"
+            target = target._replace(netloc=target.netloc.rpartition("@")[2], query="", fragment="")
+            advice = f"it redirects to {target.geturl()};"
             advice += " redirects are not followed, set the url to the right address"
         message = _body_message(getattr(error, "resp_body", None))
         said = f"{status} {reason}".rstrip() + (f" ({message})" if message else "")

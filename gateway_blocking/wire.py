@@ -94,9 +94,15 @@ def _parse_date(text: str) -> datetime | str:
         # Python 3.10 does not know the "Z"; a message's date is nearly always UTC.
         date = datetime.fromisoformat(text[:-1] + "+00:00" if text.endswith("Z") else text)
     except ValueError:
-        return parse_date(text)  # type: ignore[return-value]  # (None only for None)
-    # jupyter_client takes a date without a zone, as some kernels send it, for local time.
-    return date if date.tzinfo else date.astimezone()
+        try:
+            return parse_date(text)  # type: ignore[return-value]  # (None only for None)
+        except ValueError:  # such as of 30 February: no reason to lose the message
+            return text
+    try:
+        # jupyter_client takes a date without a zone, as some kernels send it, for local time.
+        return date if date.tzinfo else date.astimezone()
+    except (ValueError, OverflowError):  # the year 1 or 9999
+        return text
 
 
 def _parts(message: Mapping[str, Any]) -> tuple[Any, Any, Any, Any]:
@@ -128,14 +134,14 @@ def _buffers(message: Mapping[str, Any]) -> list[memoryview]:
 def _unpack(part: Payload, unpack: Unpack) -> Any:
     try:
         return unpack(str(part, "utf-8"))
-    except ValueError as error:  # of JSON as well as of UTF-8
+    except (ValueError, RecursionError) as error:  # of JSON as well as of UTF-8
         raise WireError(f"a part of {len(part)} bytes is not JSON in UTF-8: {error}") from error
 
 
 def _pack(part: Any, pack: Pack) -> bytes:
     try:
         return pack(part)
-    except (TypeError, ValueError) as error:
+    except (TypeError, ValueError, RecursionError) as error:
         raise WireError(f"the message cannot be written as JSON: {error}") from error
 
 

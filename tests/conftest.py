@@ -21,6 +21,11 @@ if TYPE_CHECKING:
     from gateway_blocking import BlockingGatewayKernelClient, BlockingGatewayKernelManager
 
 
+# A cell that no interrupt ends: what shuts a kernel down interrupts first, and ipykernel 6 replies
+# to that (KeyboardInterrupt) before it goes.
+DEAF = "import signal, time; signal.signal(signal.SIGINT, signal.SIG_IGN); time.sleep(60)"
+
+
 # --------------------------------------------------------------------------- surroundings
 
 

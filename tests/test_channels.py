@@ -225,6 +225,19 @@ def test_a_negative_timeout_is_an_error(channel: Channel) -> None:
         channel.get_msg(-1)
 
 
+def test_one_reply_is_for_one_thread(channel: Channel) -> None:
+    """A second claim to the same reply is refused, and does not disturb the first."""
+    iopub = started("iopub", channel.mutex)
+    with Claim("1", channel) as first:
+        with pytest.raises(RuntimeError, match="another thread waits"), Claim("1", iopub, channel):
+            pass
+        channel.deliver(message("1", "execute_reply"))
+        assert first.take(timeout=0)["msg_type"] == "execute_reply"
+    with Claim("1", iopub, channel):
+        assert len(channel.pending()) == 1
+    assert channel.pending() == iopub.pending() == []
+
+
 def test_control_c_ends_a_wait(channel: Channel) -> None:
     """KeyboardInterrupt comes out of a wait without a time-out."""
     previous = signal.signal(signal.SIGALRM, signal.default_int_handler)

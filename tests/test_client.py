@@ -15,6 +15,7 @@ from queue import Empty
 from typing import Any
 
 import pytest
+from conftest import DEAF
 
 from gateway_blocking import (
     BlockingGatewayKernelClient,
@@ -31,6 +32,7 @@ from gateway_blocking import (
     run_kernel,
     start_new_kernel,
 )
+from gateway_blocking import client as client_module
 from gateway_blocking.local import LocalGateway
 
 Client = BlockingGatewayKernelClient
@@ -370,6 +372,32 @@ def test_stop_channels_takes_two_seconds_at_most(fate: str) -> None:
                 os.kill(own.pid, signal.SIGCONT)
 
 
+def test_stop_channels_wins_over_a_start_channels_under_way(
+    km: Manager, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What another thread stops while it connects stays stopped."""
+    km.start_kernel()
+    kc = km.client()
+    connecting, go_on = threading.Event(), threading.Event()
+    connect = client_module._connect
+
+    def slowly(*args: Any) -> Any:
+        transport = connect(*args)
+        connecting.set()
+        assert go_on.wait(10)
+        return transport
+
+    monkeypatch.setattr(client_module, "_connect", slowly)
+    with ThreadPoolExecutor(1) as pool:
+        starting = pool.submit(kc.start_channels)
+        assert connecting.wait(10)
+        kc.stop_channels()
+        go_on.set()
+        with pytest.raises(GatewayConnectionClosed, match="were stopped"):
+            starting.result(timeout=10)
+    assert not kc.channels_running
+
+
 def test_a_lost_gateway_ends_every_wait_with_the_reason() -> None:
     """Killed gateway: waiting calls end at once, what came before stays readable."""
     with LocalGateway() as own:
@@ -489,7 +517,7 @@ def test_a_kernel_deleted_by_someone_else_ends_every_wait(
 ) -> None:
     """The websocket stays open and silent then; the heartbeat asks the gateway."""
     with ThreadPoolExecutor(1) as pool:
-        waiting = pool.submit(kc.execute, "import time; time.sleep(60)", reply=True)
+        waiting = pool.submit(kc.execute, DEAF, reply=True)
         time.sleep(0.3)
         with Manager(kernel_id=km.kernel_id, **gateway.options()) as other:
             other.start_kernel()

@@ -78,6 +78,38 @@ def wait_until(condition: Callable[[], bool]) -> None:
         time.sleep(0.01)
 
 
+def test_closed_while_it_opens() -> None:
+    """Another thread's close() is not undone by an open() that was under way: nothing stays."""
+    connecting, go_on = threading.Event(), threading.Event()
+
+    with connected(stay) as other:
+
+        def slowly() -> Any:
+            transport = other._connect()
+            connecting.set()
+            assert go_on.wait(10)
+            return transport
+
+        connection = Connection(
+            "87654321",
+            connect=slowly,
+            kernel_exists=lambda: True,
+            channels=other._channels,
+            session=Session(),
+            send_timeout=5,
+            log=logging.getLogger("test"),
+        )
+        with ThreadPoolExecutor(1) as pool:
+            opening = pool.submit(connection.open)
+            assert connecting.wait(10)
+            connection.close()
+            go_on.set()
+            with pytest.raises(GatewayConnectionClosed, match="were stopped"):
+                opening.result(timeout=10)
+        assert connection.state is State.CLOSED
+        assert "gateway-reader-87654321" not in {t.name for t in threading.enumerate()}
+
+
 def test_messages_go_to_their_channels() -> None:
     """By the channel's name; two threads serve it, named for the kernel."""
 

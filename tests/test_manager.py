@@ -8,7 +8,7 @@ import uuid
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
-from conftest import kernels_of
+from conftest import DEAF, kernels_of
 from jupyter_client.multikernelmanager import MultiKernelManager
 
 from gateway_blocking import (
@@ -169,7 +169,7 @@ def test_the_same_client_goes_on_after_a_restart(
     """restart_kernel ends what waits with KernelRestarted; then the client works as before."""
     kc.execute("x = 1", reply=True, timeout=10)
     with ThreadPoolExecutor(1) as pool:
-        waiting = pool.submit(kc.execute, "import time; time.sleep(60)", reply=True)
+        waiting = pool.submit(kc.execute, DEAF, reply=True)
         time.sleep(0.5)
         km.restart_kernel(now=True)
         with pytest.raises(KernelRestarted):

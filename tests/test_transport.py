@@ -125,10 +125,11 @@ def test_a_redirect_is_not_followed() -> None:
     """The credentials stay; the error says where it pointed."""
     reached: list[Peer] = []
     with serving(reached.append) as elsewhere:
-        target = f"http://{elsewhere}/hub?next=secret"
+        target = f"http://me:secret@{elsewhere}/hub?next=secret"
         error = refused(lambda peer: peer.answer("302 Found", Location=target))
         assert reached == []
     assert f"redirects to http://{elsewhere}/hub;" in str(error)
+    assert "secret" not in str(error)
 
 
 def test_nobody_there() -> None:
