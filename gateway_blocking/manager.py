@@ -15,7 +15,7 @@ from jupyter_client.kernelspec import KernelSpec
 from jupyter_client.manager import KernelManager
 from jupyter_client.managerabc import KernelManagerABC
 from jupyter_client.multikernelmanager import MultiKernelManager
-from traitlets import DottedObjectName, Type
+from traitlets import DottedObjectName, Type, Unicode
 
 from .client import BlockingGatewayKernelClient
 from .config import GatewayClient
@@ -58,6 +58,12 @@ class BlockingGatewayKernelManager(RemoteKernelMixin, KernelManager):
         "gateway_blocking.client.BlockingGatewayKernelClient", config=True
     )
     client_factory = Type(klass="jupyter_client.client.KernelClient", config=True)
+    kernel_id = Unicode(
+        None,
+        allow_none=True,
+        config=True,
+        help="A kernel that runs already: to be attached to, instead of starting one.",
+    )
 
     def __init__(self, **kwargs: Any) -> None:
         self._kernel: KernelModel | None = None

@@ -10,6 +10,7 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 from conftest import DEAF, kernels_of
 from jupyter_client.multikernelmanager import MultiKernelManager
+from traitlets.config import Config
 
 from gateway_blocking import (
     BlockingGatewayKernelClient,
@@ -178,6 +179,21 @@ def test_the_same_client_goes_on_after_a_restart(
     assert kc.is_alive()
     assert km.is_alive()
     assert value(kc, "'x' in globals()") == "False"
+
+
+def test_the_kernel_to_attach_to_may_be_configured(
+    km: Manager, kc: BlockingGatewayKernelClient, gateway: LocalGateway
+) -> None:
+    """c.BlockingGatewayKernelManager.kernel_id is for runners that build the manager themselves."""
+    config = Config({"BlockingGatewayKernelManager": {"kernel_id": km.kernel_id}})
+    kc.execute("x = 6 * 7", reply=True, timeout=10)
+    with Manager(config=config, **gateway.options()) as other:
+        other.start_kernel()
+        assert not other.owned_kernel
+        with other.client() as client:
+            client.wait_for_ready(timeout=30)
+            assert value(client, "x") == "42"
+    assert km.is_alive()
 
 
 def test_interrupt_reaches_the_running_cell(km: Manager, kc: BlockingGatewayKernelClient) -> None:
