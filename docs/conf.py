@@ -7,6 +7,8 @@ import textwrap
 from collections.abc import Callable
 from typing import Any
 
+from traitlets.utils.importstring import import_item
+
 from gateway_blocking import GatewayClient, __version__, cli
 
 project = "gateway_blocking"
@@ -51,7 +53,7 @@ def options_table() -> str:
 
 def command_help(command: str) -> str:
     """What a command says to ``--help``."""
-    app = getattr(cli, command)()
+    app = import_item(cli.GatewayApp.subcommands[command][0])()
     app.classes = [*app.classes, GatewayClient]  # as its initialize(), but without its files
     text = textwrap.indent("\n".join(app.emit_help()), "    ")
     return f"::\n\n{text}"

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 import pytest
 import requests
 from jupyter_core.utils import ensure_event_loop
+from terminal import Terminal
 
 from gateway_blocking.local import LocalGateway
 
@@ -98,6 +99,12 @@ def kc(km: BlockingGatewayKernelManager) -> Iterator[BlockingGatewayKernelClient
         yield client
     finally:
         client.stop_channels()
+
+
+@pytest.fixture
+def terminal(tmp_path: Path, gateway: LocalGateway) -> Terminal:
+    """A terminal in an empty directory, with the session's gateway in its environment."""
+    return Terminal(tmp_path, gateway)
 
 
 # --------------------------------------------------------------------------- what is left

@@ -24,9 +24,16 @@ LAYERS = (
     {"tokens", "config", "rest", "transport", "channels"},  # edges
     {"connection"},  # engine
     {"remote", "client", "manager"},  # mirror
-    {"local", "cli", "__main__", "__init__"},  # front
+    {"local", "__init__"},  # front
+    {"cli.command", "cli.terminal", "cli.files", "cli.mine"},  # what all commands share
+    {  # commands
+        *("cli.run", "cli.jobs", "cli.progress"),
+        *("cli.listing", "cli.status", "cli.lifecycle", "cli.talk", "cli.console"),
+    },
+    {"cli.app", "cli", "__main__"},  # the application
 )
-PURE, EDGES, ENGINE, MIRROR, FRONT = LAYERS
+PURE, EDGES, ENGINE, MIRROR, FRONT, SHARED, COMMANDS, APP = LAYERS
+CLI = SHARED | COMMANDS | APP
 
 # What a module may import from its own layer.
 SIDEWAYS = {
@@ -36,7 +43,11 @@ SIDEWAYS = {
     "rest": {"config"},
     "client": {"remote"},
     "manager": {"client", "remote"},
-    "cli": {"local"},
+    "cli.command": {"cli.terminal"},
+    "cli.files": {"cli.command"},
+    "cli.run": {"cli.jobs", "cli.progress"},
+    "cli.progress": {"cli.jobs"},
+    "cli": {"cli.app"},
     "__main__": {"cli"},
 }
 
@@ -46,19 +57,21 @@ HOMES = {
     "urllib3": {"rest"},
     "certifi": {"config"},
     "websocket": {"transport"},
-    "traitlets": {"config", "cli"} | MIRROR,
+    "traitlets": {"config"} | MIRROR | CLI,
     "jupyter_client": {"wire", "channels"} | ENGINE | MIRROR,
-    "jupyter_core": {"cli"},
+    "jupyter_core": CLI,
     "IPython": {"client"},
-    "nbclient": {"cli"},
-    "nbformat": {"cli"},
+    "nbclient": {"cli.files", "cli.jobs"},
+    "nbformat": {"cli.files", "cli.jobs"},
     "kernel_gateway": {"local"},
     "tornado": {"local"},
-    "asyncio": {"channels", "cli"},
+    "papermill": {"cli.jobs"},
+    "rich": CLI,
+    "asyncio": {"channels", "cli.jobs"},
     "subprocess": {"local"},
     "socket": {"transport"},
     "ssl": {"config", "rest", "transport"},
-    "threading": EDGES | ENGINE | MIRROR,  # locks; threads are started in the engine only
+    "threading": EDGES | ENGINE | MIRROR | COMMANDS,  # locks; who starts threads, see below
 }
 
 # Where a sleep that nothing can wake is right, because it is short and part of a bounded wait.
@@ -68,30 +81,41 @@ IMPURE = {"http", "io", "logging", "pathlib", "queue", "select", "selectors", "u
     name for name, homes in HOMES.items() if not homes & PURE
 }
 
-MODULES = sorted(path.stem for path in PACKAGE.glob("*.py"))
+# By name below gateway_blocking, such as "rest" or "cli.run"; a package is its __init__.
+PATHS = {
+    ".".join(path.relative_to(PACKAGE).with_suffix("").parts).removesuffix(".__init__"): path
+    for path in PACKAGE.rglob("*.py")
+}
+MODULES = sorted(PATHS)
 
 
 def tree_of(module: str) -> ast.Module:
-    return ast.parse((PACKAGE / f"{module}.py").read_text())
+    return ast.parse(PATHS[module].read_text())
 
 
 def imports_of(tree: ast.AST) -> Iterator[str]:
-    """Full names of what is imported anywhere; ours begin with a dot."""
+    """Full names of what is imported anywhere; ours begin with their dots."""
     for node in ast.walk(tree):
         if isinstance(node, ast.Import):
             yield from (alias.name for alias in node.names)
         elif isinstance(node, ast.ImportFrom):
-            assert node.level <= 1, "the package is flat"
             yield "." * node.level + (node.module or "")
 
 
+def absolute(module: str, name: str) -> str:
+    """What `name`, with its dots, means in a module of ours."""
+    inside = PATHS[module].parent.relative_to(PACKAGE).parts
+    path = name.lstrip(".")
+    up = len(name) - len(path) - 1
+    return ".".join([*inside[: len(inside) - up], path])
+
+
 def siblings_of(module: str) -> set[str]:
+    """Our modules that this one imports."""
     names = imports_of(tree_of(module))
-    return {
-        re.sub(r"^(\.|gateway_blocking\.)", "", name)
-        for name in names
-        if name.startswith((".", "gateway_blocking"))
-    }
+    relative = {absolute(module, name) for name in names if name.startswith(".")}
+    whole = {n for n in imports_of(tree_of(module)) if n.startswith("gateway_blocking")}
+    return relative | {name.removeprefix("gateway_blocking.") for name in whole}
 
 
 def foreign_of(tree: ast.AST) -> set[str]:
@@ -197,7 +221,8 @@ def test_threads_live_in_the_connection_only() -> None:
     """Nothing else starts a thread, in whatever way."""
     ways = {"Thread", "Timer", "ThreadPoolExecutor", "ProcessPoolExecutor", "to_thread"}
     ways |= {"start_new_thread", "run_in_executor", "Process"}
-    assert {m for m in MODULES if calls_of(tree_of(m)) & ways} == {"connection"}
+    pools = {"cli.run"}  # the application's own, one for each file that it executes
+    assert {m for m in MODULES if calls_of(tree_of(m)) & ways} == {"connection"} | pools
 
 
 def test_sleep_is_rare() -> None:
@@ -216,7 +241,7 @@ def test_sleep_is_rare() -> None:
 # --- exports --------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("module", [m for m in MODULES if m not in ("__init__", "_version")])
+@pytest.mark.parametrize("module", [m for m in MODULES if m not in ("__init__", "_version", "cli")])
 def test_all_is_what_the_module_makes_public(module: str) -> None:
     """``__all__`` is every public name that the module itself defines, and nothing else."""
     exported = importlib.import_module(f"gateway_blocking.{module}").__all__
@@ -230,7 +255,8 @@ def _public_definitions(tree: ast.Module) -> Iterator[str]:
             case ast.FunctionDef(name=name) | ast.ClassDef(name=name):
                 names = [name]
             case ast.Assign(targets=targets):
-                names = [target.id for target in targets if isinstance(target, ast.Name)]
+                nodes = [node for target in targets for node in ast.walk(target)]
+                names = [node.id for node in nodes if isinstance(node, ast.Name)]
             case ast.AnnAssign(target=ast.Name(id=name)):
                 names = [name]
             case _:
@@ -243,7 +269,8 @@ def test_what_is_imported_from_a_neighbour_is_public_there(module: str) -> None:
     """No module reaches for another one's private names."""
     for node in ast.walk(tree_of(module)):
         if isinstance(node, ast.ImportFrom) and node.level:
-            origin = importlib.import_module(f"gateway_blocking.{node.module}")
+            name = absolute(module, "." * node.level + (node.module or ""))
+            origin = importlib.import_module(f"gateway_blocking.{name}")
             names = {alias.name for alias in node.names} - {"__version__"}
             assert names <= set(getattr(origin, "__all__", ())), f"from {node.module}"
 

@@ -4,94 +4,25 @@ from __future__ import annotations
 
 import json
 import os
+import pty
 import shutil
 import signal
 import subprocess
 import sys
-import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 import nbformat
 import pytest
 import requests
 from conftest import kernels_of
-from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook
+from nbformat.v4 import new_code_cell, new_notebook
+from terminal import Terminal, errors, wait_for
 
-from gateway_blocking import __version__
-from gateway_blocking.cli import _replace
-from gateway_blocking.local import LocalGateway
+from gateway_blocking import BlockingGatewayKernelManager, __version__
+from gateway_blocking.cli.files import replace
 
 EXAMPLES = Path(__file__).parent.parent / "docs" / "examples"
-
-
-class Terminal:
-    """A directory to work in, with ``jupyter gateway`` and the session's gateway configured."""
-
-    def __init__(self, directory: Path, gateway: LocalGateway) -> None:
-        self.directory = directory
-        self.gateway = gateway
-        self.env = {
-            **os.environ,
-            "JUPYTER_GATEWAY_URL": gateway.url,
-            "JUPYTER_GATEWAY_AUTH_TOKEN": gateway.token,
-            "JUPYTER_GATEWAY_CONNECT_TIMEOUT": "5",
-        }
-
-    def popen(self, *args: str, **env: str) -> subprocess.Popen[str]:
-        return subprocess.Popen(
-            [sys.executable, "-m", "gateway_blocking", *args],
-            cwd=self.directory,
-            env={**self.env, **env},
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            text=True,
-        )
-
-    def __call__(self, *args: str, typed: str = "", **env: str) -> subprocess.CompletedProcess[str]:
-        with self.popen(*args, **env) as process:
-            out, err = process.communicate(typed, timeout=90)
-        return subprocess.CompletedProcess(args, process.returncode, out, err)
-
-    def write(self, name: str, code: str) -> str:
-        (self.directory / name).write_text(code)
-        return name
-
-    def notebook(self, name: str, *cells: str) -> str:
-        nb = new_notebook(cells=[new_markdown_cell("# A title"), *map(new_code_cell, cells)])
-        return self.write(name, nbformat.writes(nb))
-
-    def read(self, name: str) -> Any:
-        return nbformat.read(self.directory / name, as_version=4)
-
-    def files(self) -> set[str]:
-        return {path.name for path in self.directory.iterdir()}
-
-
-@pytest.fixture(autouse=True, scope="module")
-def _signals() -> Iterator[None]:
-    """Ctrl-C means something, also where these tests run in the background and ignore it."""
-    before = signal.signal(signal.SIGINT, signal.default_int_handler)
-    yield
-    signal.signal(signal.SIGINT, before)
-
-
-@pytest.fixture
-def terminal(tmp_path: Path, gateway: LocalGateway) -> Terminal:
-    return Terminal(tmp_path, gateway)
-
-
-def wait_for(path: Path, within: float = 60) -> None:
-    deadline = time.monotonic() + within
-    while not path.exists():
-        assert time.monotonic() < deadline, f"{path} did not come"
-        time.sleep(0.02)
-
-
-def errors(done: subprocess.CompletedProcess[str]) -> list[str]:
-    return done.stderr.splitlines()
 
 
 # --- notebooks ------------------------------------------------------------------------------------
@@ -134,8 +65,8 @@ def test_a_failing_cell_ends_the_notebook(terminal: Terminal) -> None:
     assert "ZeroDivisionError: division by zero" in done.stderr
     assert "\x1b" not in done.stderr
     assert errors(done)[-2:] == [
-        "jupyter gateway run: bad.ipynb: cell 3 failed",
         "wrote bad.executed.ipynb",
+        "jupyter gateway run: bad.ipynb: cell 3 failed",
     ]
     before, failed, after = terminal.read("bad.executed.ipynb").cells[1:]
     assert before.outputs[0].text == "before\n"
@@ -248,8 +179,8 @@ def test_sys_exit_ends_a_script_as_usual(terminal: Terminal) -> None:
     done = terminal("run", ends)
     assert (done.returncode, done.stdout, done.stderr) == (0, "done\n", "")
     fails = terminal.write("fails.py", "import sys\nsys.exit('not today')")
-    done = terminal("run", fails, ends)
-    assert (done.returncode, done.stdout, done.stderr) == (1, "done\n", "not today\n")
+    done = terminal("run", fails)
+    assert (done.returncode, done.stdout, done.stderr) == (1, "", "not today\n")
 
 
 def test_several_files_run_one_after_another(terminal: Terminal) -> None:
@@ -312,6 +243,152 @@ def test_a_stopped_script(terminal: Terminal) -> None:
         _out, err = process.communicate(timeout=60)
     assert (process.returncode, err) == (130, "jupyter gateway run: stopped by SIGINT\n")
     assert kernels_of(terminal.gateway) == []
+
+
+# --- several at once ------------------------------------------------------------------------------
+
+
+def report_of(done: subprocess.CompletedProcess[str]) -> list[str]:
+    """The lines of the table at the end."""
+    lines = errors(done)
+    return lines[next(i for i, line in enumerate(lines) if line.startswith("file ")) :]
+
+
+def test_jobs_on_a_gateway_of_its_own(terminal: Terminal) -> None:
+    """Three at once, one of which fails: the others are right, and the table says where and why."""
+    terminal.env = without_a_gateway(terminal.env)
+    meet = (
+        "import os, pathlib, time\n"
+        "pathlib.Path(f'{os.getpid()}.here').touch()\n"
+        "while len(list(pathlib.Path().glob('*.here'))) < 3: time.sleep(0.02)\n"
+        "print('all three')"
+    )
+    terminal.notebook("a.ipynb", meet, "6 * 7")
+    terminal.notebook("b.ipynb", meet, "1 / 0", "print('never')")
+    terminal.notebook("c.ipynb", meet, "'c'")
+    (terminal.directory / "done").mkdir()
+    done = terminal("run", "a.ipynb", "b.ipynb", "c.ipynb", "--jobs", "3", "--output-dir=done")
+    assert (done.returncode, done.stdout) == (1, "")
+    title, a, b, c = report_of(done)
+    assert title.split() == ["file", "result", "where", "time", "why"]
+    assert a.split()[:2] == ["a.ipynb", "ok"]
+    assert b.split()[:4] == ["b.ipynb", "failed", "cell", "3"]
+    assert b.endswith("ZeroDivisionError: division by zero")
+    assert c.split()[:2] == ["c.ipynb", "ok"]
+    assert "jupyter gateway run: b.ipynb: cell 3 failed" in errors(done)
+    for name, data in (("a", "42"), ("c", "'c'")):
+        cells = terminal.read(f"done/{name}.ipynb").cells
+        assert cells[1].outputs[0].text == "all three\n"
+        assert cells[2].outputs[0].data["text/plain"] == data
+    failed = terminal.read("done/b.ipynb").cells
+    assert failed[2].outputs[0].ename == "ZeroDivisionError"
+    assert failed[3].outputs == []
+
+
+def test_ctrl_c_stops_all_jobs(terminal: Terminal) -> None:
+    """What was executed is saved, what waited is not begun, and no kernel is left."""
+    slow = (
+        "print('begun', flush=True); open(f'{name}.begun', 'w').close()\n"
+        "import time; time.sleep(600)"
+    )
+    names = ["a.ipynb", "b.ipynb", "c.ipynb"]
+    for name in names:
+        terminal.notebook(name, f"name = {name!r}", slow)
+    with terminal.popen("run", "--jobs=2", *names) as process:
+        for name in names[:2]:
+            wait_for(terminal.directory / f"{name}.begun")
+        process.send_signal(signal.SIGINT)
+        out, err = process.communicate(timeout=60)
+    assert (process.returncode, out) == (130, "")
+    done = subprocess.CompletedProcess([], 130, out, err)
+    _title, a, b, c, last = report_of(done)
+    assert [line.split()[:2] for line in (a, b)] == [["a.ipynb", "stopped"], ["b.ipynb", "stopped"]]
+    assert c.split() == ["c.ipynb", "not", "run"]
+    assert last == "jupyter gateway run: stopped by SIGINT"
+    assert "Traceback" not in err
+    for name in ("a", "b"):
+        executed = terminal.read(f"{name}.executed.ipynb")
+        assert executed.cells[2].outputs[0].text == "begun\n"
+    assert not (terminal.directory / "c.executed.ipynb").exists()
+    assert kernels_of(terminal.gateway) == []
+
+
+def test_a_gateway_that_refuses_is_asked_once(terminal: Terminal) -> None:
+    """What is hopeless for one file is for the next; the table has them all."""
+    for name in ("a.ipynb", "b.ipynb"):
+        terminal.notebook(name, "1")
+    done = terminal("run", "--token=wrong", "a.ipynb", "b.ipynb")
+    assert done.returncode == 3
+    [line] = [line for line in errors(done) if line.startswith("jupyter gateway run: ")]
+    assert "401" in line
+    assert [line.split()[:2] for line in report_of(done)[1:]] == [
+        ["a.ipynb", "gateway"],
+        ["b.ipynb", "not"],
+    ]
+
+
+# --- parameters, kernels that stay ----------------------------------------------------------------
+
+
+def test_parameters_as_for_papermill(terminal: Terminal) -> None:
+    """In a cell after the one that is tagged, with their types; others keep their defaults."""
+    cells = [new_code_cell("alpha, name, left = 0.1, '', True"), new_code_cell("alpha, name, left")]
+    cells[0].metadata["tags"] = ["parameters"]
+    terminal.write("a.ipynb", nbformat.writes(new_notebook(cells=cells)))
+    args = ["-p", "alpha", "0.6", "a.ipynb", "-p", "name", "first --try"]
+    assert terminal("run", *args).returncode == 0
+    executed = terminal.read("a.executed.ipynb")
+    assert executed.cells[1].metadata.tags == ["injected-parameters"]
+    assert executed.cells[2].outputs[0].data["text/plain"] == "(0.6, 'first --try', True)"
+
+
+def test_a_kernel_that_is_kept_and_used_again(terminal: Terminal) -> None:
+    """--keep leaves it with its variables, and --kernel-id goes on with it and leaves it, too."""
+    done = terminal("run", "--keep", terminal.write("a.py", "x = 6 * 7"))
+    assert done.returncode == 0
+    [kernel_id] = kernels_of(terminal.gateway)
+    try:
+        assert errors(done) == [f"kernel {kernel_id} is left running"]
+        terminal.notebook("b.ipynb", "x", "import time; time.sleep(600)")
+        done = terminal("run", "--kernel-id", kernel_id[:8], "--timeout=1", "b.ipynb")
+        assert done.returncode == 1
+        assert terminal.read("b.executed.ipynb").cells[1].outputs[0].data["text/plain"] == "42"
+        done = terminal("run", f"--kernel-id={kernel_id}", "-", typed="print(x + 1)")
+        assert (done.returncode, done.stdout, done.stderr) == (0, "43\n", ""), "it was interrupted"
+    finally:
+        with BlockingGatewayKernelManager(kernel_id=kernel_id, **terminal.gateway.options()) as km:
+            km.start_kernel()
+            km.owned_kernel = True
+    done = terminal("run", f"--kernel-id={kernel_id}", "-", typed="1")
+    assert done.returncode == 2
+    assert "no kernel whose id begins with" in errors(done)[0]
+
+
+def test_progress_on_a_terminal(terminal: Terminal) -> None:
+    """Bars that say which cell is executed; they are gone at the end."""
+    terminal.notebook("a.ipynb", "import time; time.sleep(1)", "time.sleep(1)")
+    master, slave = pty.openpty()
+    with subprocess.Popen(
+        [sys.executable, "-m", "gateway_blocking", "run", "a.ipynb"],
+        cwd=terminal.directory,
+        env={**terminal.env, "TERM": "xterm", "COLUMNS": "100"},
+        stdin=subprocess.DEVNULL,
+        stdout=slave,
+        stderr=slave,
+    ) as process:
+        os.close(slave)
+        shown = b""
+        try:
+            while more := os.read(master, 4096):
+                shown += more
+        except OSError:  # how Linux says that nobody has the other end any more
+            pass
+        finally:
+            os.close(master)
+        assert process.wait(60) == 0
+    assert b"a.ipynb: cell 2 of 3" in shown
+    assert b"a.ipynb: cell 3 of 3" in shown
+    assert b"wrote a.executed.ipynb" in shown
 
 
 # --- the gateway ----------------------------------------------------------------------------------
@@ -407,7 +484,7 @@ def test_a_gateway_that_is_not_there(terminal: Terminal) -> None:
     done = terminal("run", "--debug", "--url", url, "a.ipynb")
     assert done.returncode == 3
     assert "Traceback" in done.stderr
-    assert errors(done)[-1] == line
+    assert line in errors(done)
 
 
 def test_a_wrong_token(terminal: Terminal) -> None:
@@ -459,6 +536,12 @@ def test_no_gateway_and_none_can_be_started(terminal: Terminal) -> None:
         (["run", "--output=b.ipynb", "a.ipynb", "a.ipynb"], "--output is for one notebook"),
         (["run", "--output=b.ipynb", "a.py"], "--output is for one notebook"),
         (["run", "--output=b.ipynb", "--inplace", "a.ipynb"], "cannot both be"),
+        (["run", "--output-dir=.", "--inplace", "a.ipynb"], "cannot both be"),
+        (["run", "--output-dir=none", "a.ipynb"], "cannot write none/a.ipynb"),
+        (["run", "--kernel-id=a", "--jobs=2", "a.ipynb"], "--kernel-id is one kernel"),
+        (["run", "--jobs=0", "a.ipynb"], "jobs"),
+        (["run", "a.ipynb", "-p", "alpha"], "-p wants a name and a value"),
+        (["run", "-p", "alpha", "1", "a.py"], "-p is for notebooks"),
         (["run", "--output=none/b.ipynb", "a.ipynb"], "cannot write none/b.ipynb"),
         (["run", "--timeout=soon", "a.ipynb"], "timeout"),
         (["run", "--url=127.0.0.1:8888", "a.ipynb"], "url"),
@@ -515,6 +598,6 @@ def test_a_notebook_is_never_half_written(tmp_path: Path) -> None:
     path = tmp_path / "a.ipynb"
     path.write_text("old")
     with pytest.raises(UnicodeEncodeError):
-        _replace(path, "new \ud800")
+        replace(path, "new \ud800")
     assert path.read_text() == "old"
     assert list(tmp_path.iterdir()) == [path]

@@ -1,0 +1,64 @@
+"""The application ``jupyter gateway``: its subcommands, and how it ends."""
+
+from __future__ import annotations
+
+import signal
+import sys
+from types import FrameType
+
+from jupyter_core.application import NoStart, base_flags
+
+from .command import OK, USAGE, Command, Signal, UsageError
+
+__all__ = ["GatewayApp", "main"]
+
+
+def main(argv: list[str] | None = None) -> None:
+    """Run ``jupyter gateway`` with these arguments, and exit."""
+    _let_signals_raise()
+    app = GatewayApp.instance()
+    status: int = OK
+    try:
+        try:
+            app.initialize(argv)
+        except SystemExit as stop:  # traitlets says 1 for a bad option, which means more here
+            sys.exit(USAGE if stop.code else OK)
+        app.start()
+    except NoStart:  # how jupyter_core ends what it did itself, such as --generate-config
+        pass
+    except (Exception, KeyboardInterrupt) as error:
+        command = app.subapp if isinstance(app.subapp, Command) else app
+        status = command.explain(error)
+    sys.exit(status)
+
+
+def _let_signals_raise() -> None:
+    """Let a signal unwind the stack, so that no kernel is left behind."""
+
+    def stop(number: int, _frame: FrameType | None) -> None:
+        raise Signal(number)
+
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        # Not where the parent wants it ignored, as nohup does.
+        if signal.getsignal(number) in (signal.SIG_DFL, signal.default_int_handler):
+            signal.signal(number, stop)
+
+
+class GatewayApp(Command):
+    """``jupyter gateway``: only its subcommands do something."""
+
+    name = "jupyter-gateway"
+    description = "Work with kernels behind a Jupyter gateway."
+    subcommand_description = "More about a command says: jupyter gateway COMMAND --help"
+    flags = {name: base_flags[name] for name in ("debug", "generate-config", "y")}  # noqa: RUF012
+    aliases = {"config": "JupyterApp.config_file"}  # noqa: RUF012
+    subcommands = {  # noqa: RUF012 - as in every traitlets application
+        "run": ("gateway_blocking.cli.run.RunCommand", "Execute notebooks and scripts."),
+    }
+
+    def run(self) -> int:
+        """Tell what there is."""
+        if self.extra_args:
+            raise UsageError(f"there is no command {self.extra_args[0]!r}; see --help")
+        self.print_help()
+        return USAGE

@@ -1,0 +1,237 @@
+"""What all subcommands share: options, gateway, kernel, errors and exit statuses.
+
+A subcommand is a :class:`Command`: its options are traits, its work is ``run()``, and an error that
+it raises becomes one line on standard error and an exit status.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import signal
+import traceback
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any, NoReturn
+
+from jupyter_core.application import JupyterApp
+from traitlets import TraitError, Unicode
+from traitlets.config.loader import KVArgParseConfigLoader
+
+from .._version import __version__
+from ..errors import GatewayAuthError, GatewayConnectionError, GatewayError
+from .terminal import say
+
+if TYPE_CHECKING:
+    from ..config import GatewayClient
+    from ..rest import GatewayREST, KernelModel
+
+__all__ = [
+    "ALIASES",
+    "FAILED",
+    "FLAGS",
+    "GATEWAY",
+    "OK",
+    "USAGE",
+    "Command",
+    "Signal",
+    "UsageError",
+    "find_kernel",
+    "find_kernels",
+]
+
+OK, FAILED, USAGE, GATEWAY = 0, 1, 2, 3
+
+_NOT_CONFIGURED = "no gateway is configured (JUPYTER_GATEWAY_URL, --url)"
+
+ALIASES = {
+    "url": ("GatewayClient.url", "The gateway's URL."),
+    "token": (
+        "GatewayClient.auth_token",
+        "The gateway's token. Better set JUPYTER_GATEWAY_AUTH_TOKEN:"
+        " other users of this machine can read command lines.",
+    ),
+    "config": "JupyterApp.config_file",
+}
+FLAGS: dict[str, Any] = {
+    "debug": (
+        {"Application": {"log_level": logging.DEBUG}},
+        "Show what happens, and the traceback of every error.",
+    ),
+}
+
+
+class UsageError(Exception):
+    """The command cannot do what it was asked to."""
+
+
+class Signal(KeyboardInterrupt):
+    """A signal that asks us to end."""
+
+    def __init__(self, number: int) -> None:
+        super().__init__(signal.Signals(number).name)
+        self.number = number
+
+
+class Command(JupyterApp):
+    """A subcommand: subclasses have ``name``, ``description``, ``examples`` and ``run()``."""
+
+    version = __version__
+    option_description = "Any configurable can be set, such as --GatewayClient.headers=..."
+    config_file_name = Unicode("jupyter_gateway_config")
+    aliases = ALIASES
+    flags = FLAGS
+
+    def _log_level_default(self) -> int:
+        return logging.WARNING
+
+    def _log_default(self) -> Any:
+        log: Any = super()._log_default()
+        # At DEBUG traitlets logs the whole configuration, and a token is part of it.
+        log.addFilter(lambda record: not str(record.msg).startswith("Config "))
+        return log
+
+    def _create_loader(
+        self, argv: Any, aliases: Any, flags: Any, classes: Any
+    ) -> KVArgParseConfigLoader:
+        return _StrictLoader(
+            argv, aliases, flags, classes=classes, log=self.log, subcommands=self.subcommands
+        )
+
+    def initialize(self, argv: Any = None) -> None:
+        """Read the command line and the configuration files."""
+        from ..config import GatewayClient
+
+        self.classes = [*self.classes, GatewayClient]
+        super().initialize(argv)
+
+    def start(self) -> None:
+        """Do it, and exit."""
+        super().start()
+        if not self.debugging:
+            # It reports how tasks ended that were cancelled by a Ctrl-C.
+            logging.getLogger("asyncio").setLevel(logging.CRITICAL)
+        self.exit(self.run())
+
+    def run(self) -> int:
+        """Do the command's work, and return the exit status."""
+        raise NotImplementedError
+
+    @property
+    def debugging(self) -> bool:
+        """Whether tracebacks are wanted."""
+        return self.log_level in (logging.NOTSET, logging.DEBUG)
+
+    @property
+    def words(self) -> str:
+        """The command as it is typed."""
+        return self.name.replace("-", " ")
+
+    def explain(self, error: BaseException) -> int:
+        """Say in one line what went wrong, and return the exit status that stands for it."""
+        if self.debugging:
+            traceback.print_exception(error)
+        if isinstance(error, Signal):
+            text, status = f"stopped by {error}", 128 + error.number
+        elif isinstance(error, GatewayError):
+            text, status = str(error), GATEWAY
+        elif isinstance(error, BrokenPipeError):  # of `... | head`, which wants no more
+            os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+            return FAILED
+        elif isinstance(error, OSError | TraitError | UsageError):
+            text, status = str(error), USAGE
+        else:
+            raise error
+        say(f"{self.words}: {text}")
+        return status
+
+    # --- the gateway ----------------------------------------------------------------------------
+
+    @contextmanager
+    def rest(self) -> Iterator[GatewayREST]:
+        """The REST interface of the gateway that is configured."""
+        from ..config import GatewayClient
+        from ..rest import GatewayREST
+
+        gateway = GatewayClient(config=self.config)
+        if not gateway.gateway_enabled:
+            raise GatewayConnectionError(f"{_NOT_CONFIGURED}; give its address")
+        with GatewayREST(gateway) as rest:
+            yield rest
+
+    @contextmanager
+    def gateway(self) -> Iterator[GatewayClient]:
+        """The gateway that is configured, or else one of our own, for this command only."""
+        from ..config import GatewayClient
+        from ..local import LocalGateway
+
+        gateway = GatewayClient(config=self.config)
+        if gateway.gateway_enabled:
+            yield gateway
+            return
+        local = LocalGateway()
+        try:
+            local.start()
+        except GatewayError as error:
+            text = f"{_NOT_CONFIGURED}, and none can be started here: {error}"
+            raise GatewayError(text) from error
+        with local:
+            say(f"{_NOT_CONFIGURED}: starting one on this machine, {local.url}")
+            yield GatewayClient(config=self.config, **local.options())
+
+
+def find_kernel(rest: GatewayREST, prefix: str) -> KernelModel:
+    """The kernel whose id begins so.
+
+    Raises
+    ------
+    UsageError
+        There is none, or more than one.
+    GatewayError
+        The gateway could not be asked.
+    """
+    (model,) = find_kernels(rest, [prefix])
+    return model
+
+
+def find_kernels(rest: GatewayREST, prefixes: list[str]) -> list[KernelModel]:
+    """The kernels whose ids begin so, in this order: see :func:`find_kernel`."""
+    try:
+        models = rest.list_kernels()
+    except GatewayAuthError as error:
+        if error.status_code != 403:
+            raise
+        # A gateway that does not let its kernels be listed still knows each by its whole id.
+        return [rest.get_kernel(prefix) for prefix in prefixes]
+    return [_the_one(models, prefix) for prefix in prefixes]
+
+
+def _the_one(models: list[KernelModel], prefix: str) -> KernelModel:
+    found = [model for model in models if model["id"].startswith(prefix)]
+    if len(found) == 1 and prefix:
+        return found[0]
+    if not found:
+        raise UsageError(
+            f"the gateway has no kernel whose id begins with {prefix!r};"
+            " jupyter gateway kernels lists those it has"
+        )
+    ids = ", ".join(model["id"] for model in found)
+    raise UsageError(f"more than one kernel's id begins with {prefix!r}: {ids}")
+
+
+# --- the command line -----------------------------------------------------------------------------
+
+
+def _refuse(message: str) -> NoReturn:
+    raise UsageError(message)
+
+
+class _StrictLoader(KVArgParseConfigLoader):
+    """A mistyped option is an error: ``--inplcae`` must not mean ``write somewhere else``."""
+
+    def _create_parser(self) -> None:
+        super()._create_parser()
+        self.parser.error = _refuse  # type: ignore[method-assign]
+
+    def _handle_unrecognized_alias(self, arg: str) -> None:
+        _refuse(f"there is no option --{arg}")

@@ -1,0 +1,282 @@
+"""``jupyter gateway run``: notebooks and scripts, one after another or several at once."""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+import re
+import sys
+import threading
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor, as_completed
+from contextlib import contextmanager
+from pathlib import Path
+from time import monotonic
+from typing import TYPE_CHECKING, Any
+
+from traitlets import Bool, Integer, Unicode
+from traitlets.config import Config
+
+from ..errors import GatewayAuthError, GatewayConnectionClosed, GatewayConnectionError, GatewayError
+from .command import ALIASES, FAILED, FLAGS, OK, Command, UsageError, find_kernel
+from .jobs import CodeError, Job, Notebook, Outcome, Script, Stopped
+from .progress import progress
+from .terminal import say, table
+
+if TYPE_CHECKING:
+    from ..client import BlockingGatewayKernelClient
+    from ..config import GatewayClient
+    from ..manager import BlockingGatewayKernelManager
+
+__all__ = ["RunCommand"]
+
+_READY_TIMEOUT = 60.0
+_HOPELESS = (GatewayAuthError, GatewayConnectionError)  # for the next file as well
+
+
+class RunCommand(Command):
+    """``jupyter gateway run``."""
+
+    name = "jupyter-gateway-run"
+    description = """
+    Execute notebooks and scripts on kernels behind a gateway.
+
+    Usage: jupyter gateway run [OPTIONS] FILE...
+
+    A FILE.ipynb is executed cell by cell, and written with its outputs to FILE.executed.ipynb,
+    also when a cell fails. Any other FILE is a script, whose output appears as it comes; "-"
+    is a script on standard input. Each file has a kernel of its own, or all have the one of
+    --kernel-id. A file that fails does not stop the others, and a table at the end says what
+    became of each.
+
+    "-p NAME VALUE", once or more, sets parameters of notebooks, as papermill does: in a cell
+    after the one that is tagged "parameters".
+
+    The gateway is the one of --url, of jupyter_gateway_config.py (c.GatewayClient.url), or of the
+    environment variable JUPYTER_GATEWAY_URL. Where there is none, one is started on this machine
+    and stopped at the end.
+
+    The exit status says how it went:
+
+        0    everything was executed
+        1    the code raised an error, or a cell took too long
+        2    the command was not understood, or a file cannot be read or written
+        3    the gateway: not reached, refused, or the kernel died or did not start
+        130  interrupted with Ctrl-C; the kernels were shut down
+    """
+    examples = """\
+jupyter gateway run analysis.ipynb
+jupyter gateway run --jobs=4 --output-dir=done --timeout=600 *.ipynb
+jupyter gateway run -p alpha 0.6 -p name "first try" analysis.ipynb
+jupyter gateway run --kernel=ir --output=report.ipynb analysis.ipynb
+echo "print(6 * 7)" | jupyter gateway run -
+"""
+
+    kernel_name = Unicode(
+        help="The kernelspec to run on. By default the notebook's own, or python3."
+    ).tag(config=True)
+    kernel_id = Unicode(
+        help="A kernel that runs already, or the beginning of its id: it is left running."
+    ).tag(config=True)
+    keep = Bool(help="Leave the kernels running afterwards.").tag(config=True)
+    jobs = Integer(1, min=1, help="How many files to execute at once.").tag(config=True)
+    output = Unicode(help="Where to write the executed notebook.").tag(config=True)
+    output_dir = Unicode(help="The directory to write the executed notebooks to.").tag(config=True)
+    inplace = Bool(help="Write the executed notebook over the original.").tag(config=True)
+    allow_errors = Bool(help="Go on after a cell that fails.").tag(config=True)
+    timeout = Integer(
+        None, allow_none=True, help="How many seconds a cell may take. By default, any."
+    ).tag(config=True)
+
+    aliases = {  # noqa: RUF012 - as in every traitlets application
+        **ALIASES,
+        "kernel": "RunCommand.kernel_name",
+        "kernel-id": "RunCommand.kernel_id",
+        "jobs": "RunCommand.jobs",
+        "output": "RunCommand.output",
+        "output-dir": "RunCommand.output_dir",
+        "timeout": "RunCommand.timeout",
+    }
+    flags = {  # noqa: RUF012
+        **FLAGS,
+        "inplace": ({"RunCommand": {"inplace": True}}, inplace.help),
+        "allow-errors": ({"RunCommand": {"allow_errors": True}}, allow_errors.help),
+        "keep": ({"RunCommand": {"keep": True}}, keep.help),
+    }
+
+    def parse_command_line(self, argv: Any = None) -> None:
+        """Read the command line: ``-p NAME VALUE``, which no trait can be, and all others."""
+        words = list(sys.argv[1:] if argv is None else argv)
+        self._parameters: dict[str, Any] = {}
+        while "-p" in words:
+            at = words.index("-p")
+            if len(words) < at + 3:
+                raise UsageError("-p wants a name and a value")
+            self._parameters[words[at + 1]] = _value(words[at + 2])
+            del words[at : at + 3]
+        super().parse_command_line(words)
+
+    def run(self) -> int:
+        """Execute the files."""
+        from ..rest import GatewayREST
+
+        jobs = self._jobs()
+        self._given_up = threading.Event()
+        with self.gateway() as gateway, progress() as self._progress:
+            if self.kernel_id:
+                with GatewayREST(gateway) as rest:
+                    self.kernel_id = find_kernel(rest, self.kernel_id)["id"]
+            try:
+                self._execute_all(gateway, jobs)
+            finally:
+                if len(jobs) > 1:
+                    say("", _report(jobs))
+        return max(job.outcome.status for job in jobs)
+
+    def _execute_all(self, gateway: GatewayClient, jobs: list[Job]) -> None:
+        if self.jobs == 1:  # in this thread, where a Ctrl-C arrives
+            for job in jobs:
+                self._execute(gateway, job)
+            return
+        with ThreadPoolExecutor(self.jobs) as pool:
+            work = [pool.submit(self._execute, gateway, job) for job in jobs]
+            try:
+                for done in as_completed(work):
+                    done.result()
+            except BaseException:
+                self._given_up.set()
+                for job in jobs:
+                    job.stop()
+                raise
+
+    def _execute(self, gateway: GatewayClient, job: Job) -> None:
+        """Execute one file, and note what became of it."""
+        if self._given_up.is_set():
+            return
+        begun = monotonic()
+        job.outcome = Outcome(FAILED, "stopped")  # if nothing else can be said in the end
+        try:
+            with self._progress.of(job.name) as on_cell, self._kernel(gateway, job) as (km, kc):
+                job.execute(km, kc, on_cell)
+            job.outcome = Outcome(OK, "ok")
+        except CodeError as error:
+            if str(error):
+                say(f"{self.words}: {job.name}: {error}")
+            job.outcome = Outcome(FAILED, "failed", error.where, error.why)
+        except GatewayError as error:
+            job.outcome = Outcome(self.explain(error), "gateway", why=str(error))
+            if isinstance(error, _HOPELESS) and not isinstance(error, GatewayConnectionClosed):
+                self._given_up.set()
+        except UsageError as error:
+            job.outcome = Outcome(self.explain(error), "not done", why=str(error))
+        except Stopped:
+            pass
+        finally:
+            job.outcome.seconds = monotonic() - begun
+
+    @contextmanager
+    def _kernel(
+        self, gateway: GatewayClient, job: Job
+    ) -> Iterator[tuple[BlockingGatewayKernelManager, BlockingGatewayKernelClient]]:
+        """A kernel for one file, ready; one that was started here is shut down at the end."""
+        from ..manager import BlockingGatewayKernelManager
+
+        with BlockingGatewayKernelManager(
+            kernel_name=job.kernel_name, gateway=gateway, config=self.config
+        ) as km:
+            km.start_kernel(cwd=str(job.directory), kernel_id=self.kernel_id or None)
+            with km.client() as kc:
+                kc.wait_for_ready(timeout=_READY_TIMEOUT)
+                try:
+                    yield km, kc
+                except BaseException as error:
+                    self._leave(km, isinstance(error, CodeError) and not error.running)
+                    raise
+                self._leave(km, ended=True)
+
+    def _leave(self, km: BlockingGatewayKernelManager, ended: bool) -> None:
+        """See to it that a kernel which stays does not go on with what was ended here."""
+        if self.keep and ended and km.owned_kernel:
+            km.owned_kernel = False
+            say(f"kernel {km.kernel_id} is left running")
+        elif not ended and not km.owned_kernel and km.is_alive():
+            km.interrupt_kernel()
+
+    # --- the files ------------------------------------------------------------------------------
+
+    def _jobs(self) -> list[Job]:
+        """What to execute, so that a bad file is known before anything runs."""
+        files = self.extra_args
+        if not files:
+            raise UsageError("which file? see --help")
+        notebooks = [name for name in files if name.endswith(".ipynb")]
+        self._check(files, notebooks)
+        config = Config(self.config)
+        if self.timeout is not None:
+            config.NotebookClient.timeout = self.timeout
+        if self.allow_errors:
+            config.NotebookClient.allow_errors = True
+        jobs: list[Job] = []
+        for name in files:
+            if name in notebooks:
+                path = Path(name)
+                destination = self._destination(path)
+                jobs.append(Notebook(path, destination, self.kernel_name, self._parameters, config))
+            else:
+                jobs.append(Script(name, self.kernel_name, alone=self.jobs == 1))
+        return jobs
+
+    def _check(self, files: list[str], notebooks: list[str]) -> None:
+        """Refuse what cannot be meant."""
+        given = {
+            "--output": self.output,
+            "--output-dir": self.output_dir,
+            "--inplace": self.inplace,
+        }
+        chosen = [option for option, value in given.items() if value]
+        if len(chosen) > 1:
+            raise UsageError(f"{' and '.join(chosen)} cannot both be")
+        if self.output and (len(files) > 1 or not notebooks):
+            raise UsageError("--output is for one notebook")
+        if self.kernel_id and self.kernel_name:
+            raise UsageError("--kernel and --kernel-id cannot both be")
+        if self.kernel_id and self.jobs > 1:
+            raise UsageError("--kernel-id is one kernel, and --jobs asks for several")
+        if self._parameters and len(notebooks) < len(files):
+            raise UsageError("-p is for notebooks")
+        if self._parameters and importlib.util.find_spec("papermill") is None:
+            raise UsageError("-p needs papermill: pip install papermill")
+
+    def _destination(self, source: Path) -> Path:
+        if self.inplace:
+            return source
+        if self.output_dir:
+            output = Path(self.output_dir, source.name)
+        else:
+            output = Path(self.output) if self.output else source.with_suffix(".executed.ipynb")
+        if not os.access(output.parent, os.W_OK):
+            raise UsageError(f"cannot write {output}: there is no such directory, or not for you")
+        return output
+
+
+def _value(text: str) -> Any:
+    """What a parameter's text means, as for papermill: a number, a word of Python, or itself."""
+    if text in ("True", "False", "None"):
+        return {"True": True, "False": False}.get(text)
+    for kind in (int, float):
+        try:
+            return kind(text)
+        except ValueError:
+            continue
+    return text
+
+
+def _report(jobs: list[Job]) -> str:
+    """What became of each file."""
+    rows = []
+    for job in jobs:
+        said = job.outcome
+        why = re.sub(r"\s+", " ", said.why)
+        seconds = f"{said.seconds:.1f} s" if said.seconds else ""
+        rows.append([job.name, said.result, said.where, seconds, why])
+    return table(["file", "result", "where", "time", "why"], rows)
