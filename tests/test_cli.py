@@ -194,6 +194,8 @@ def test_several_files_run_one_after_another(terminal: Terminal) -> None:
     assert "NameError" in done.stderr
     assert "jupyter gateway run: dies.py: the kernel died" in errors(done)
     assert terminal.read("third.executed.ipynb").cells[1].outputs[0].text == "third\n"
+    results = [line.split()[1] for line in report_of(done)[1:]]
+    assert results == ["ok", "failed", "died", "ok"]
 
 
 def test_output_that_nobody_reads(terminal: Terminal) -> None:
@@ -305,7 +307,8 @@ def test_ctrl_c_stops_all_jobs(terminal: Terminal) -> None:
     assert (process.returncode, out) == (130, "")
     done = subprocess.CompletedProcess([], 130, out, err)
     _title, a, b, c, last = report_of(done)
-    assert [line.split()[:2] for line in (a, b)] == [["a.ipynb", "stopped"], ["b.ipynb", "stopped"]]
+    for name, line in zip(names, (a, b), strict=False):
+        assert line.split()[:4] == [name, "stopped", "cell", "3"]
     assert c.split() == ["c.ipynb", "not", "run"]
     assert last == "jupyter gateway run: stopped by SIGINT"
     assert "Traceback" not in err

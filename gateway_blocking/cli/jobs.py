@@ -39,15 +39,13 @@ class CodeError(Exception):
         What a line is to say of it; empty where all is said.
     why : str
         The same for a table.
-    where : str
-        The cell, if it has cells.
     running : bool
         Whether the kernel still runs it.
     """
 
-    def __init__(self, text: str, why: str, where: str = "", running: bool = False) -> None:
+    def __init__(self, text: str, why: str, running: bool = False) -> None:
         super().__init__(text)
-        self.why, self.where, self.running = why, where, running
+        self.why, self.running = why, running
 
 
 class Stopped(Exception):
@@ -56,11 +54,10 @@ class Stopped(Exception):
 
 @dataclass
 class Outcome:
-    """What became of a file: an exit status, a word, and more where it failed."""
+    """What became of a file: an exit status, a word, and the reason where it failed."""
 
     status: int
     result: str
-    where: str = ""
     why: str = ""
     seconds: float = 0.0
 
@@ -81,6 +78,7 @@ class Job:
     def __init__(self, name: str, kernel_name: str, directory: Path) -> None:
         self.name, self.kernel_name, self.directory = name, kernel_name, directory
         self.outcome = Outcome(FAILED, "not run")
+        self.where = ""  # it is, or was when it ended
         self._lock = threading.Lock()
         self._stopped = False
         self._kc: BlockingGatewayKernelClient | None = None
@@ -211,7 +209,6 @@ class Notebook(Job):
         self._destination = destination
         self._parameters = parameters
         self._config = config
-        self._cell = 0
 
     def _execute(
         self,
@@ -233,13 +230,12 @@ class Notebook(Job):
             asyncio.run(self._cells(client, on_cell))
         except nbclient_errors.CellExecutionError as error:
             say(str(error).rstrip())
-            where = f"cell {self._cell}"
-            raise CodeError(f"{where} failed", f"{error.ename}: {error.evalue}", where) from error
+            raise CodeError(f"{self.where} failed", f"{error.ename}: {error.evalue}") from error
         except nbclient_errors.CellTimeoutError as error:
-            where, why = f"cell {self._cell}", f"took longer than {client.timeout} s"
-            raise CodeError(f"{where} {why}", why, where, running=True) from error
+            why = f"took longer than {client.timeout} s"
+            raise CodeError(f"{self.where} {why}", why, running=True) from error
         except nbclient_errors.DeadKernelError as error:
-            raise DeadKernelError(f"{self.name}: the kernel died in cell {self._cell}") from error
+            raise DeadKernelError(f"{self.name}: the kernel died in {self.where}") from error
         finally:
             client.set_widgets_metadata()
             self._save()
@@ -263,8 +259,8 @@ class Notebook(Job):
     async def _cells(self, client: NotebookClient, on_cell: OnCell) -> None:
         client.kc.allow_stdin = False  # nobody is asked while a notebook is executed
         for index, cell in enumerate(self._nb.cells):
-            self._cell = index + 1
-            on_cell(self._cell, len(self._nb.cells))
+            self.where = f"cell {index + 1}"
+            on_cell(index + 1, len(self._nb.cells))
             await client.async_execute_cell(
                 cell, index, execution_count=client.code_cells_executed + 1
             )

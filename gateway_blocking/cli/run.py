@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import importlib.util
 import os
-import re
 import sys
 import threading
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor, as_completed
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from time import monotonic
 from typing import TYPE_CHECKING, Any
@@ -17,7 +16,13 @@ from typing import TYPE_CHECKING, Any
 from traitlets import Bool, Integer, Unicode
 from traitlets.config import Config
 
-from ..errors import GatewayAuthError, GatewayConnectionClosed, GatewayConnectionError, GatewayError
+from ..errors import (
+    DeadKernelError,
+    GatewayAuthError,
+    GatewayConnectionClosed,
+    GatewayConnectionError,
+    GatewayError,
+)
 from .command import ALIASES, FAILED, FLAGS, OK, Command, UsageError, find_kernel
 from .jobs import CodeError, Job, Notebook, Outcome, Script, Stopped
 from .progress import progress
@@ -162,13 +167,14 @@ echo "print(6 * 7)" | jupyter gateway run -
         except CodeError as error:
             if str(error):
                 say(f"{self.words}: {job.name}: {error}")
-            job.outcome = Outcome(FAILED, "failed", error.where, error.why)
+            job.outcome = Outcome(FAILED, "failed", error.why)
         except GatewayError as error:
-            job.outcome = Outcome(self.explain(error), "gateway", why=str(error))
+            died = isinstance(error, DeadKernelError)
+            job.outcome = Outcome(self.explain(error), "died" if died else "gateway", str(error))
             if isinstance(error, _HOPELESS) and not isinstance(error, GatewayConnectionClosed):
                 self._given_up.set()
         except UsageError as error:
-            job.outcome = Outcome(self.explain(error), "not done", why=str(error))
+            job.outcome = Outcome(self.explain(error), "not done", str(error))
         except Stopped:
             pass
         finally:
@@ -199,8 +205,9 @@ echo "print(6 * 7)" | jupyter gateway run -
         if self.keep and ended and km.owned_kernel:
             km.owned_kernel = False
             say(f"kernel {km.kernel_id} is left running")
-        elif not ended and not km.owned_kernel and km.is_alive():
-            km.interrupt_kernel()
+        elif not ended and not km.owned_kernel:
+            with suppress(GatewayError):  # more is told by the error that brought us here
+                km.interrupt_kernel()
 
     # --- the files ------------------------------------------------------------------------------
 
@@ -276,7 +283,7 @@ def _report(jobs: list[Job]) -> str:
     rows = []
     for job in jobs:
         said = job.outcome
-        why = re.sub(r"\s+", " ", said.why)
+        where = job.where if said.status else ""
         seconds = f"{said.seconds:.1f} s" if said.seconds else ""
-        rows.append([job.name, said.result, said.where, seconds, why])
+        rows.append([job.name, said.result, where, seconds, " ".join(said.why.split())])
     return table(["file", "result", "where", "time", "why"], rows)
