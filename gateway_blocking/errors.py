@@ -10,7 +10,7 @@
     ├── GatewayHTTPError                             the gateway answered, and said no
     │   ├── GatewayAuthError                         401, 403
     │   ├── NoSuchKernel (KeyError)                  404 on a kernel
-    │   └── NoSuchKernelSpec (KeyError)              404 on a kernelspec, or an unknown name
+    │   └── NoSuchKernelSpec (kernelspec.NoSuchKernel)   404 on one, or an unknown name
     ├── DeadKernelError (RuntimeError)               the kernel is gone, its reply never comes
     │   └── KernelRestarted                          it is alive again, but its state is lost
     ├── NoKernel (RuntimeError)                      nothing was started yet, or it was shut down
@@ -18,8 +18,9 @@
     ├── MessageTooLarge (ValueError)                 more than the gateway accepts in one message
     └── WireError (ValueError)                       a malformed frame
 
-The standard bases let code that was written for ``jupyter_client`` catch them: what was a
-:exc:`TimeoutError`, a :exc:`RuntimeError` or a :exc:`KeyError` there is one here.  Nothing
+The other bases let code that was written for ``jupyter_client`` catch them: what was a
+:exc:`TimeoutError`, a :exc:`RuntimeError`, a :exc:`KeyError` or the ``NoSuchKernel`` of
+``jupyter_client.kernelspec`` there is one here.  Nothing
 arriving in time on a channel is :exc:`queue.Empty`, as ever.  What went wrong underneath is
 always ``__cause__``, and no message contains a token, a password or a header's value.
 """
@@ -27,7 +28,9 @@ always ``__cause__``, and no message contains a token, a password or a header's 
 from __future__ import annotations
 
 import copy
-from typing import TypeVar
+from typing import Any, TypeVar
+
+from jupyter_client import kernelspec
 
 __all__ = [
     "DeadKernelError",
@@ -118,8 +121,21 @@ class NoSuchKernel(GatewayHTTPError, KeyError):
     """The gateway knows no kernel of this id: it was shut down, culled, or never there."""
 
 
-class NoSuchKernelSpec(GatewayHTTPError, KeyError):
-    """The gateway has no kernelspec of this name."""
+class NoSuchKernelSpec(GatewayHTTPError, kernelspec.NoSuchKernel):
+    """The gateway has no kernelspec of this name.
+
+    Also the exception that jupyter_client raises for a local kernelspec, ``NoSuchKernel`` of
+    ``jupyter_client.kernelspec``, and so a :exc:`KeyError`.
+
+    Attributes
+    ----------
+    name : str
+        The kernelspec that was asked for.
+    """
+
+    def __init__(self, text: str, *, name: str = "", **answer: Any) -> None:
+        super().__init__(text, **answer)
+        self.name = name
 
 
 class DeadKernelError(GatewayError, RuntimeError):

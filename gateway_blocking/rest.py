@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import logging
 import random
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from functools import partial
 from http.cookiejar import DefaultCookiePolicy
 from time import monotonic
 from typing import Any, TypedDict, cast
@@ -42,6 +43,9 @@ _BACKOFF_MAX = 5.0
 _TRANSIENT = frozenset((502, 503, 504))
 _POOL_SIZE = 32
 _SHOWN = 200  # characters of what the gateway says
+
+
+_Kind = Callable[..., GatewayHTTPError]
 
 
 class _RequiredKernelModel(TypedDict):
@@ -175,7 +179,8 @@ class GatewayREST:
     def get_kernelspec(self, name: str) -> dict[str, Any]:
         """A kernelspec's ``name``, ``spec`` and ``resources``; or NoSuchKernelSpec."""
         url = f"{self.gateway.kernelspecs_url}/{quote(name, safe='')}"
-        return cast("dict[str, Any]", self._request("GET", url, missing=NoSuchKernelSpec))
+        missing = partial(NoSuchKernelSpec, name=name)
+        return cast("dict[str, Any]", self._request("GET", url, missing=missing))
 
     def cookie_header(self, url: str) -> str | None:
         """What a websocket handshake with `url` is to send as its ``Cookie``."""
@@ -194,7 +199,7 @@ class GatewayREST:
         method: str,
         url: str,
         body: dict[str, Any] | None = None,
-        missing: type[GatewayHTTPError] = GatewayHTTPError,
+        missing: _Kind = GatewayHTTPError,
     ) -> Any:
         """Make a request and return the JSON of its answer; `missing` is what a 404 means."""
         retry: Retry = self._policy
@@ -217,7 +222,7 @@ class GatewayREST:
         method: str,
         url: str,
         body: dict[str, Any] | None,
-        missing: type[GatewayHTTPError],
+        missing: _Kind,
     ) -> Any:
         gateway = self.gateway
         tried = f"{method} {safe_url(url)}"
@@ -263,6 +268,7 @@ class GatewayREST:
         if name not in known:
             raise NoSuchKernelSpec(
                 f"the gateway has no kernelspec {name!r}; it has {', '.join(known) or 'none'}",
+                name=name,
                 method=error.method,
                 url=error.url,
                 status_code=error.status_code,
@@ -421,13 +427,11 @@ _NO_LISTING = (
 )
 
 
-def _refused(
-    tried: str, response: requests.Response, missing: type[GatewayHTTPError]
-) -> GatewayHTTPError:
+def _refused(tried: str, response: requests.Response, missing: _Kind) -> GatewayHTTPError:
     """The error for an answer that is one."""
     status = response.status_code
     reason, message = _said(response)
-    kind: type[GatewayHTTPError] = GatewayHTTPError
+    kind: _Kind = GatewayHTTPError
     if status in (401, 403):
         kind = GatewayAuthError
     elif status == 404:

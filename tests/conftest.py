@@ -66,8 +66,12 @@ def _ctrl_c_works() -> Iterator[None]:
 
 @pytest.fixture(scope="session")
 def gateway(_clean_environment: None) -> Iterator[LocalGateway]:
-    """A real Kernel Gateway with a token, the same for the whole run."""
-    with LocalGateway() as gateway:
+    """A real Kernel Gateway with a token, the same for the whole run.
+
+    Its kernels listen on files: the ports that are chosen for a kernel before it listens may be
+    taken meanwhile by the servers of the tests that run beside it.
+    """
+    with LocalGateway(kernel_gateway_args=["--KernelManager.transport=ipc"]) as gateway:
         yield gateway
 
 

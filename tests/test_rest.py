@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import json
 import logging
 import re
@@ -21,6 +22,7 @@ from urllib.parse import urlsplit
 import pytest
 import requests
 import requests_mock
+from jupyter_client.kernelspec import NoSuchKernel as NoSuchLocalSpec
 from rawserver import Peer, Script, certificate, serving
 
 from gateway_blocking.config import GatewayClient
@@ -342,6 +344,18 @@ def test_a_500_for_another_reason_stays_one(second: Script) -> None:
         error = error_of(lambda r: r.start_kernel("python3", {}), server)
     assert type(error) is GatewayHTTPError
     assert "Unhandled error" in str(error)
+
+
+def test_an_unknown_kernelspec_is_jupyter_clients_error(gateway: LocalGateway) -> None:
+    """Code that catches its NoSuchKernel and reads the name goes on working."""
+    with GatewayREST(GatewayClient(**gateway.options())) as rest:
+        for ask in (rest.get_kernelspec, lambda name: rest.start_kernel(name, {})):
+            with pytest.raises(NoSuchLocalSpec) as caught:
+                ask("julia")
+            assert isinstance(caught.value, NoSuchKernelSpec)
+            assert caught.value.name == "julia"
+            assert copy.copy(caught.value).name == "julia"
+            assert "julia" in str(caught.value)
 
 
 def test_no_name_needs_no_look_at_the_kernelspecs() -> None:
