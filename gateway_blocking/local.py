@@ -277,15 +277,10 @@ def _application(runtime_dir: str, token: str, args: Sequence[str]) -> Any:
         kernel_manager_class=LocalKernels,
         env_process_whitelist=list(os.environ),
     )
-    app.initialize(
-        [
-            "--KernelGatewayApp.ip=127.0.0.1",
-            f"--KernelGatewayApp.auth_token={token}",
-            "--JupyterWebsocketPersonality.list_kernels=True",
-            *args,
-        ],
-        new_httpserver=False,
-    )
+    app.config.KernelGatewayApp.ip = "127.0.0.1"
+    app.config.KernelGatewayApp.auth_token = token
+    app.config.JupyterWebsocketPersonality.list_kernels = True
+    app.initialize([*args], new_httpserver=False)
     return app
 
 

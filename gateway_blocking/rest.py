@@ -110,6 +110,10 @@ class GatewayREST:
         """The gateway's ``version``."""
         return cast("dict[str, Any]", self._request("GET", self.gateway.api_url))
 
+    def server_status(self) -> dict[str, Any]:
+        """What ``/api/status`` says; a Jupyter Server has it, a Kernel Gateway answers 404."""
+        return cast("dict[str, Any]", self._request("GET", f"{self.gateway.api_url}/status"))
+
     def list_kernels(self) -> list[KernelModel]:
         """All kernels of the gateway, where it allows that they are listed."""
         return cast("list[KernelModel]", self._request("GET", self.gateway.kernels_url))

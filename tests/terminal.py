@@ -6,6 +6,7 @@ import os
 import subprocess
 import sys
 import time
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +27,7 @@ class Terminal:
             "JUPYTER_GATEWAY_URL": gateway.url,
             "JUPYTER_GATEWAY_AUTH_TOKEN": gateway.token,
             "JUPYTER_GATEWAY_CONNECT_TIMEOUT": "5",
+            "JUPYTER_RUNTIME_DIR": str(directory / "runtime"),  # no kernels of ours yet
         }
 
     def popen(self, *args: str, **env: str) -> subprocess.Popen[str]:
@@ -68,3 +70,7 @@ def wait_for(path: Path, within: float = 60) -> None:
 
 def errors(done: subprocess.CompletedProcess[str]) -> list[str]:
     return done.stderr.splitlines()
+
+
+def without_a_gateway(env: Mapping[str, str]) -> dict[str, str]:
+    return {name: value for name, value in env.items() if not name.startswith("JUPYTER_GATEWAY_")}

@@ -24,7 +24,7 @@ LAYERS = (
     {"tokens", "config", "rest", "transport", "channels"},  # edges
     {"connection"},  # engine
     {"remote", "client", "manager"},  # mirror
-    {"local", "__init__"},  # front
+    {"local", "papermill_engine", "__init__"},  # front
     {"cli.command", "cli.terminal", "cli.files", "cli.mine"},  # what all commands share
     {  # commands
         *("cli.run", "cli.jobs", "cli.progress"),
@@ -43,10 +43,12 @@ SIDEWAYS = {
     "rest": {"config"},
     "client": {"remote"},
     "manager": {"client", "remote"},
-    "cli.command": {"cli.terminal"},
+    "cli.command": {"cli.mine", "cli.terminal"},
+    "cli.mine": {"cli.terminal"},
     "cli.files": {"cli.command"},
     "cli.run": {"cli.jobs", "cli.progress"},
     "cli.progress": {"cli.jobs"},
+    "cli.status": {"cli.listing"},
     "cli": {"cli.app"},
     "__main__": {"cli"},
 }
@@ -57,20 +59,20 @@ HOMES = {
     "urllib3": {"rest"},
     "certifi": {"config"},
     "websocket": {"transport"},
-    "traitlets": {"config"} | MIRROR | CLI,
-    "jupyter_client": {"wire", "channels"} | ENGINE | MIRROR,
+    "traitlets": {"config", "papermill_engine"} | MIRROR | CLI,
+    "jupyter_client": {"errors", "wire", "channels"} | ENGINE | MIRROR,
     "jupyter_core": CLI,
     "IPython": {"client"},
     "nbclient": {"cli.files", "cli.jobs"},
     "nbformat": {"cli.files", "cli.jobs"},
     "kernel_gateway": {"local"},
     "tornado": {"local"},
-    "papermill": {"cli.jobs"},
+    "papermill": {"cli.jobs", "papermill_engine"},
     "rich": CLI,
     "asyncio": {"channels", "cli.jobs"},
     "subprocess": {"local"},
-    "socket": {"transport"},
-    "ssl": {"config", "rest", "transport"},
+    "socket": {"transport", "cli.status"},
+    "ssl": {"config", "rest", "transport", "cli.status"},
     "threading": EDGES | ENGINE | MIRROR | COMMANDS,  # locks; who starts threads, see below
 }
 

@@ -4,22 +4,19 @@ from __future__ import annotations
 
 import json
 import os
-import pty
 import shutil
 import signal
 import subprocess
 import sys
-from collections.abc import Mapping
 from pathlib import Path
 
 import nbformat
 import pytest
 import requests
-from conftest import kernels_of
 from nbformat.v4 import new_code_cell, new_notebook
-from terminal import Terminal, errors, wait_for
+from terminal import Terminal, errors, without_a_gateway
 
-from gateway_blocking import BlockingGatewayKernelManager, __version__
+from gateway_blocking import __version__
 from gateway_blocking.cli.files import replace
 
 EXAMPLES = Path(__file__).parent.parent / "docs" / "examples"
@@ -183,21 +180,6 @@ def test_sys_exit_ends_a_script_as_usual(terminal: Terminal) -> None:
     assert (done.returncode, done.stdout, done.stderr) == (1, "", "not today\n")
 
 
-def test_several_files_run_one_after_another(terminal: Terminal) -> None:
-    """Each file has a kernel of its own; one that fails, or kills its kernel, stops no other."""
-    first = terminal.write("first.py", "secret = 1\nprint('first')")
-    second = terminal.write("second.py", "print('second')\nprint(secret)")
-    dies = terminal.write("dies.py", "import os\nos._exit(1)")
-    third = terminal.notebook("third.ipynb", "print('third')")
-    done = terminal("run", first, second, dies, third)
-    assert (done.returncode, done.stdout) == (3, "first\nsecond\n")
-    assert "NameError" in done.stderr
-    assert "jupyter gateway run: dies.py: the kernel died" in errors(done)
-    assert terminal.read("third.executed.ipynb").cells[1].outputs[0].text == "third\n"
-    results = [line.split()[1] for line in report_of(done)[1:]]
-    assert results == ["ok", "failed", "died", "ok"]
-
-
 def test_output_that_nobody_reads(terminal: Terminal) -> None:
     """`jupyter gateway run script | head -1` ends without a complaint."""
     code = "import time\nwhile True:\n    print('y', flush=True)\n    time.sleep(0.01)"
@@ -210,198 +192,7 @@ def test_output_that_nobody_reads(terminal: Terminal) -> None:
         assert process.stderr.read() == ""
 
 
-# --- being stopped --------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize(
-    ("number", "status"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)], ids=["ctrl-c", "kill"]
-)
-def test_a_stopped_notebook_is_saved(terminal: Terminal, number: int, status: int) -> None:
-    """The notebook so far is written, the kernel is shut down, and there is no traceback."""
-    code = (
-        "import time; print('begun', flush=True); time.sleep(0.5)\n"  # which is to arrive first
-        "open('begun', 'w').close(); time.sleep(600)"
-    )
-    terminal.notebook("slow.ipynb", "1 + 1", code)
-    with terminal.popen("run", "slow.ipynb") as process:
-        wait_for(terminal.directory / "begun")
-        process.send_signal(number)
-        _out, err = process.communicate(timeout=60)
-    assert process.returncode == status
-    assert err.splitlines() == [
-        "wrote slow.executed.ipynb",
-        f"jupyter gateway run: stopped by {signal.Signals(number).name}",
-    ]
-    executed = terminal.read("slow.executed.ipynb")
-    assert executed.cells[1].outputs[0].data["text/plain"] == "2"
-    assert executed.cells[2].outputs[0].text == "begun\n"
-    assert kernels_of(terminal.gateway) == []
-
-
-def test_a_stopped_script(terminal: Terminal) -> None:
-    """Ctrl-C ends a script and its kernel, and there is no traceback."""
-    code = "import time\nprint('begun', flush=True)\ntime.sleep(600)"
-    with terminal.popen("run", terminal.write("slow.py", code)) as process:
-        assert process.stdout is not None
-        assert process.stdout.readline() == "begun\n"
-        process.send_signal(signal.SIGINT)
-        _out, err = process.communicate(timeout=60)
-    assert (process.returncode, err) == (130, "jupyter gateway run: stopped by SIGINT\n")
-    assert kernels_of(terminal.gateway) == []
-
-
-# --- several at once ------------------------------------------------------------------------------
-
-
-def report_of(done: subprocess.CompletedProcess[str]) -> list[str]:
-    """The lines of the table at the end."""
-    lines = errors(done)
-    return lines[next(i for i, line in enumerate(lines) if line.startswith("file ")) :]
-
-
-def test_jobs_on_a_gateway_of_its_own(terminal: Terminal) -> None:
-    """Three at once, one of which fails: the others are right, and the table says where and why."""
-    terminal.env = without_a_gateway(terminal.env)
-    meet = (
-        "import os, pathlib, time\n"
-        "pathlib.Path(f'{os.getpid()}.here').touch()\n"
-        "while len(list(pathlib.Path().glob('*.here'))) < 3: time.sleep(0.02)\n"
-        "print('all three')"
-    )
-    terminal.notebook("a.ipynb", meet, "6 * 7")
-    terminal.notebook("b.ipynb", meet, "1 / 0", "print('never')")
-    terminal.notebook("c.ipynb", meet, "'c'")
-    (terminal.directory / "done").mkdir()
-    done = terminal("run", "a.ipynb", "b.ipynb", "c.ipynb", "--jobs", "3", "--output-dir=done")
-    assert (done.returncode, done.stdout) == (1, "")
-    title, a, b, c = report_of(done)
-    assert title.split() == ["file", "result", "where", "time", "why"]
-    assert a.split()[:2] == ["a.ipynb", "ok"]
-    assert b.split()[:4] == ["b.ipynb", "failed", "cell", "3"]
-    assert b.endswith("ZeroDivisionError: division by zero")
-    assert c.split()[:2] == ["c.ipynb", "ok"]
-    assert "jupyter gateway run: b.ipynb: cell 3 failed" in errors(done)
-    for name, data in (("a", "42"), ("c", "'c'")):
-        cells = terminal.read(f"done/{name}.ipynb").cells
-        assert cells[1].outputs[0].text == "all three\n"
-        assert cells[2].outputs[0].data["text/plain"] == data
-    failed = terminal.read("done/b.ipynb").cells
-    assert failed[2].outputs[0].ename == "ZeroDivisionError"
-    assert failed[3].outputs == []
-
-
-def test_ctrl_c_stops_all_jobs(terminal: Terminal) -> None:
-    """What was executed is saved, what waited is not begun, and no kernel is left."""
-    slow = (
-        "import time; print('begun', flush=True); time.sleep(0.5)\n"  # which is to arrive first
-        "open(f'{name}.begun', 'w').close(); time.sleep(600)"
-    )
-    names = ["a.ipynb", "b.ipynb", "c.ipynb"]
-    for name in names:
-        terminal.notebook(name, f"name = {name!r}", slow)
-    with terminal.popen("run", "--jobs=2", *names) as process:
-        for name in names[:2]:
-            wait_for(terminal.directory / f"{name}.begun")
-        process.send_signal(signal.SIGINT)
-        out, err = process.communicate(timeout=60)
-    assert (process.returncode, out) == (130, "")
-    done = subprocess.CompletedProcess([], 130, out, err)
-    _title, a, b, c, last = report_of(done)
-    for name, line in zip(names, (a, b), strict=False):
-        assert line.split()[:4] == [name, "stopped", "cell", "3"]
-    assert c.split() == ["c.ipynb", "not", "run"]
-    assert last == "jupyter gateway run: stopped by SIGINT"
-    assert "Traceback" not in err
-    for name in ("a", "b"):
-        executed = terminal.read(f"{name}.executed.ipynb")
-        assert executed.cells[2].outputs[0].text == "begun\n"
-    assert not (terminal.directory / "c.executed.ipynb").exists()
-    assert kernels_of(terminal.gateway) == []
-
-
-def test_a_gateway_that_refuses_is_asked_once(terminal: Terminal) -> None:
-    """What is hopeless for one file is for the next; the table has them all."""
-    for name in ("a.ipynb", "b.ipynb"):
-        terminal.notebook(name, "1")
-    done = terminal("run", "--token=wrong", "a.ipynb", "b.ipynb")
-    assert done.returncode == 3
-    [line] = [line for line in errors(done) if line.startswith("jupyter gateway run: ")]
-    assert "401" in line
-    assert [line.split()[:2] for line in report_of(done)[1:]] == [
-        ["a.ipynb", "gateway"],
-        ["b.ipynb", "not"],
-    ]
-
-
-# --- parameters, kernels that stay ----------------------------------------------------------------
-
-
-def test_parameters_as_for_papermill(terminal: Terminal) -> None:
-    """In a cell after the one that is tagged, with their types; others keep their defaults."""
-    cells = [new_code_cell("alpha, name, left = 0.1, '', True"), new_code_cell("alpha, name, left")]
-    cells[0].metadata["tags"] = ["parameters"]
-    terminal.write("a.ipynb", nbformat.writes(new_notebook(cells=cells)))
-    args = ["-p", "alpha", "0.6", "a.ipynb", "-p", "name", "first --try"]
-    assert terminal("run", *args).returncode == 0
-    executed = terminal.read("a.executed.ipynb")
-    assert executed.cells[1].metadata.tags == ["injected-parameters"]
-    assert executed.cells[2].outputs[0].data["text/plain"] == "(0.6, 'first --try', True)"
-
-
-def test_a_kernel_that_is_kept_and_used_again(terminal: Terminal) -> None:
-    """--keep leaves it with its variables, and --kernel-id goes on with it and leaves it, too."""
-    done = terminal("run", "--keep", terminal.write("a.py", "x = 6 * 7"))
-    assert done.returncode == 0
-    [kernel_id] = kernels_of(terminal.gateway)
-    try:
-        assert errors(done) == [f"kernel {kernel_id} is left running"]
-        terminal.notebook("b.ipynb", "x", "import time; time.sleep(600)")
-        done = terminal("run", "--kernel-id", kernel_id[:8], "--timeout=1", "b.ipynb")
-        assert done.returncode == 1
-        assert terminal.read("b.executed.ipynb").cells[1].outputs[0].data["text/plain"] == "42"
-        done = terminal("run", f"--kernel-id={kernel_id}", "-", typed="print(x + 1)")
-        assert (done.returncode, done.stdout, done.stderr) == (0, "43\n", ""), "it was interrupted"
-    finally:
-        with BlockingGatewayKernelManager(kernel_id=kernel_id, **terminal.gateway.options()) as km:
-            km.start_kernel()
-            km.owned_kernel = True
-    done = terminal("run", f"--kernel-id={kernel_id}", "-", typed="1")
-    assert done.returncode == 2
-    assert "no kernel whose id begins with" in errors(done)[0]
-
-
-def test_progress_on_a_terminal(terminal: Terminal) -> None:
-    """Bars that say which cell is executed; they are gone at the end."""
-    terminal.notebook("a.ipynb", "import time; time.sleep(1)", "time.sleep(1)")
-    master, slave = pty.openpty()
-    with subprocess.Popen(
-        [sys.executable, "-m", "gateway_blocking", "run", "a.ipynb"],
-        cwd=terminal.directory,
-        env={**terminal.env, "TERM": "xterm", "COLUMNS": "100"},
-        stdin=subprocess.DEVNULL,
-        stdout=slave,
-        stderr=slave,
-    ) as process:
-        os.close(slave)
-        shown = b""
-        try:
-            while more := os.read(master, 4096):
-                shown += more
-        except OSError:  # how Linux says that nobody has the other end any more
-            pass
-        finally:
-            os.close(master)
-        assert process.wait(60) == 0
-    assert b"a.ipynb: cell 2 of 3" in shown
-    assert b"a.ipynb: cell 3 of 3" in shown
-    assert b"wrote a.executed.ipynb" in shown
-
-
 # --- the gateway ----------------------------------------------------------------------------------
-
-
-def without_a_gateway(env: Mapping[str, str]) -> dict[str, str]:
-    return {name: value for name, value in env.items() if not name.startswith("JUPYTER_GATEWAY_")}
 
 
 def test_without_a_gateway_one_is_started(terminal: Terminal) -> None:

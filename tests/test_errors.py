@@ -25,7 +25,9 @@ CLASSES = [
     if issubclass(cls, GatewayError) and cls.__module__ == errors.__name__
 ]
 # One line of the picture: branches, a class, and perhaps a standard base in parentheses.
-LINE = re.compile(r"^ {4}((?:[│ ] {3})*(?:[├└]── )?)(\w+)(?: \((?:kernelspec\.)?(\w+)\))?(?: {2,}\S.*)?$")
+LINE = re.compile(
+    r"^ {4}((?:[│ ] {3})*(?:[├└]── )?)(\w+)(?: \((?:kernelspec\.)?(\w+)\))?(?: {2,}\S.*)?$"
+)
 
 
 def drawn() -> dict[str, set[str]]:

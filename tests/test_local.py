@@ -57,6 +57,15 @@ def test_answers_only_with_its_token(gateway: LocalGateway) -> None:
     assert requests.get(url, timeout=30).status_code == 401
 
 
+def test_a_users_arguments_win() -> None:
+    """Also over what is usual here: this gateway does not let its kernels be listed."""
+    args = ["--JupyterWebsocketPersonality.list_kernels=False"]
+    with LocalGateway(kernel_gateway_args=args) as gateway:
+        headers = {"Authorization": f"token {gateway.token}"}
+        url = f"{gateway.url}/api/kernels"
+        assert requests.get(url, headers=headers, timeout=30).status_code == 403
+
+
 def test_keeps_the_token_to_itself(gateway: LocalGateway) -> None:
     """The token is neither in the arguments of the process, which all can read, nor in the log."""
     arguments = Path(f"/proc/{gateway.pid}/cmdline").read_text()

@@ -54,6 +54,28 @@ class GatewayApp(Command):
     aliases = {"config": "JupyterApp.config_file"}  # noqa: RUF012
     subcommands = {  # noqa: RUF012 - as in every traitlets application
         "run": ("gateway_blocking.cli.run.RunCommand", "Execute notebooks and scripts."),
+        "kernels": (
+            "gateway_blocking.cli.listing.KernelsCommand",
+            "List the kernels that run on the gateway.",
+        ),
+        "kernelspecs": (
+            "gateway_blocking.cli.listing.KernelspecsCommand",
+            "List the kinds of kernels that it can start.",
+        ),
+        "status": (
+            "gateway_blocking.cli.status.StatusCommand",
+            "Tell whether the gateway can be used, and if not, what to do.",
+        ),
+        "start": (
+            "gateway_blocking.cli.lifecycle.StartCommand",
+            "Start a kernel, and leave it running.",
+        ),
+        "stop": ("gateway_blocking.cli.lifecycle.StopCommand", "Stop kernels."),
+        "interrupt": (
+            "gateway_blocking.cli.lifecycle.InterruptCommand",
+            "Interrupt what a kernel executes.",
+        ),
+        "restart": ("gateway_blocking.cli.lifecycle.RestartCommand", "Restart a kernel."),
     }
 
     def run(self) -> int:

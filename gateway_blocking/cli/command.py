@@ -10,6 +10,7 @@ import logging
 import os
 import signal
 import traceback
+import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, NoReturn
@@ -19,7 +20,7 @@ from traitlets import TraitError, Unicode
 from traitlets.config.loader import KVArgParseConfigLoader
 
 from .._version import __version__
-from ..errors import GatewayAuthError, GatewayConnectionError, GatewayError
+from ..errors import GatewayAuthError, GatewayConnectionError, GatewayError, NoSuchKernel
 from .terminal import say
 
 if TYPE_CHECKING:
@@ -111,6 +112,8 @@ class Command(JupyterApp):
         if not self.debugging:
             # It reports how tasks ended that were cancelled by a Ctrl-C.
             logging.getLogger("asyncio").setLevel(logging.CRITICAL)
+            # Who sets validate_cert to False knows it, and need not hear of it at each request.
+            warnings.filterwarnings("ignore", "Unverified HTTPS request")
         self.exit(self.run())
 
     def run(self) -> int:
@@ -201,22 +204,41 @@ def find_kernels(rest: GatewayREST, prefixes: list[str]) -> list[KernelModel]:
     except GatewayAuthError as error:
         if error.status_code != 403:
             raise
-        # A gateway that does not let its kernels be listed still knows each by its whole id.
-        return [rest.get_kernel(prefix) for prefix in prefixes]
-    return [_the_one(models, prefix) for prefix in prefixes]
+        return [_unlisted(rest, prefix) for prefix in prefixes]
+    by_id = {model["id"]: model for model in models}
+    found = []
+    for prefix in prefixes:
+        if not (kernel_id := _the_one(list(by_id), prefix)):
+            raise UsageError(
+                f"the gateway has no kernel whose id begins with {prefix!r};"
+                " jupyter gateway kernels lists those it has"
+            )
+        found.append(by_id[kernel_id])
+    return found
 
 
-def _the_one(models: list[KernelModel], prefix: str) -> KernelModel:
-    found = [model for model in models if model["id"].startswith(prefix)]
-    if len(found) == 1 and prefix:
-        return found[0]
-    if not found:
+def _unlisted(rest: GatewayREST, prefix: str) -> KernelModel:
+    """A kernel of a gateway that lists none, but knows each by its whole id."""
+    from .mine import recall
+
+    mine = _the_one(recall(str(rest.gateway.url)), prefix)
+    try:
+        return rest.get_kernel(mine or prefix)
+    except NoSuchKernel as error:
         raise UsageError(
-            f"the gateway has no kernel whose id begins with {prefix!r};"
-            " jupyter gateway kernels lists those it has"
-        )
-    ids = ", ".join(model["id"] for model in found)
-    raise UsageError(f"more than one kernel's id begins with {prefix!r}: {ids}")
+            f"the gateway has no kernel {mine or prefix!r}; as it does not let its kernels be"
+            " listed, one that was not started here needs its whole id"
+        ) from error
+
+
+def _the_one(ids: list[str], prefix: str) -> str | None:
+    """The id that begins so, None where none does."""
+    if not prefix:
+        raise UsageError("which kernel? its id is empty")
+    found = [kernel_id for kernel_id in ids if kernel_id.startswith(prefix)]
+    if len(found) > 1:
+        raise UsageError(f"more than one kernel's id begins with {prefix!r}: {', '.join(found)}")
+    return found[0] if found else None
 
 
 # --- the command line -----------------------------------------------------------------------------

@@ -25,6 +25,7 @@ from ..errors import (
 )
 from .command import ALIASES, FAILED, FLAGS, OK, Command, UsageError, find_kernel
 from .jobs import CodeError, Job, Notebook, Outcome, Script, Stopped
+from .mine import remember
 from .progress import progress
 from .terminal import say, table
 
@@ -204,6 +205,7 @@ echo "print(6 * 7)" | jupyter gateway run -
         """See to it that a kernel which stays does not go on with what was ended here."""
         if self.keep and ended and km.owned_kernel:
             km.owned_kernel = False
+            remember(km.gateway.url, str(km.kernel_id))
             say(f"kernel {km.kernel_id} is left running")
         elif not ended and not km.owned_kernel:
             with suppress(GatewayError):  # more is told by the error that brought us here

@@ -1,0 +1,353 @@
+"""``jupyter gateway status``: the first thing to run when something is wrong."""
+
+from __future__ import annotations
+
+import json
+import os
+import socket
+import ssl
+import sys
+from collections.abc import Callable, Generator, Iterator
+from contextlib import closing
+from dataclasses import dataclass, field
+from datetime import datetime, timezone
+from statistics import median
+from time import perf_counter
+from typing import TYPE_CHECKING, Any
+from urllib.parse import urlsplit
+from urllib.request import getproxies, proxy_bypass
+
+from traitlets import Unicode
+
+from ..errors import GatewayAuthError, GatewayError, GatewayHTTPError
+from .command import ALIASES, GATEWAY, OK
+from .listing import NO_LISTING, Listing
+from .terminal import write
+
+if TYPE_CHECKING:
+    from ..config import GatewayClient
+    from ..rest import GatewayREST
+
+__all__ = ["StatusCommand"]
+
+_ROUND_TRIPS = 5
+_READY_TIMEOUT = 60.0
+_REPLY_TIMEOUT = 30.0
+_NAME = "commonName"
+
+
+@dataclass
+class _Check:
+    """A line of the report; one that says what to do is a failure."""
+
+    name: str
+    text: str
+    todo: str = ""
+    facts: dict[str, Any] = field(default_factory=dict)
+    mark: str = "ok"
+
+    def __str__(self) -> str:
+        begin = f"{'FAILED' if self.todo else self.mark:8}{self.name:14}"
+        return begin + self.text + (f"\n{'':22}{self.todo}" if self.todo else "")
+
+    def as_dict(self) -> dict[str, Any]:
+        todo = {"todo": self.todo} if self.todo else {}
+        return {"ok": not self.todo, "text": self.text, **todo, **self.facts}
+
+
+class StatusCommand(Listing):
+    """``jupyter gateway status``."""
+
+    name = "jupyter-gateway-status"
+    description = """
+    Tell line by line which gateway is configured, whether it can be used, and if not, what to do.
+
+    Usage: jupyter gateway status [OPTIONS]
+
+    The first line that fails is the last: what comes after it depends on it. No kernel is started,
+    unless --kernel names a kernelspec to try: then one is, something is executed, and it is shut
+    down. Tokens and passwords are never shown. With --json, the report is an object with a key for
+    each line.
+
+    The exit status says how it went:
+
+        0    all is well
+        2    the command or an option was not understood
+        3    a line failed
+    """
+    examples = """\
+jupyter gateway status
+jupyter gateway status --kernel=python3
+jupyter gateway status --json
+"""
+
+    kernel_name = Unicode(help="A kernelspec to try: a kernel is started, used and shut down.").tag(
+        config=True
+    )
+
+    aliases = {**ALIASES, "kernel": "StatusCommand.kernel_name"}  # noqa: RUF012
+
+    def run(self) -> int:
+        """Check one thing after the other."""
+        self.refuse_arguments()
+        report: dict[str, Any] = {"ok": True}
+        with closing(self._checks()) as checks:  # also a kernel that was started, at once
+            for check in checks:
+                if not self.as_json:
+                    write(sys.stdout, f"{check}\n")
+                report[check.name.replace(" ", "_")] = check.as_dict()
+                if check.todo:
+                    report["ok"] = False
+                    break
+        if self.as_json:
+            self.write_json(report)
+        return OK if report["ok"] else GATEWAY
+
+    def _checks(self) -> Generator[_Check, None, None]:
+        """All lines; nobody asks for those after one that failed."""
+        from ..config import GatewayClient
+        from ..rest import GatewayREST
+
+        gateway = GatewayClient(config=self.config)
+        yield self._url(gateway)
+        yield from _way(gateway)
+        with GatewayREST(gateway) as rest:
+            try:
+                yield from _answers(rest, self._credentials(gateway))
+                if self.kernel_name:
+                    yield from self._trial(gateway)
+            except GatewayError as error:
+                yield _failed("answer", error)
+
+    # --- what is configured ---------------------------------------------------------------------
+
+    def _url(self, gateway: GatewayClient) -> _Check:
+        from ..config import safe_url
+
+        if not gateway.gateway_enabled:
+            todo = "set JUPYTER_GATEWAY_URL, or give --url"
+            return _Check("url", "no gateway is configured", todo, {"url": None, "from": None})
+        url, source = safe_url(gateway.url), self._source(gateway, "url")
+        return _Check("url", f"{url} (from {source})", facts={"url": url, "from": source})
+
+    def _source(self, gateway: GatewayClient, option: str) -> str:
+        """Where an option's value comes from."""
+        if option in self.cli_config.GatewayClient:
+            return "the command line"
+        if option in self.config.GatewayClient:
+            return "a configuration file"
+        for variable in gateway.traits()[option].metadata["env"]:
+            if os.environ.get(variable):
+                return str(variable)
+        return "its default"
+
+    def _credentials(self, gateway: GatewayClient) -> str:
+        """Which credentials are sent, and not what they are."""
+        names = ["auth_token"]
+        if gateway.http_user or urlsplit(gateway.url).username:
+            names = ["http_user"] if gateway.http_user else ["a user in the url"]
+        found = []
+        for name in (*names, "client_cert"):
+            if name not in gateway.trait_names():
+                found.append(f"{name}: set")
+            elif getattr(gateway, name):
+                found.append(f"{name}: set ({self._source(gateway, name)})")
+        if headers := ", ".join(json.loads(gateway.headers or "{}")):
+            found.append(f"headers: set ({headers})")
+        return ", ".join(found) or "nothing: auth_token is not set"
+
+    # --- a kernel -------------------------------------------------------------------------------
+
+    def _trial(self, gateway: GatewayClient) -> Iterator[_Check]:
+        """Start a kernel, use it, and shut it down."""
+        from ..manager import BlockingGatewayKernelManager
+
+        name = "kernel"
+        try:
+            with BlockingGatewayKernelManager(
+                gateway=gateway, config=self.config, kernel_name=self.kernel_name
+            ) as km:
+                begun = perf_counter()
+                km.start_kernel()
+                yield _timed(name, f"{km.kernel_name} started", _since(begun))
+                name = "websocket"
+                begun = perf_counter()
+                with km.client() as kc:
+                    yield _timed(name, "connected", _since(begun))
+                    name = "execution"
+                    begun = perf_counter()
+                    kc.wait_for_ready(timeout=_READY_TIMEOUT)
+                    ready = _since(begun)
+                    taken = _median(lambda: kc.execute("", reply=True, timeout=_REPLY_TIMEOUT))
+                    text = f"ready after {ready:.0f} ms; an empty cell's round trip"
+                    yield _timed(name, text, taken)
+        except GatewayError as error:
+            yield _failed(name, error)
+
+
+# --- the way to the gateway -----------------------------------------------------------------------
+
+
+def _way(gateway: GatewayClient) -> Iterator[_Check]:
+    """Whether the gateway's host can be reached, and what its certificate says."""
+    parts = urlsplit(gateway.url)
+    if proxy := _proxy(parts.scheme, parts.hostname or ""):
+        yield _Check("reached", f"through a proxy of the environment, {proxy}")
+        return  # what is behind it, the answer says
+    port = parts.port or (443 if parts.scheme == "https" else 80)
+    where = f"{parts.hostname} port {port}"
+    begun = perf_counter()
+    try:
+        sock = socket.create_connection((parts.hostname or "", port), gateway.connect_timeout)
+    except OSError as error:
+        yield _Check("reached", f"{where}: {error.strerror or error}", _todo(error))
+        return
+    with sock:
+        yield _timed("reached", f"{where}, connected", _since(begun))
+        if parts.scheme == "https":
+            yield _encryption(gateway, sock)
+        else:
+            yield _Check("encryption", "none: it is http", facts={"encrypted": False}, mark="note")
+
+
+def _todo(error: OSError) -> str:
+    if isinstance(error, socket.gaierror):
+        return "is the host name right, and does the name server know it from here?"
+    if isinstance(error, ConnectionRefusedError):
+        return "is the gateway running, and is the port right?"
+    return "is the address right, and is there a way to it (network, firewall, proxy)?"
+
+
+def _proxy(scheme: str, host: str) -> str | None:
+    """The proxy that requests go through, without its password."""
+    from ..config import safe_url
+
+    proxies = {} if proxy_bypass(host) else getproxies()
+    found = proxies.get(scheme) or proxies.get("all")
+    return safe_url(found) if found else None
+
+
+def _encryption(gateway: GatewayClient, sock: socket.socket) -> _Check:
+    try:
+        context = gateway.ssl_context()
+    except GatewayError as error:
+        return _Check("encryption", str(error), "give a file that can be read", {})
+    try:
+        with context.wrap_socket(sock, server_hostname=urlsplit(gateway.url).hostname) as wrapped:
+            version, certificate = wrapped.version(), wrapped.getpeercert() or {}
+    except OSError as error:
+        return _Check("encryption", *_refused(error))
+    if not certificate:
+        text = f"{version}; whose certificate it is, is not verified (validate_cert)"
+        return _Check("encryption", text, facts={"encrypted": True, "verified": False}, mark="note")
+    parts: Any = certificate  # names are pairs of a kind and a value, in the subject one by one
+    subject = [name for part in parts.get("subject", ()) for kind, name in part if kind == _NAME]
+    subject = subject or [name for _, name in parts.get("subjectAltName", ())]
+    end = datetime.fromtimestamp(ssl.cert_time_to_seconds(parts["notAfter"]), timezone.utc)
+    facts = {"encrypted": True, "verified": True, "subject": subject, "expires": end.isoformat()}
+    text = f"{version}; certificate of {', '.join(subject)}, good until {end:%Y-%m-%d %H:%M} UTC"
+    return _Check("encryption", text, facts=facts)
+
+
+def _refused(error: OSError) -> tuple[str, str]:
+    """Why there is no TLS, and what to do."""
+    if not isinstance(error, ssl.SSLCertVerificationError):
+        todo = "does the gateway speak TLS on this port (or http), and does it want a client_cert?"
+        why = "no answer in time" if isinstance(error, TimeoutError) else str(error)
+        return f"the TLS handshake failed: {why}", todo
+    why = error.verify_message
+    text = f"the certificate is not accepted: {why}"
+    if "mismatch" in why:
+        return text, "the certificate is for another host: use its name in the url"
+    return text, "set ca_certs to the authority that signed it, or validate_cert to False"
+
+
+# --- what the gateway says ------------------------------------------------------------------------
+
+
+def _answers(rest: GatewayREST, sent: str) -> Iterator[_Check]:
+    try:
+        specs = rest.list_kernelspecs()
+    except GatewayAuthError as error:
+        check = _failed("allowed in", error)
+        check.text = f"no: {error.status_code} {error.reason} (sent: {sent})"
+        yield check
+        return
+    yield _Check("allowed in", f"yes (sent: {sent})")
+    yield _server(rest)
+    taken = _median(rest.list_kernelspecs)
+    yield _timed("round trip", f"median of {_ROUND_TRIPS} requests", taken)
+    yield _kernelspecs(specs)
+    yield _listing(rest)
+
+
+def _server(rest: GatewayREST) -> _Check:
+    try:
+        answer = rest.api_version()
+    except GatewayHTTPError as error:
+        return _Check("server", f"it does not tell its version ({error.status_code})")
+    version = answer.get("version", "unknown")
+    if "gateway_version" in answer:
+        kind = "Enterprise Gateway"
+        text = f"{kind} {answer['gateway_version']}, whose /api says version {version}"
+    else:
+        kind = _kind(rest)
+        text = f"{f'it looks like a {kind}' if kind else 'of unknown kind'}; version {version}"
+    return _Check("server", text, facts={"kind": kind or None, "version": version})
+
+
+def _kind(rest: GatewayREST) -> str:
+    """What a Jupyter Server has and a Kernel Gateway does not."""
+    try:
+        rest.server_status()
+    except GatewayHTTPError as error:
+        return "Kernel Gateway" if error.status_code == 404 else ""
+    return "Jupyter Server"
+
+
+def _kernelspecs(specs: dict[str, Any]) -> _Check:
+    names, default = sorted(specs.get("kernelspecs", {})), specs.get("default")
+    facts = {"names": names, "default": default}
+    if not names:
+        todo = "install a kernel, such as ipykernel, where the gateway runs"
+        return _Check("kernelspecs", "none: no kernel can be started", todo, facts)
+    text = ", ".join(f"{name} (default)" if name == default else name for name in names)
+    if default not in names:
+        text += f"; and not its default, {default}"
+    return _Check("kernelspecs", text, facts=facts)
+
+
+def _listing(rest: GatewayREST) -> _Check:
+    try:
+        models = rest.list_kernels()
+    except GatewayAuthError:
+        return _Check("kernels", NO_LISTING, facts={"listed": False}, mark="note")
+    count = len(models)
+    return _Check("kernels", f"{count} running", facts={"listed": True, "running": count})
+
+
+# --- lines ----------------------------------------------------------------------------------------
+
+
+def _failed(name: str, error: GatewayError) -> _Check:
+    """The errors' texts say after a semicolon what to do."""
+    text, _, todo = str(error).partition("; ")
+    return _Check(name, text, todo or "see the gateway's log")
+
+
+def _timed(name: str, text: str, milliseconds: float) -> _Check:
+    return _Check(name, f"{text}: {milliseconds:.1f} ms", facts={"ms": round(milliseconds, 3)})
+
+
+def _since(begun: float) -> float:
+    return (perf_counter() - begun) * 1000
+
+
+def _median(ask: Callable[[], object]) -> float:
+    """The milliseconds that it takes."""
+    taken = []
+    for _ in range(_ROUND_TRIPS):
+        begun = perf_counter()
+        ask()
+        taken.append(_since(begun))
+    return median(taken)
