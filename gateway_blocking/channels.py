@@ -15,7 +15,7 @@ import inspect
 import sys
 import threading
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Generator, Sequence
 from functools import partial
 from queue import Empty, Queue
 from time import monotonic
@@ -28,10 +28,11 @@ from .deadline import Deadline
 from .errors import DeadKernelError, GatewayConnectionClosed, GatewayError, fresh
 from .wire import Message
 
-__all__ = ["Channel", "Claim", "HBChannel", "Mailbox"]
+__all__ = ["Channel", "Claim", "HBChannel", "Mailbox", "Settling", "called_by_coroutine"]
 
 _YIELD_EVERY = 0.02
 _DEATH_GRACE = 3.0
+_SETTLE_STEP = 0.01
 
 
 class Mailbox(Queue[Message]):
@@ -218,7 +219,7 @@ class Channel(Mailbox):
 
         Parameters and errors are those of :meth:`take`.
         """
-        return self.take_async(timeout) if _called_by_coroutine() else self.take(timeout)
+        return self.take_async(timeout) if called_by_coroutine() else self.take(timeout)
 
     def get_msgs(self) -> list[Message]:
         """All messages that are there, without waiting."""
@@ -230,7 +231,7 @@ class Channel(Mailbox):
     def msg_ready(self) -> Any:
         """Whether a message is there; awaitable directly in a coroutine, as :meth:`get_msg`."""
         ready = not self.empty()
-        return _answer(ready) if _called_by_coroutine() else ready
+        return _answer(ready) if called_by_coroutine() else ready
 
     def send(self, msg: Message, timeout: float | Deadline | None = None) -> None:
         """Send a message, made by ``session.msg`` or by hand.
@@ -416,7 +417,7 @@ ChannelABC.register(Channel)
 HBChannelABC.register(HBChannel)
 
 
-def _called_by_coroutine() -> bool:
+def called_by_coroutine() -> bool:
     """Whether the function that asks was called directly in a running coroutine."""
     if asyncio._get_running_loop() is None:
         return False
@@ -426,3 +427,23 @@ def _called_by_coroutine() -> bool:
 
 async def _answer(ready: bool) -> bool:
     return ready
+
+
+class Settling:
+    """What a call that is done may give a coroutine to await.
+
+    Tasks that read these channels beside it then take what came while the call blocked their
+    event loop.  Nothing is amiss where it is not awaited.
+    """
+
+    def __init__(self, channels: Sequence[Channel]) -> None:
+        self._channels = channels
+
+    def __await__(self) -> Generator[Any, None, None]:
+        return self._settle().__await__()
+
+    async def _settle(self) -> None:
+        before = -1  # as long as messages get fewer, somebody takes them
+        while 0 < (there := sum(len(channel.queue) for channel in self._channels)) != before:
+            before = there
+            await asyncio.sleep(_SETTLE_STEP)

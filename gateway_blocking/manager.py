@@ -17,6 +17,7 @@ from jupyter_client.managerabc import KernelManagerABC
 from jupyter_client.multikernelmanager import MultiKernelManager
 from traitlets import DottedObjectName, Type, Unicode
 
+from .channels import Settling, called_by_coroutine
 from .client import BlockingGatewayKernelClient
 from .config import GatewayClient
 from .deadline import Deadline
@@ -229,8 +230,11 @@ class BlockingGatewayKernelManager(RemoteKernelMixin, KernelManager):
             self.kernel_name or None, sent, path=path, kernel_id=kernel_id
         )
 
-    def shutdown_kernel(self, now: bool = False, restart: bool = False) -> None:
+    def shutdown_kernel(self, now: bool = False, restart: bool = False) -> Any:
         """Shut the kernel down, unless it is not ours (see :attr:`owned_kernel`).
+
+        A coroutine may await this, as nbclient does: it is done all the same, and tasks that read
+        the kernel's output get to take what it said at its end.
 
         Parameters
         ----------
@@ -250,14 +254,20 @@ class BlockingGatewayKernelManager(RemoteKernelMixin, KernelManager):
                 " whole: call restart_kernel()"
             )
         if self._kernel is None:
-            return
+            return None
         if not self._owns_kernel:
             self.log.info("kernel %s was not started here and is left running", self.kernel_id)
             self._kernel = None
-            return
+            return None
+        self._shut_down(self._kernel["id"])
+        if not called_by_coroutine():
+            return None
+        return Settling([client.iopub_channel for client in self._clients])
+
+    def _shut_down(self, kernel_id: str) -> None:
         self.shutting_down = True
-        self._delete_kernel(self._kernel["id"])
-        self._forget_kernel(f"kernel {self.kernel_id} was shut down")
+        self._delete_kernel(kernel_id)
+        self._forget_kernel(f"kernel {kernel_id} was shut down")
 
     def _delete_kernel(self, kernel_id: str) -> None:
         """Delete the kernel; one that is not there any more is as good as deleted.
@@ -432,7 +442,8 @@ class BlockingGatewayKernelManager(RemoteKernelMixin, KernelManager):
         self.start_kernel(**kw)
 
     async def _async_shutdown_kernel(self, now: bool = False, restart: bool = False) -> None:
-        self.shutdown_kernel(now, restart)
+        if settling := self.shutdown_kernel(now, restart):
+            await settling
 
     async def _async_restart_kernel(
         self, now: bool = False, newports: bool = False, **kw: Any

@@ -17,7 +17,7 @@ from jupyter_client.channelsabc import ChannelABC, HBChannelABC
 from jupyter_client.session import Session
 
 from gateway_blocking import channels
-from gateway_blocking.channels import Channel, Claim, HBChannel
+from gateway_blocking.channels import Channel, Claim, HBChannel, Settling
 from gateway_blocking.errors import (
     DeadKernelError,
     GatewayConnectionClosed,
@@ -223,6 +223,28 @@ def test_a_negative_timeout_is_an_error(channel: Channel) -> None:
     """A ValueError, not a wait for ever."""
     with pytest.raises(ValueError, match="negative"):
         channel.get_msg(-1)
+
+
+def test_settling_lets_others_take(channel: Channel, run: Callable[..., Any]) -> None:
+    """Who awaits it goes on when nobody takes any more; it need not be awaited."""
+
+    async def work() -> tuple[list[str], int]:
+        taken = []
+
+        async def reader() -> None:
+            for _ in range(3):
+                taken.append((await channel.get_msg())["msg_type"])
+
+        task = asyncio.ensure_future(reader())
+        await asyncio.sleep(0)
+        for number in range(5):  # nobody is there for the last two
+            channel.deliver(message(msg_type=str(number)))
+        Settling([channel])
+        await Settling([channel])
+        await task
+        return taken, channel.qsize()
+
+    assert run(work()) == (["0", "1", "2"], 2)
 
 
 def test_one_reply_is_for_one_thread(channel: Channel) -> None:
