@@ -34,7 +34,7 @@ from .errors import (
 from .liveness import Verdict
 from .remote import RemoteKernelMixin
 from .rest import GatewayREST
-from .transport import Endpoint, Transport, connect
+from .transport import Endpoint, Opening, dial
 from .wire import V1, Message
 
 __all__ = ["BlockingGatewayKernelClient"]
@@ -144,7 +144,7 @@ class BlockingGatewayKernelClient(RemoteKernelMixin, BlockingKernelClient):
                 if wanted[channel.name] and not channel.is_alive():
                     channel.start()
             connection = self._line.connection
-            if connection is None or connection.state is not State.OPEN:
+            if connection is None or connection.state is State.CLOSED:
                 self._open()
             if hb:
                 self._hb_channel.start()
@@ -161,7 +161,7 @@ class BlockingGatewayKernelClient(RemoteKernelMixin, BlockingKernelClient):
         gateway, rest, kernel_id = self.gateway, self.rest, self.kernel_id
         connection = Connection(
             kernel_id,
-            connect=partial(_connect, gateway, rest, kernel_id, self.session.session),
+            dial=partial(_dial, gateway, rest, kernel_id, self.session.session),
             kernel_exists=partial(_kernel_exists, rest, kernel_id),
             channels=self._channels,
             session=self.session,
@@ -479,7 +479,7 @@ class BlockingGatewayKernelClient(RemoteKernelMixin, BlockingKernelClient):
         connection = self._line.connection
         if not self._trusts_kernel():
             return False
-        if connection is not None and connection.state is State.OPEN:
+        if connection is not None and connection.state is not State.CLOSED:
             return True
         return bool(self.kernel_id) and _kernel_exists(self.rest, self.kernel_id)
 
@@ -527,16 +527,19 @@ class BlockingGatewayKernelClient(RemoteKernelMixin, BlockingKernelClient):
         message = self._message("kernel_info_request")
         reply: Message | None = None
         with Claim(message["msg_id"], self.shell_channel, self.iopub_channel) as claim:
-            self.shell_channel.send(message, deadline)
+            try:
+                self.shell_channel.send(message, deadline)
+            except GatewayTimeout as error:
+                if deadline.passed():
+                    raise _not_ready(deadline) from error
+                raise
             heard = False
             while not (reply and heard):
                 try:
                     answer = claim.take(deadline.within(_IOPUB_ATTEMPT) if reply else deadline)
                 except Empty:
                     if deadline.passed() or not reply:
-                        raise KernelNotReady(
-                            f"Kernel didn't respond in {deadline.timeout:g} seconds"
-                        ) from None
+                        raise _not_ready(deadline) from None
                     return None
                 except DeadKernelError as error:
                     raise DeadKernelError(
@@ -705,15 +708,13 @@ class _Line:
         return self.connection is not None and self.connection.is_beating(within)
 
 
-def _connect(
-    gateway: GatewayClient, rest: GatewayREST, kernel_id: str, session_id: str
-) -> Transport:
-    """Open a websocket, with what the configuration says at this moment."""
+def _dial(gateway: GatewayClient, rest: GatewayREST, kernel_id: str, session_id: str) -> Opening:
+    """Reach the gateway, with what the configuration says at this moment."""
     url = gateway.channels_url(kernel_id, session_id)
     headers = gateway.request_headers()
     if cookies := rest.cookie_header(url):
         headers["Cookie"] = "; ".join(filter(None, (headers.get("Cookie"), cookies)))
-    return connect(
+    return dial(
         Endpoint(
             url=url,
             headers=headers,
@@ -731,6 +732,10 @@ def _kernel_exists(rest: GatewayREST, kernel_id: str) -> bool:
         return rest.get_kernel(kernel_id).get("execution_state") != "dead"
     except NoSuchKernel:
         return False
+
+
+def _not_ready(deadline: Deadline) -> KernelNotReady:
+    return KernelNotReady(f"Kernel didn't respond in {deadline.timeout:g} seconds")
 
 
 def _take_reply(claim: Claim, deadline: Deadline, msg_type: str) -> Message:

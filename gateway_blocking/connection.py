@@ -3,12 +3,15 @@
 This is the only place where threads live:
 
 ``gateway-reader-<id8>``
-    receives, decodes and delivers.  It alone reads the socket and gives it back at the end.
+    opens the websocket, receives, decodes and delivers.  It alone reads the socket and gives it
+    back at the end.
 ``gateway-heartbeat-<id8>``
     pings, gives up a websocket of which nothing is heard any more, and asks the gateway whether
     a kernel that announced its shutdown is gone.
 
-The first connect happens in the caller's thread, so that its error is raised to the caller.
+The gateway is reached in the caller's thread, so that its error is raised to the caller.  The
+handshake is the reader's, since a gateway holds it back until its kernel answers, for a minute
+perhaps: the caller waits for that only so long as a gateway that refuses would take.
 """
 
 from __future__ import annotations
@@ -28,11 +31,12 @@ from .errors import (
     DeadKernelError,
     GatewayConnectionClosed,
     GatewayError,
+    GatewayTimeout,
     KernelRestarted,
     WireError,
 )
 from .liveness import Verdict, verdict_of
-from .transport import Transport
+from .transport import Opening, Transport
 from .wire import FORMATS, Message
 
 __all__ = ["PING_INTERVAL", "SILENCE_LIMIT", "Connection", "State"]
@@ -44,6 +48,7 @@ SILENCE_LIMIT = 90.0
 """Seconds without a single byte after which a gateway counts as gone; theirs is the same."""
 
 _CLOSE_TIMEOUT = 1.0
+_REFUSAL_TIMEOUT = 2.0
 _DOUBT_INTERVAL = 0.25
 _DOUBT_LIMIT = 20
 
@@ -66,8 +71,8 @@ class Connection:
     ----------
     name : str
         Of the kernel, for the names of the threads and the log.
-    connect : callable
-        Opens a transport.
+    dial : callable
+        Reaches the gateway.
     kernel_exists : callable
         Asks the gateway; raises GatewayError where it cannot tell.
     channels : mapping
@@ -83,7 +88,7 @@ class Connection:
         self,
         name: str,
         *,
-        connect: Callable[[], Transport],
+        dial: Callable[[], Opening],
         kernel_exists: Callable[[], bool],
         channels: Mapping[str, Channel],
         session: Session,
@@ -91,7 +96,7 @@ class Connection:
         log: logging.Logger | logging.LoggerAdapter[Any],
     ) -> None:
         self.name = name
-        self._connect = connect
+        self._dial = dial
         self._kernel_exists = kernel_exists
         self._channels = channels
         self._session = session
@@ -102,7 +107,10 @@ class Connection:
         self._lock = threading.Lock()
         self._changed = threading.Condition(self._lock)
         self._state = State.CONNECTING
+        self._opening: Opening | None = None
         self._transport: Transport | None = None
+        self._failure: BaseException | None = None
+        self._settled = _Event()  # no longer connecting
         self._closing = False
         self._verdict = Verdict.ALIVE
         self._reader = threading.Thread(
@@ -138,25 +146,36 @@ class Connection:
     # --- opening, sending, closing --------------------------------------------------------------
 
     def open(self) -> None:
-        """Connect, in the caller's thread, and start the threads.
+        """Reach the gateway, in the caller's thread, and start the threads.
+
+        Where the gateway then holds the handshake back, this returns before it is done:
+        :meth:`send` waits for it.
 
         Raises
         ------
         GatewayError
-            As :func:`gateway_blocking.transport.connect`.
+            As :func:`gateway_blocking.transport.dial` and ``Opening.complete``.
         GatewayConnectionClosed
             Another thread closed the connection meanwhile.
         """
-        transport = self._connect()
-        with self._lock:  # which close() takes too: it finds either no transport or both threads
+        try:
+            opening = self._dial()
+        except BaseException:
+            self._set_state(State.CLOSED)
+            raise
+        with self._lock:  # which close() takes too: it finds either nothing or both threads
             if not self._closing:
-                self._transport = transport
-                self._state = State.OPEN
+                self._opening = opening
                 self._reader.start()
                 self._heartbeat.start()
-                return
-        transport.close()
-        raise GatewayConnectionClosed(f"the channels of kernel {self.name} were stopped")
+        if self._opening is None:
+            opening.close()
+        else:
+            self._settled.wait(_REFUSAL_TIMEOUT)
+        if self._closing:
+            raise _stopped(self.name)
+        if self._failure is not None:
+            raise self._failure
 
     def send(
         self, channel: str, message: Mapping[str, Any], timeout: float | Deadline | None = None
@@ -177,21 +196,27 @@ class Connection:
         GatewayConnectionClosed
             The connection is closed, or broke just now.
         GatewayTimeout
-            The gateway did not accept it in time.
+            The gateway did not accept it in time, or not even the connection.
         MessageTooLarge, WireError
             It cannot be sent at all.
         """
+        deadline = Deadline.of(timeout)
+        if not self._settled.wait(deadline.left()):
+            raise GatewayTimeout(
+                f"kernel {self.name} does not answer, and until it does the gateway holds its"
+                " websocket back"
+            )
         transport = self._transport
         if transport is None or self._state is not State.OPEN:
             raise GatewayConnectionClosed(
                 f"cannot send a message to kernel {self.name}: the connection is"
                 f" {self._state.value}; start_channels() opens a new one"
-            )
+            ) from self._failure
         opcode, payload = FORMATS[transport.subprotocol].encode(
             channel, message, self._session.pack
         )
         try:
-            transport.send(opcode, payload, self._send_timeout if timeout is None else timeout)
+            transport.send(opcode, payload, self._send_timeout if timeout is None else deadline)
         except ConnectionError as lost:
             raise _closed(self.name, lost) from lost
 
@@ -203,14 +228,13 @@ class Connection:
         with self._lock:
             self._closing = True
             self._changed.notify_all()
-        transport = self._transport
-        if transport is None:
+        if self._opening is None:
             self._set_state(State.CLOSED)
             return
-        if self._reader.is_alive():
-            transport.send_close()
+        if self._transport is not None and self._reader.is_alive():
+            self._transport.send_close()
             _join(self._reader, _CLOSE_TIMEOUT)
-        transport.abort()
+        self._abort()
         for thread in (self._reader, self._heartbeat):
             _join(thread, _CLOSE_TIMEOUT / 2)
             if thread.is_alive() and thread is not threading.current_thread():
@@ -221,8 +245,11 @@ class Connection:
         with self._lock:
             self._closing = True
             self._changed.notify_all()
-        if self._transport is not None:
-            self._transport.abort()
+        self._abort()
+
+    def _abort(self) -> None:
+        if (socket := self._transport or self._opening) is not None:
+            socket.abort()
 
     # --- the kernel's life ----------------------------------------------------------------------
 
@@ -268,20 +295,29 @@ class Connection:
     # --- the reader -----------------------------------------------------------------------------
 
     def _run_reader(self) -> None:
-        transport = self._transport
-        assert transport is not None
+        assert self._opening is not None
         error: BaseException = GatewayConnectionClosed("the connection was closed here")
         try:
-            self._read(transport)
-        except ConnectionError as lost:
+            self._read(self._complete(self._opening))
+        except GatewayError as lost:
             error = lost
         except Exception as bug:  # told to everybody who waits, by _end
             self._log.exception("the reader of kernel %s failed", self.name)
             error = bug
         finally:
-            transport.close()
+            (self._transport or self._opening).close()
+            self._failure = error
             self._end(error)
             self._set_state(State.CLOSED)
+
+    def _complete(self, opening: Opening) -> Transport:
+        transport = opening.complete()
+        with self._lock:
+            self._transport = transport  # from here on close() says goodbye to it
+            if self._closing:
+                raise _stopped(self.name)
+        self._set_state(State.OPEN)
+        return transport
 
     def _read(self, transport: Transport) -> None:
         decode = FORMATS[transport.subprotocol].decode
@@ -304,7 +340,10 @@ class Connection:
     def _end(self, error: BaseException) -> None:
         """Tell everybody who waits that nothing comes any more."""
         if self._closing:
-            closed = GatewayConnectionClosed(f"the channels of kernel {self.name} were stopped")
+            closed = _stopped(self.name)
+        elif self._transport is None:
+            closed = GatewayConnectionClosed(f"kernel {self.name} was not connected to: {error}")
+            closed.__cause__ = error
         else:
             self._log.info("kernel %s: the connection was lost: %s", self.name, str(error))
             closed = _closed(self.name, error)
@@ -317,15 +356,16 @@ class Connection:
             self._log.debug("kernel %s: %s -> %s", self.name, self._state.value, state.value)
             self._state = state
             self._changed.notify_all()
+        self._settled.set()
 
     # --- the heartbeat --------------------------------------------------------------------------
 
     def _run_heartbeat(self) -> None:
-        transport = self._transport
-        assert transport is not None
         while self._sleep(PING_INTERVAL):
             if self._verdict is Verdict.DOUBTFUL:
                 self._resolve_doubt()
+            if (transport := self._transport) is None:
+                continue  # the handshake has its own deadline
             silence = monotonic() - transport.last_received
             if silence > SILENCE_LIMIT:
                 transport.abort(f"nothing was heard of the gateway for {silence:.0f} s")
@@ -364,6 +404,38 @@ class Connection:
         with self._changed:
             if self._verdict is Verdict.DOUBTFUL:
                 self._verdict = Verdict.ALIVE
+
+
+class _Event:
+    """An event that is set once.
+
+    Not ``threading.Event``, which waits on a Condition: a Ctrl-C in the Python code of that can
+    leave its lock locked.
+    """
+
+    def __init__(self) -> None:
+        self._is_set = False
+        self._waiting: list[threading.Lock] = []
+
+    def set(self) -> None:
+        self._is_set = True  # before the list is taken: who comes later, sees it
+        waiting, self._waiting = self._waiting, []
+        for news in waiting:
+            news.release()
+
+    def wait(self, timeout: float | None = None) -> bool:
+        """Wait until it is set; False where it is not after so many seconds."""
+        if not self._is_set:
+            news = threading.Lock()
+            news.acquire()
+            self._waiting.append(news)
+            if not self._is_set:
+                news.acquire(timeout=-1 if timeout is None else min(timeout, threading.TIMEOUT_MAX))
+        return self._is_set
+
+
+def _stopped(name: str) -> GatewayConnectionClosed:
+    return GatewayConnectionClosed(f"the channels of kernel {name} were stopped")
 
 
 def _closed(name: str, error: BaseException) -> GatewayConnectionClosed:

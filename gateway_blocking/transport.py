@@ -38,7 +38,7 @@ from .errors import (
 )
 from .frames import BINARY, CLOSE, PING, PONG, TEXT, FrameReader, build_frame
 
-__all__ = ["MAX_INCOMING", "MAX_OUTGOING", "Endpoint", "Transport", "connect"]
+__all__ = ["MAX_INCOMING", "MAX_OUTGOING", "Endpoint", "Opening", "Transport", "dial"]
 
 MAX_OUTGOING = 10 * 1024 * 1024
 """Bytes in one message to the gateway: tornado resets the connection above its 10 MiB."""
@@ -324,30 +324,63 @@ def _close_text(payload: bytes) -> str:
 # --- connecting -----------------------------------------------------------------------------------
 
 
-def connect(endpoint: Endpoint) -> Transport:
-    """Open a websocket.
+def dial(endpoint: Endpoint) -> Opening:
+    """Reach the gateway, as far as TCP and TLS go.
 
     Raises
     ------
     GatewayConnectionError
-        The host cannot be reached, or does not speak websocket there.
+        The host cannot be reached, or does not speak TLS there.
     GatewayTimeout
-        It did not answer in time.
-    GatewayAuthError, NoSuchKernel, GatewayHTTPError
-        The gateway refused: 401 or 403, 404, anything else.
+        It did not answer within the endpoint's ``connect_timeout``.
     """
-    ws = websocket.WebSocket(enable_multithread=False)
-    sock: socket.socket | None = None
     try:
-        sock = _open_socket(endpoint)
-        _handshake(ws, sock, endpoint)
-        return Transport(sock, _subprotocol(ws, endpoint))
-    except BaseException as error:
-        if sock is not None:
-            sock.close()
-        if not isinstance(error, Exception) or isinstance(error, GatewayError):
-            raise
-        raise _connect_error(error, endpoint, ws) from error
+        return Opening(_open_socket(endpoint), endpoint)
+    except GatewayError:
+        raise
+    except Exception as error:
+        raise _not_reached(error, endpoint) from error
+
+
+class Opening:
+    """A gateway that was reached; what comes next is the handshake of the websocket."""
+
+    def __init__(self, sock: socket.socket, endpoint: Endpoint) -> None:
+        self._sock = sock
+        self._endpoint = endpoint
+
+    def complete(self) -> Transport:
+        """Do the handshake, which a gateway holds back until its kernel answers.
+
+        Raises
+        ------
+        GatewayConnectionError
+            The other side does not speak websocket, or ended the connection.
+        GatewayTimeout
+            It did not answer within the endpoint's ``handshake_timeout``.
+        GatewayAuthError, NoSuchKernel, GatewayHTTPError
+            The gateway refused: 401 or 403, 404, anything else.
+        """
+        ws = websocket.WebSocket(enable_multithread=False)
+        try:
+            _handshake(ws, self._sock, self._endpoint)
+            return Transport(self._sock, _subprotocol(ws, self._endpoint))
+        except BaseException as error:
+            self._sock.close()
+            if not isinstance(error, Exception) or isinstance(error, GatewayError):
+                raise
+            raise _refused(error, self._endpoint, ws) from error
+
+    def abort(self) -> None:
+        """End it at once: a thread that waits in :meth:`complete` is woken."""
+        try:
+            socket.socket.shutdown(self._sock, socket.SHUT_RDWR)
+        except OSError:
+            pass  # the other side was faster
+
+    def close(self) -> None:
+        """Give the file descriptor back."""
+        self._sock.close()
 
 
 def _open_socket(endpoint: Endpoint) -> socket.socket:
@@ -443,11 +476,27 @@ _REFUSALS: Mapping[int, tuple[type[GatewayHTTPError], str]] = {
 _NO_WEBSOCKET = (GatewayHTTPError, "does a proxy in between let websockets through?")
 
 
-def _connect_error(error: Exception, endpoint: Endpoint, ws: websocket.WebSocket) -> GatewayError:
-    """The one error map of this boundary."""
+def _tried(endpoint: Endpoint) -> tuple[str, str]:
+    """What was tried, as errors say it, and the URL in it."""
     parts = urlsplit(endpoint.url)
     where = f"{parts.scheme}://{parts.hostname}{f':{parts.port}' if parts.port else ''}{parts.path}"
-    tried = f"cannot open the websocket {where}"
+    return f"cannot open the websocket {where}", where
+
+
+def _not_reached(error: Exception, endpoint: Endpoint) -> GatewayError:
+    """The error for a gateway that could not be reached."""
+    tried, _ = _tried(endpoint)
+    if isinstance(error, TimeoutError):
+        return GatewayTimeout(
+            f"{tried}: no connection within {endpoint.connect_timeout:g} s (connect_timeout);"
+            " is the address right, and is there a way to it (network, firewall, proxy)?"
+        )
+    return GatewayConnectionError(f"{tried}: {error}{_advice(error)}")
+
+
+def _refused(error: Exception, endpoint: Endpoint, ws: websocket.WebSocket) -> GatewayError:
+    """The error for a handshake that failed."""
+    tried, where = _tried(endpoint)
     status = getattr(error, "status_code", None) or ws.getstatus()
     if status is not None and status != 101:
         kind, advice = _REFUSALS.get(status, _NO_WEBSOCKET)
@@ -469,9 +518,9 @@ def _connect_error(error: Exception, endpoint: Endpoint, ws: websocket.WebSocket
         )
     if isinstance(error, TimeoutError | websocket.WebSocketTimeoutException):
         return GatewayTimeout(
-            f"{tried}: no answer within {endpoint.connect_timeout:g} s to the connection or"
-            f" {endpoint.handshake_timeout:g} s to the handshake (a gateway holds it back until"
-            " the kernel answers); is the kernel starting, or the gateway overloaded?"
+            f"{tried}: no answer within {endpoint.handshake_timeout:g} s (request_timeout); a"
+            " gateway holds it back until the kernel answers: is the kernel starting, or the"
+            " gateway overloaded?"
         )
     return GatewayConnectionError(f"{tried}: {error}{_advice(error)}")
 

@@ -379,15 +379,15 @@ def test_stop_channels_wins_over_a_start_channels_under_way(
     km.start_kernel()
     kc = km.client()
     connecting, go_on = threading.Event(), threading.Event()
-    connect = client_module._connect
+    dial = client_module._dial
 
     def slowly(*args: Any) -> Any:
-        transport = connect(*args)
+        opening = dial(*args)
         connecting.set()
         assert go_on.wait(10)
-        return transport
+        return opening
 
-    monkeypatch.setattr(client_module, "_connect", slowly)
+    monkeypatch.setattr(client_module, "_dial", slowly)
     with ThreadPoolExecutor(1) as pool:
         starting = pool.submit(kc.start_channels)
         assert connecting.wait(10)

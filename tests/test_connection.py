@@ -23,11 +23,12 @@ from gateway_blocking.errors import (
     DeadKernelError,
     GatewayConnectionClosed,
     GatewayConnectionError,
+    GatewayTimeout,
     KernelRestarted,
 )
 from gateway_blocking.frames import BINARY, CLOSE, PING, TEXT
 from gateway_blocking.liveness import Verdict
-from gateway_blocking.transport import Endpoint, connect
+from gateway_blocking.transport import Endpoint, dial
 
 NAMES = ("shell", "iopub", "stdin", "control")
 
@@ -49,7 +50,7 @@ def connected(
             channel.start()
         connection = Connection(
             "12345678-and-more",
-            connect=lambda: connect(Endpoint(f"ws://{where}/", {})),
+            dial=lambda: dial(Endpoint(f"ws://{where}/", {})),
             kernel_exists=kernel_exists,
             channels=channels,
             session=session,
@@ -85,14 +86,14 @@ def test_closed_while_it_opens() -> None:
     with connected(stay) as other:
 
         def slowly() -> Any:
-            transport = other._connect()
+            opening = other._dial()
             connecting.set()
             assert go_on.wait(10)
-            return transport
+            return opening
 
         connection = Connection(
             "87654321",
-            connect=slowly,
+            dial=slowly,
             kernel_exists=lambda: True,
             channels=other._channels,
             session=Session(),
@@ -108,6 +109,99 @@ def test_closed_while_it_opens() -> None:
                 opening.result(timeout=10)
         assert connection.state is State.CLOSED
         assert "gateway-reader-87654321" not in {t.name for t in threading.enumerate()}
+
+
+@contextmanager
+def held_back(script: Script, **endpoint: Any) -> Iterator[Connection]:
+    """A connection that is open as far as the caller knows; the server has not answered yet."""
+    with serving(script) as where:
+        channels = {name: started(name) for name in NAMES}
+        connection = Connection(
+            "12345678",
+            dial=lambda: dial(Endpoint(f"ws://{where}/", {}, **endpoint)),
+            kernel_exists=lambda: True,
+            channels=channels,
+            session=Session(),
+            send_timeout=5,
+            log=logging.getLogger("test"),
+        )
+        connection.open()
+        try:
+            yield connection
+        finally:
+            connection.close()
+            assert not [t for t in threading.enumerate() if t.name.startswith("gateway-")]
+
+
+def started(name: str) -> Channel:
+    channel = Channel(name, lambda *sent: None, Session(), threading.Lock())
+    channel.start()
+    return channel
+
+
+REQUEST = Session().msg("kernel_info_request")
+
+
+def test_a_handshake_that_is_held_back(monkeypatch: pytest.MonkeyPatch) -> None:
+    """open() returns, send() waits for it within its time-out, and then all is as usual."""
+    monkeypatch.setattr(module, "_REFUSAL_TIMEOUT", 0.05)
+    go_on = threading.Event()
+
+    def script(peer: Peer) -> None:
+        assert go_on.wait(10)
+        peer.accept()
+        peer.send_message("iopub", "hello")
+        stay(peer)
+
+    with held_back(script) as connection:
+        assert connection.state is State.CONNECTING
+        assert not connection.is_beating(60)
+        with pytest.raises(GatewayTimeout, match="holds its websocket back"):
+            connection.send("shell", REQUEST, 0.1)
+        with ThreadPoolExecutor(1) as pool:
+            sending = pool.submit(connection.send, "shell", REQUEST, 10)
+            go_on.set()
+            sending.result(timeout=10)
+        assert connection.state is State.OPEN
+        assert channel_of(connection, "iopub").take(timeout=10)["msg_type"] == "hello"
+
+
+def test_a_handshake_that_never_comes(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Who waits is told when its own time-out has passed, with the reason as the cause."""
+    monkeypatch.setattr(module, "_REFUSAL_TIMEOUT", 0.05)
+    with held_back(stay, handshake_timeout=0.5) as connection:
+        with pytest.raises(GatewayConnectionClosed, match="was not connected to") as caught:
+            channel_of(connection, "shell").take(timeout=10)
+        assert isinstance(caught.value.__cause__, GatewayTimeout)
+        assert "no answer within 0.5 s (request_timeout)" in str(caught.value)
+        with pytest.raises(GatewayConnectionClosed) as caught:
+            connection.send("shell", REQUEST)
+        assert isinstance(caught.value.__cause__, GatewayTimeout)
+
+
+def test_close_does_not_wait_for_a_handshake(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nor does who waits to send; in another thread, open() itself."""
+    with ThreadPoolExecutor(2) as pool:
+        with monkeypatch.context() as patch:
+            patch.setattr(module, "_REFUSAL_TIMEOUT", 0.05)
+            with held_back(stay) as connection:
+                sending = pool.submit(connection.send, "shell", REQUEST)
+                begun = time.monotonic()
+        with pytest.raises(GatewayConnectionClosed):
+            sending.result(timeout=10)
+        assert time.monotonic() - begun < 5, "the time-out of the handshake is 42 s"
+
+        opened: list[Connection] = []
+        monkeypatch.setattr(module, "_REFUSAL_TIMEOUT", 42)
+        monkeypatch.setattr(Connection, "open", lambda self: opened.append(self))
+        with held_back(stay) as connection:
+            monkeypatch.undo()
+            monkeypatch.setattr(module, "_REFUSAL_TIMEOUT", 42)
+            opening = pool.submit(connection.open)
+            wait_until(lambda: connection._reader.is_alive())
+            connection.close()
+            with pytest.raises(GatewayConnectionClosed, match="were stopped"):
+                opening.result(timeout=10)
 
 
 def test_messages_go_to_their_channels() -> None:

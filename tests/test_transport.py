@@ -25,7 +25,7 @@ from gateway_blocking.errors import (
     NoSuchKernel,
 )
 from gateway_blocking.frames import BINARY, CLOSE, PING, PONG, TEXT
-from gateway_blocking.transport import MAX_OUTGOING, Endpoint, Transport, connect
+from gateway_blocking.transport import MAX_OUTGOING, Endpoint, Transport, dial
 
 SECRET = "sesame-open"
 
@@ -39,6 +39,10 @@ def endpoint(where: str, **changes: Any) -> Endpoint:
         **changes,
     }
     return Endpoint(**options)
+
+
+def connect(endpoint: Endpoint) -> Transport:
+    return dial(endpoint).complete()
 
 
 @contextmanager
