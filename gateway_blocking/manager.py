@@ -63,7 +63,7 @@ class BlockingGatewayKernelManager(RemoteKernelMixin, KernelManager):
         None,
         allow_none=True,
         config=True,
-        help="A kernel that runs already: to be attached to, instead of starting one.",
+        help="A kernel that runs already, to be attached to instead of starting one.",
     )
 
     def __init__(self, **kwargs: Any) -> None:

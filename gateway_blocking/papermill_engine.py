@@ -1,15 +1,18 @@
 """papermill's engine ``gateway``: ``papermill --engine gateway in.ipynb out.ipynb``.
 
-papermill finds it by its entry point; nothing else imports this module, which needs papermill.
+papermill finds it by its entry point.
 """
 
 from __future__ import annotations
 
 import re
+import signal
+from collections.abc import Iterator
+from contextlib import contextmanager
+from copy import deepcopy
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
-from papermill.engines import NBClientEngine, NotebookExecutionManager
 from traitlets.config import Config
 
 from .config import GatewayClient
@@ -19,25 +22,38 @@ __all__ = ["GatewayEngine"]
 _ID = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}", re.IGNORECASE)
 
 
-class GatewayEngine(NBClientEngine):  # type: ignore[misc]  # papermill has no types
-    """papermill's own engine, with its kernel behind a gateway."""
+class GatewayEngine:
+    """papermill's own engine, with its kernel behind a gateway.
 
-    @classmethod
-    def execute_managed_notebook(
-        cls,
-        nb_man: NotebookExecutionManager,
+    All that papermill asks of an engine is handed on.  It is not inherited: papermill loads its
+    engines while it is imported, and whoever imported this module first would get half of it.
+    """
+
+    @staticmethod
+    def nb_kernel_name(nb: Any, name: str | None = None) -> Any:
+        """The kernelspec to execute the notebook on, by default its own."""
+        return _papermills_own().nb_kernel_name(nb, name)
+
+    @staticmethod
+    def nb_language(nb: Any, language: str | None = None) -> Any:
+        """The language to write parameters in, by default the notebook's own."""
+        return _papermills_own().nb_language(nb, language)
+
+    @staticmethod
+    def execute_notebook(
+        nb: Any,
         kernel_name: str,
         *,
         kernel_id: str | None = None,
         config: Config | None = None,
         **kwargs: Any,
     ) -> Any:
-        """Execute the notebook; papermill calls this from ``execute_notebook()``.
+        """Execute the notebook; papermill's function of this name calls it.
 
         Parameters
         ----------
-        nb_man : NotebookExecutionManager
-            papermill's, with the notebook.
+        nb : NotebookNode
+            The notebook, with its parameters.
         kernel_name : str
             The kernelspec as the gateway names it, or the id of a kernel that runs there: the
             command line has no other way to give one.
@@ -48,6 +64,11 @@ class GatewayEngine(NBClientEngine):  # type: ignore[misc]  # papermill has no t
         **kwargs
             Options of :class:`.GatewayClient` (``url=``, ``auth_token=``, ...); anything else
             means what it means to papermill's own engine.
+
+        Returns
+        -------
+        NotebookNode
+            The executed notebook.
 
         Raises
         ------
@@ -62,13 +83,43 @@ class GatewayEngine(NBClientEngine):  # type: ignore[misc]  # papermill has no t
         given = Config({"GatewayClient": options})
         if kernel_id:
             given.BlockingGatewayKernelManager.kernel_id = kernel_id
-        whole = Config(config or {})
+        whole = deepcopy(config) if config else Config()  # the caller's gets no token of ours
         whole.merge(given)
         defaults = {
             "kernel_manager_class": "gateway_blocking.BlockingGatewayKernelManager",
             # A local kernel is started in the directory into which papermill went.
             "resources": {"metadata": {"path": str(Path.cwd())}},
         }
-        return super().execute_managed_notebook(
-            nb_man, kernel_name, config=whole, **{**defaults, **kwargs}
-        )
+        with _sigterm_exits():
+            return _papermills_own().execute_notebook(
+                nb, kernel_name, config=whole, **{**defaults, **kwargs}
+            )
+
+
+def _papermills_own() -> Any:
+    from papermill.engines import NBClientEngine
+
+    return NBClientEngine
+
+
+@contextmanager
+def _sigterm_exits() -> Iterator[None]:
+    """SIGTERM, which a scheduler sends, unwinds the stack as Ctrl-C does: the kernel is shut down.
+
+    A kernel of this machine ends by itself when its parent does; one behind a gateway would stay.
+    """
+
+    def leave(signum: int, frame: object) -> NoReturn:
+        raise SystemExit(128 + signum)
+
+    unhandled = signal.getsignal(signal.SIGTERM) is signal.SIG_DFL
+    try:
+        if unhandled:  # a program that has a handler of its own keeps it
+            signal.signal(signal.SIGTERM, leave)
+    except ValueError:  # not in the main thread, which is the only one that can
+        unhandled = False
+    try:
+        yield
+    finally:
+        if unhandled:
+            signal.signal(signal.SIGTERM, signal.SIG_DFL)

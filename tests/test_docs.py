@@ -3,13 +3,19 @@
 from __future__ import annotations
 
 import doctest
+import os
 import re
 import runpy
 import shutil
+import subprocess
+import sys
 import textwrap
 from pathlib import Path
 
+import nbformat
 import pytest
+from nbformat.v4 import new_code_cell
+from terminal import Terminal
 
 import gateway_blocking
 from gateway_blocking import GatewayClient, deadline, errors
@@ -26,14 +32,27 @@ def _name(page: Path) -> str:
     return str(page.relative_to(ROOT))
 
 
-def _examples(page: Path) -> list[str]:
-    """The Python code blocks of a page."""
+def _blocks(page: Path, language: str) -> list[tuple[str, str]]:
+    """The code blocks of a page in a language: the caption, which names a file, and the code."""
     blocks = re.findall(
-        r"^\.\. code-block:: python\n\n((?:    .*\n|\n)+)", page.read_text() + "\n", re.MULTILINE
+        rf"^\.\. code-block:: {language}\n(?:    :caption: (.*)\n)?\n((?:    .*\n|\n)+)",
+        page.read_text() + "\n",
+        re.MULTILINE,
     )
     # The directive may be indented as well; none of ours is, and none must be overlooked.
-    assert len(blocks) == page.read_text().count("code-block:: python")
-    return [textwrap.dedent(block) for block in blocks]
+    assert len(blocks) == page.read_text().count(f"code-block:: {language}")
+    return [(caption, textwrap.dedent(code)) for caption, code in blocks]
+
+
+def _examples(page: Path) -> list[str]:
+    """The Python code of a page that is to be run, and not to be put into a file."""
+    return [code for caption, code in _blocks(page, "python") if not caption]
+
+
+def _shell_script(page: Path) -> str:
+    """What a page has one type, without the prompts."""
+    script = "".join(code for _, code in _blocks(page, "console"))
+    return re.sub(r"^\$ ", "", script, flags=re.MULTILINE)
 
 
 def _commands() -> list[str]:
@@ -76,8 +95,8 @@ def test_the_documentation_has_the_commands_of_the_readme(page: str) -> None:
     "page", [README, DOCS / "tutorial.rst", *sorted((DOCS / "howto").glob("*.rst"))], ids=_name
 )
 def test_a_page_has_an_example(page: Path) -> None:
-    """README, tutorial and every how-to show code, and it is found by the test below."""
-    assert _examples(page)
+    """README, tutorial and every how-to show code, and it is found by the tests below."""
+    assert _examples(page) or _shell_script(page)
 
 
 @pytest.mark.parametrize(
@@ -95,6 +114,37 @@ def test_an_example_runs(
     shutil.copy(EXAMPLE, tmp_path / "analysis.ipynb")
     monkeypatch.chdir(tmp_path)
     exec(compile(code, "example", "exec"), {"__name__": "__main__"})
+
+
+@pytest.mark.parametrize("page", [page for page in PAGES if _shell_script(page)], ids=_name)
+def test_the_commands_of_a_page_run(page: Path, terminal: Terminal) -> None:
+    """Typed as they stand, with the page's files in place, they execute on the gateway."""
+    home = terminal.directory
+    nb = nbformat.read(EXAMPLE, as_version=4)
+    # Not so on a kernel of this machine's, which a runner might start unasked.
+    nb.cells.insert(0, new_code_cell("import os\nassert os.environ['KERNEL_GATEWAY']"))
+    nb.cells.insert(0, new_code_cell("alpha = 0", metadata={"tags": ["parameters"]}))
+    nbformat.write(nb, home / "analysis.ipynb")
+    for caption, code in _blocks(page, "python"):
+        if caption:
+            file = home / caption.removeprefix("~/")
+            file.parent.mkdir(exist_ok=True)
+            file.write_text(code)
+    env = {name: text for name, text in terminal.env.items() if not name.startswith("PYTEST_")}
+    del env["JUPYTER_CONFIG_DIR"]
+    path = f"{Path(sys.executable).parent}{os.pathsep}{env['PATH']}"
+    done = subprocess.run(
+        ["bash", "-euc", _shell_script(page)],
+        cwd=home,
+        env={**env, "HOME": str(home), "PATH": path},
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        timeout=110,
+        check=False,
+    )
+    assert done.returncode == 0, done.stdout
 
 
 def test_the_doctests_of_deadline_run() -> None:
@@ -138,6 +188,8 @@ def test_the_picture_of_the_architecture_has_every_module() -> None:
     """A module that is added or renamed is to be drawn, in its layer and in the list."""
     page = (DOCS / "topics" / "architecture.rst").read_text()
     picture = page[: page.index("Imports go down only")]
-    modules = {p.stem for p in (ROOT / "gateway_blocking").glob("[!_]*.py")}
-    assert set(re.findall(r"^``(\w+)\.py``", page, re.MULTILINE)) == modules
+    package = ROOT / "gateway_blocking"
+    modules = {path.stem for path in package.glob("[!_]*.py")}
+    modules |= {path.parent.name for path in package.glob("*/__init__.py")}
+    assert set(re.findall(r"^``(\w+)(?:\.py|/)``", page, re.MULTILINE)) == modules
     assert [name for name in modules if not re.search(rf"\b{name}\b", picture)] == []

@@ -1,0 +1,238 @@
+"""Programs that execute notebooks, as a person uses them, on a kernel behind the gateway.
+
+That the commands of the documentation work is for test_docs.py.
+"""
+
+from __future__ import annotations
+
+import io
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import nbformat
+import papermill
+import pytest
+from nbclient.exceptions import CellExecutionError
+from nbconvert.preprocessors import ExecutePreprocessor
+from terminal import Terminal
+from test_notebooks import REMOTE, notebook, text_of
+from traitlets import TraitError
+from traitlets.config import Config
+
+from gateway_blocking import BlockingGatewayKernelClient, NoSuchKernel
+
+if TYPE_CHECKING:
+    from gateway_blocking.local import LocalGateway
+
+# A person types `papermill`; this is it, also where the scripts are not on the PATH.
+PAPERMILL = ("-m", "papermill", "--engine", "gateway", "in.ipynb", "out.ipynb")
+
+
+def start(terminal: Terminal, *args: str, **env: str) -> subprocess.Popen[str]:
+    env = {**terminal.env, **env}
+    return subprocess.Popen(
+        [sys.executable, *args],
+        cwd=terminal.directory,
+        env={name: text for name, text in env.items() if not name.startswith("PYTEST_")},
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    )
+
+
+def run(terminal: Terminal, *args: str, **env: str) -> tuple[int, str]:
+    """The exit status, and what was printed."""
+    with start(terminal, *args, **env) as process:
+        out, _ = process.communicate(timeout=100)
+    return process.returncode, out
+
+
+def write(directory: Path, *sources: str) -> None:
+    """in.ipynb; its first cell may be overruled by parameters."""
+    nb = notebook(*sources)
+    nb.cells[0].metadata["tags"] = ["parameters"]
+    nbformat.write(nb, directory / "in.ipynb")
+
+
+# --- papermill's command line ---------------------------------------------------------------------
+
+
+ENDLESS = """
+import os, time
+for i in range(100):
+    print('line', i, flush=True)
+    if os.path.exists('enough'):
+        break
+    time.sleep(0.3)
+"""
+
+
+def test_papermill_does_what_its_options_say(terminal: Terminal) -> None:
+    """Parameters, directory, progress; a line is logged, written and saved when it is printed."""
+    home = terminal.directory
+    (home / "sub").mkdir()
+    write(home, "alpha = 1", "import os; print('alpha', alpha, 'in', os.getcwd())", ENDLESS)
+    options = ("-p", "alpha", "0.6", "--cwd", "sub", "--progress-bar", "--log-output")
+    printed, saved = home / "printed.txt", home / "out.ipynb"
+    files = ("--stdout-file", str(printed), "--autosave-cell-every", "1")
+    seen = []
+    with start(terminal, *PAPERMILL, *options, *files) as process:
+        assert process.stdout
+        for line in process.stdout:
+            seen.append(line.strip())
+            if line.startswith("line") and all("line 1" in f.read_text() for f in (printed, saved)):
+                (home / "sub" / "enough").touch()
+    assert process.returncode == 0, seen
+    assert f"alpha 0.6 in {home.resolve() / 'sub'}" in seen
+    assert "line 99" not in seen, "nothing was to be seen before the cell had ended"
+    assert any(line.startswith("Executing: 100%") for line in seen)
+    assert "\nalpha = 0.6\n" in terminal.read("out.ipynb").cells[1].source
+
+
+@pytest.mark.parametrize("sent", ["SIGINT", "SIGTERM"])
+def test_a_papermill_that_is_stopped_leaves_no_kernel(sent: str, terminal: Terminal) -> None:
+    """Its kernel is shut down, after Ctrl-C and when a scheduler ends it."""
+    write(terminal.directory, "", "import time; print('started', flush=True); time.sleep(60)")
+    with start(terminal, *PAPERMILL, "--log-output") as process:
+        assert process.stdout
+        assert any(line.strip() == "started" for line in process.stdout)
+        process.send_signal(signal.Signals[sent])
+        process.communicate(timeout=60)
+    assert process.returncode != 0  # and the kernel is gone: see _nothing_is_left
+
+
+def test_papermill_attaches_to_a_kernel_that_lives_on(
+    kc: BlockingGatewayKernelClient, terminal: Terminal
+) -> None:
+    """It finds the kernel's variables and leaves its own; also after each of its time-outs."""
+    attach = ("--kernel", kc.kernel_id, "--no-progress-bar")
+    assert kc.execute("secret = 21", reply=True, timeout=60)["content"]["status"] == "ok"
+    write(terminal.directory, "n = 1", "product = secret * n; product")
+    assert run(terminal, *PAPERMILL, *attach, "-p", "n", "2")[0] == 0
+    assert "'42'" in str(terminal.read("out.ipynb").cells[-1].outputs)
+
+    write(terminal.directory, "", "import time; time.sleep(60)")
+    begin = time.monotonic()
+    status, out = run(terminal, *PAPERMILL, *attach, "--execution-timeout", "1")
+    assert status == 1
+    assert "CellTimeoutError" in out
+    status, out = run(terminal, *PAPERMILL, *attach, "--start-timeout", "1")  # it still sleeps
+    assert status == 1
+    assert "in 1 seconds" in out
+    assert time.monotonic() - begin < 50
+
+    kc.parent.interrupt_kernel()
+    kc.wait_for_ready(timeout=60)
+    assert kc.execute("assert product == 42", reply=True, timeout=60)["content"]["status"] == "ok"
+
+
+# --- papermill in Python --------------------------------------------------------------------------
+
+
+def test_papermill_takes_the_gateway_as_arguments(
+    kc: BlockingGatewayKernelClient, gateway: LocalGateway, tmp_path: Path
+) -> None:
+    """Options of the gateway, kernel_id= and nbclient's own; the environment says nothing."""
+    assert "JUPYTER_GATEWAY_URL" not in os.environ
+    write(tmp_path, "found = 'found'", "1 / 0", "print(found, given)")
+    assert kc.execute("given = 'given'", reply=True, timeout=60)["content"]["status"] == "ok"
+    printed = io.StringIO()
+
+    def execute(**kwargs: Any) -> Any:
+        return papermill.execute_notebook(
+            tmp_path / "in.ipynb",
+            None,
+            engine_name="gateway",
+            progress_bar=False,
+            **{**gateway.options(), **kwargs},
+        )
+
+    config = Config({"GatewayClient": {"auth_token": "another", "connect_timeout": 5.0}})
+    with pytest.raises(papermill.PapermillExecutionError, match="ZeroDivisionError"):
+        execute(kernel_id=kc.kernel_id, allow_errors=True, stdout_file=printed, config=config)
+    assert printed.getvalue() == "found given\n"
+    assert config.GatewayClient.auth_token == "another"  # an argument wins; the caller's is kept
+
+    with pytest.raises(NoSuchKernel):
+        execute(kernel_id="00000000-0000-4000-8000-000000000000")
+    with pytest.raises(TraitError, match="url='ftp://host'"):
+        execute(url="ftp://host")
+
+
+@pytest.mark.parametrize("engine", [None, "gateway"])
+def test_an_unknown_argument_is_what_it_is_to_papermill(engine: str | None, tmp_path: Path) -> None:
+    """A warning of traitlets', which is an error here; it is not taken for an option of ours."""
+    write(tmp_path, "1")
+    with pytest.raises(DeprecationWarning, match="nonsense"):
+        papermill.execute_notebook(
+            tmp_path / "in.ipynb", None, engine_name=engine, progress_bar=False, nonsense=1
+        )
+
+
+# --- nbconvert ------------------------------------------------------------------------------------
+
+
+def test_nbconvert_attaches_to_a_kernel_that_lives_on(
+    kc: BlockingGatewayKernelClient, terminal: Terminal, gateway_env: LocalGateway
+) -> None:
+    """Told which by its configuration, in Python and on the command line."""
+    assert kc.execute("secret = 42", reply=True, timeout=60)["content"]["status"] == "ok"
+    config = Config({"BlockingGatewayKernelManager": {"kernel_id": kc.kernel_id}})
+    nb = notebook("secret", "1 / 0")
+    with pytest.raises(CellExecutionError, match="ZeroDivisionError"):
+        ExecutePreprocessor(kernel_manager_class=REMOTE, config=config).preprocess(nb)
+    assert "42" in text_of(nb.cells[0])
+
+    write(terminal.directory, "secret += 1; secret")
+    status, out = run(
+        terminal,
+        *("-m", "nbconvert", "--to", "notebook", "--execute", "in.ipynb", "--output", "out"),
+        f"--ExecutePreprocessor.kernel_manager_class={REMOTE}",
+        f"--BlockingGatewayKernelManager.kernel_id={kc.kernel_id}",
+        f"--GatewayClient.url={gateway_env.url}",
+        JUPYTER_GATEWAY_URL="",
+    )
+    assert status == 0, out
+    assert "43" in text_of(terminal.read("out.ipynb").cells[0])
+    assert kc.execute("assert secret == 43", reply=True, timeout=60)["content"]["status"] == "ok"
+
+
+# --- pytest's plugins -----------------------------------------------------------------------------
+
+CONFTEST = f"""
+from functools import partial
+import nbmake.nb_run, nbval.kernel
+from {REMOTE.rpartition(".")[0]} import {REMOTE.rpartition(".")[2]} as Remote
+
+nbmake.nb_run.NotebookClient = partial(nbmake.nb_run.NotebookClient, kernel_manager_class=Remote)
+nbval.kernel.KernelManager = Remote
+"""
+
+
+def test_nbmake_and_nbval_find_what_is_wrong(terminal: Terminal) -> None:
+    """An output that is not the stored one, a cell that fails, and one that takes too long."""
+    terminal.write("conftest.py", CONFTEST)
+    sources = ("import os\nos.environ['KERNEL_GATEWAY']", "1 / 0", "import time; time.sleep(60)")
+    nb = notebook(*sources)
+    nb.cells[0].execution_count = 1
+    nb.cells[0].outputs = [
+        nbformat.v4.new_output("execute_result", {"text/plain": "'stored'"}, execution_count=1)
+    ]
+    nbformat.write(nb, terminal.directory / "in.ipynb")
+    plugins = ("--nbmake", "--nbval", "--nbval-cell-timeout=2")
+    status, out = run(terminal, "-m", "pytest", "-p", "no:cacheprovider", "--color=no", *plugins)
+    assert status == 1
+    for wrong in (
+        "stored",
+        "FAILED in.ipynb::in.ipynb",
+        "ZeroDivisionError",
+        "Timeout of 2 seconds",
+    ):
+        assert wrong in out
+    assert "4 failed in" in out
