@@ -49,6 +49,8 @@ SIDEWAYS = {
     "cli.run": {"cli.jobs", "cli.progress"},
     "cli.progress": {"cli.jobs"},
     "cli.status": {"cli.listing"},
+    "cli.talk": {"cli.jobs"},
+    "cli.console": {"cli.talk"},
     "cli": {"cli.app"},
     "__main__": {"cli"},
 }
@@ -69,7 +71,8 @@ HOMES = {
     "tornado": {"local"},
     "papermill": {"cli.jobs", "papermill_engine"},
     "rich": CLI,
-    "asyncio": {"channels", "cli.jobs"},
+    "jupyter_console": {"cli.console"},
+    "asyncio": {"channels", "cli.jobs", "cli.console"},
     "subprocess": {"local"},
     "socket": {"transport", "cli.status"},
     "ssl": {"config", "rest", "transport", "cli.status"},

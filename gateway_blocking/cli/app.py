@@ -76,6 +76,9 @@ class GatewayApp(Command):
             "Interrupt what a kernel executes.",
         ),
         "restart": ("gateway_blocking.cli.lifecycle.RestartCommand", "Restart a kernel."),
+        "exec": ("gateway_blocking.cli.talk.ExecCommand", "Execute a snippet of code."),
+        "attach": ("gateway_blocking.cli.talk.AttachCommand", "Show what a kernel prints."),
+        "console": ("gateway_blocking.cli.console.ConsoleCommand", "Type code at a prompt."),
     }
 
     def run(self) -> int:

@@ -12,7 +12,8 @@ import signal
 import traceback
 import warnings
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from jupyter_core.application import JupyterApp
@@ -20,11 +21,19 @@ from traitlets import TraitError, Unicode
 from traitlets.config.loader import KVArgParseConfigLoader
 
 from .._version import __version__
-from ..errors import GatewayAuthError, GatewayConnectionError, GatewayError, NoSuchKernel
+from ..errors import (
+    GatewayAuthError,
+    GatewayConnectionError,
+    GatewayError,
+    KernelNotReady,
+    NoSuchKernel,
+)
 from .terminal import say
 
 if TYPE_CHECKING:
+    from ..client import BlockingGatewayKernelClient
     from ..config import GatewayClient
+    from ..manager import BlockingGatewayKernelManager
     from ..rest import GatewayREST, KernelModel
 
 __all__ = [
@@ -34,6 +43,7 @@ __all__ = [
     "GATEWAY",
     "OK",
     "USAGE",
+    "CodeError",
     "Command",
     "Signal",
     "UsageError",
@@ -43,6 +53,8 @@ __all__ = [
 
 OK, FAILED, USAGE, GATEWAY = 0, 1, 2, 3
 
+_READY_TIMEOUT = 60.0
+_PATIENCE = 2.0
 _NOT_CONFIGURED = "no gateway is configured (JUPYTER_GATEWAY_URL, --url)"
 
 ALIASES = {
@@ -64,6 +76,24 @@ FLAGS: dict[str, Any] = {
 
 class UsageError(Exception):
     """The command cannot do what it was asked to."""
+
+
+class CodeError(Exception):
+    """The code failed, or took too long.
+
+    Parameters
+    ----------
+    text : str
+        What a line is to say of it; empty where all is said.
+    why : str
+        The same for a table.
+    running : bool
+        Whether the kernel still runs it.
+    """
+
+    def __init__(self, text: str, why: str, running: bool = False) -> None:
+        super().__init__(text)
+        self.why, self.running = why, running
 
 
 class Signal(KeyboardInterrupt):
@@ -153,18 +183,14 @@ class Command(JupyterApp):
     @contextmanager
     def rest(self) -> Iterator[GatewayREST]:
         """The REST interface of the gateway that is configured."""
-        from ..config import GatewayClient
         from ..rest import GatewayREST
 
-        gateway = GatewayClient(config=self.config)
-        if not gateway.gateway_enabled:
-            raise GatewayConnectionError(f"{_NOT_CONFIGURED}; give its address")
-        with GatewayREST(gateway) as rest:
+        with self.gateway(local=False) as gateway, GatewayREST(gateway) as rest:
             yield rest
 
     @contextmanager
-    def gateway(self) -> Iterator[GatewayClient]:
-        """The gateway that is configured, or else one of our own, for this command only."""
+    def gateway(self, *, local: bool) -> Iterator[GatewayClient]:
+        """The gateway that is configured, or else, if `local`, one for this command only."""
         from ..config import GatewayClient
         from ..local import LocalGateway
 
@@ -172,15 +198,57 @@ class Command(JupyterApp):
         if gateway.gateway_enabled:
             yield gateway
             return
-        local = LocalGateway()
+        if not local:
+            raise GatewayConnectionError(f"{_NOT_CONFIGURED}; give its address")
+        ours = LocalGateway()
         try:
-            local.start()
+            ours.start()
         except GatewayError as error:
             text = f"{_NOT_CONFIGURED}, and none can be started here: {error}"
             raise GatewayError(text) from error
-        with local:
-            say(f"{_NOT_CONFIGURED}: starting one on this machine, {local.url}")
-            yield GatewayClient(config=self.config, **local.options())
+        with ours:
+            say(f"{_NOT_CONFIGURED}: starting one on this machine, {ours.url}")
+            yield GatewayClient(config=self.config, **ours.options())
+
+    @contextmanager
+    def kernel(
+        self, gateway: GatewayClient, name: str, *, kernel_id: str = "", cwd: Path | None = None
+    ) -> Iterator[tuple[BlockingGatewayKernelManager, BlockingGatewayKernelClient]]:
+        """A kernel that is ready: a new one, which is shut down at the end, or one that runs.
+
+        One that was not started here is left running, but not what was executed on it from here:
+        where that is given up, the kernel is interrupted.
+        """
+        from ..manager import BlockingGatewayKernelManager
+
+        with BlockingGatewayKernelManager(
+            kernel_name=name, gateway=gateway, config=self.config
+        ) as km:
+            if kernel_id:
+                kernel_id = find_kernel(km.rest, kernel_id)["id"]
+            km.start_kernel(cwd=cwd and str(cwd), kernel_id=kernel_id or None)
+            with km.client() as kc:
+                _wait_for(km, kc)
+                try:
+                    yield km, kc
+                except BaseException as error:
+                    ended = isinstance(error, CodeError) and not error.running
+                    if not ended and not km.owned_kernel:
+                        with suppress(GatewayError):  # the error that brought us here tells more
+                            km.interrupt_kernel()
+                    raise
+
+
+def _wait_for(km: BlockingGatewayKernelManager, kc: BlockingGatewayKernelClient) -> None:
+    """Wait for a new kernel, but not for ever; for one that is busy as long as it takes."""
+    if km.owned_kernel:
+        kc.wait_for_ready(timeout=_READY_TIMEOUT)
+        return
+    try:
+        kc.wait_for_ready(timeout=_PATIENCE)
+    except KernelNotReady:
+        say(f"kernel {km.kernel_id} is busy: waiting for it")
+        kc.wait_for_ready()
 
 
 def find_kernel(rest: GatewayREST, prefix: str) -> KernelModel:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import sys
 import threading
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -11,8 +10,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..errors import DeadKernelError, GatewayConnectionClosed
-from .command import FAILED, UsageError
-from .files import read_notebook, read_text, replace
+from .command import FAILED, CodeError, UsageError
+from .files import read_notebook, replace
 from .terminal import say, show
 
 if TYPE_CHECKING:
@@ -22,30 +21,12 @@ if TYPE_CHECKING:
     from ..client import BlockingGatewayKernelClient
     from ..manager import BlockingGatewayKernelManager
 
-__all__ = ["CodeError", "Job", "Notebook", "OnCell", "Outcome", "Script", "Stopped"]
+__all__ = ["Job", "Notebook", "OnCell", "Outcome", "Script", "Stopped"]
 
 OnCell = Callable[[int, int], None]
 """Told of each cell that begins: its number, from 1, and how many there are."""
 
 _INFO_TIMEOUT = 60.0
-
-
-class CodeError(Exception):
-    """The code failed, or took too long.
-
-    Parameters
-    ----------
-    text : str
-        What a line is to say of it; empty where all is said.
-    why : str
-        The same for a table.
-    running : bool
-        Whether the kernel still runs it.
-    """
-
-    def __init__(self, text: str, why: str, running: bool = False) -> None:
-        super().__init__(text)
-        self.why, self.running = why, running
 
 
 class Stopped(Exception):
@@ -133,17 +114,17 @@ class Script(Job):
     Parameters
     ----------
     name : str
-        The file, or "-" for standard input.
+        The file, or how else it is called.
+    code : str
     kernel_name : str
-    alone : bool
-        Whether it may ask for input, because nothing else runs.
+    allow_stdin : bool
+        Whether it may ask for input.
     """
 
-    def __init__(self, name: str, kernel_name: str, *, alone: bool) -> None:
-        super().__init__(name, kernel_name or "python3", Path.cwd())  # as for `python FILE`
-        piped = name == "-"
-        self._allow_stdin = alone and not piped  # what was read from a pipe is not there any more
-        self._code = sys.stdin.read() if piped else read_text(Path(name))
+    def __init__(self, name: str, code: str, kernel_name: str, *, allow_stdin: bool) -> None:
+        super().__init__(name, kernel_name, Path.cwd())  # as for `python FILE`
+        self._code = code
+        self._allow_stdin = allow_stdin
         self._exited = False
 
     def _execute(

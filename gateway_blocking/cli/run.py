@@ -6,9 +6,7 @@ import importlib.util
 import os
 import sys
 import threading
-from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor, as_completed
-from contextlib import contextmanager, suppress
 from pathlib import Path
 from time import monotonic
 from typing import TYPE_CHECKING, Any
@@ -23,20 +21,19 @@ from ..errors import (
     GatewayConnectionError,
     GatewayError,
 )
-from .command import ALIASES, FAILED, FLAGS, OK, Command, UsageError, find_kernel
-from .jobs import CodeError, Job, Notebook, Outcome, Script, Stopped
+from .command import ALIASES, FAILED, FLAGS, OK, CodeError, Command, UsageError
+from .files import read_text
+from .jobs import Job, Notebook, Outcome, Script, Stopped
 from .mine import remember
 from .progress import progress
 from .terminal import say, table
 
 if TYPE_CHECKING:
-    from ..client import BlockingGatewayKernelClient
     from ..config import GatewayClient
     from ..manager import BlockingGatewayKernelManager
 
 __all__ = ["RunCommand"]
 
-_READY_TIMEOUT = 60.0
 _HOPELESS = (GatewayAuthError, GatewayConnectionError)  # for the next file as well
 
 
@@ -124,14 +121,9 @@ echo "print(6 * 7)" | jupyter gateway run -
 
     def run(self) -> int:
         """Execute the files."""
-        from ..rest import GatewayREST
-
         jobs = self._jobs()
         self._given_up = threading.Event()
-        with self.gateway() as gateway, progress() as self._progress:
-            if self.kernel_id:
-                with GatewayREST(gateway) as rest:
-                    self.kernel_id = find_kernel(rest, self.kernel_id)["id"]
+        with self.gateway(local=not self.kernel_id) as gateway, progress() as self._progress:
             try:
                 self._execute_all(gateway, jobs)
             finally:
@@ -162,8 +154,19 @@ echo "print(6 * 7)" | jupyter gateway run -
         begun = monotonic()
         job.outcome = Outcome(FAILED, "stopped")  # if nothing else can be said in the end
         try:
-            with self._progress.of(job.name) as on_cell, self._kernel(gateway, job) as (km, kc):
-                job.execute(km, kc, on_cell)
+            with (
+                self._progress.of(job.name) as on_cell,
+                self.kernel(
+                    gateway, job.kernel_name, kernel_id=self.kernel_id, cwd=job.directory
+                ) as (km, kc),
+            ):
+                try:
+                    job.execute(km, kc, on_cell)
+                except CodeError as error:
+                    if not error.running:
+                        self._keep(km)
+                    raise
+                self._keep(km)
             job.outcome = Outcome(OK, "ok")
         except CodeError as error:
             if str(error):
@@ -181,35 +184,11 @@ echo "print(6 * 7)" | jupyter gateway run -
         finally:
             job.outcome.seconds = monotonic() - begun
 
-    @contextmanager
-    def _kernel(
-        self, gateway: GatewayClient, job: Job
-    ) -> Iterator[tuple[BlockingGatewayKernelManager, BlockingGatewayKernelClient]]:
-        """A kernel for one file, ready; one that was started here is shut down at the end."""
-        from ..manager import BlockingGatewayKernelManager
-
-        with BlockingGatewayKernelManager(
-            kernel_name=job.kernel_name, gateway=gateway, config=self.config
-        ) as km:
-            km.start_kernel(cwd=str(job.directory), kernel_id=self.kernel_id or None)
-            with km.client() as kc:
-                kc.wait_for_ready(timeout=_READY_TIMEOUT)
-                try:
-                    yield km, kc
-                except BaseException as error:
-                    self._leave(km, isinstance(error, CodeError) and not error.running)
-                    raise
-                self._leave(km, ended=True)
-
-    def _leave(self, km: BlockingGatewayKernelManager, ended: bool) -> None:
-        """See to it that a kernel which stays does not go on with what was ended here."""
-        if self.keep and ended and km.owned_kernel:
+    def _keep(self, km: BlockingGatewayKernelManager) -> None:
+        if self.keep and km.owned_kernel:
             km.owned_kernel = False
             remember(km.gateway.url, str(km.kernel_id))
             say(f"kernel {km.kernel_id} is left running")
-        elif not ended and not km.owned_kernel:
-            with suppress(GatewayError):  # more is told by the error that brought us here
-                km.interrupt_kernel()
 
     # --- the files ------------------------------------------------------------------------------
 
@@ -232,8 +211,17 @@ echo "print(6 * 7)" | jupyter gateway run -
                 destination = self._destination(path)
                 jobs.append(Notebook(path, destination, self.kernel_name, self._parameters, config))
             else:
-                jobs.append(Script(name, self.kernel_name, alone=self.jobs == 1))
+                jobs.append(self._script(name))
         return jobs
+
+    def _script(self, name: str) -> Script:
+        piped = name == "-"  # what was read from a pipe is not there any more
+        return Script(
+            name,
+            sys.stdin.read() if piped else read_text(Path(name)),
+            self.kernel_name or "python3",
+            allow_stdin=self.jobs == 1 and not piped,
+        )
 
     def _check(self, files: list[str], notebooks: list[str]) -> None:
         """Refuse what cannot be meant."""

@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import os
 import re
+import shutil
 import sys
-from collections.abc import Sequence
+import unicodedata
+from collections.abc import Mapping, Sequence
 from typing import Any
 
-__all__ = ["say", "show", "table", "write"]
+__all__ = ["Screen", "say", "show", "table", "write"]
 
 _ANSI = re.compile(r"\x1b\[[0-9;]*[A-Za-z]")
+_ERASE_LINE = "\r\x1b[K"
+_LINE_UP = "\x1b[A"
 
 
 def say(*lines: str) -> None:
@@ -24,20 +29,109 @@ def write(stream: Any, text: str) -> None:
     stream.flush()
 
 
-def show(message: dict[str, Any]) -> None:
-    """Write what an iopub message would show in a console."""
-    content, kind = message["content"], message["msg_type"]
-    if kind == "stream":
-        write(sys.stderr if content["name"] == "stderr" else sys.stdout, content["text"])
-    elif kind in ("execute_result", "display_data"):
-        write(sys.stdout, content["data"].get("text/plain", "") + "\n")
-    elif kind == "error":
-        say("\n".join(content["traceback"]))
-
-
 def table(titles: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
     """Rows below their titles, in columns; the last column is as long as it needs to be."""
     cells = [[*titles], *([*row] for row in rows)]
     widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
     lines = ("  ".join(map(str.ljust, row, widths)).rstrip() for row in cells)
     return "\n".join(lines)
+
+
+# --- the output of kernels ------------------------------------------------------------------------
+
+
+class Screen:
+    """Where the output of kernels appears: called with an iopub message, it writes what is to see.
+
+    A file or a pipe gets all of it.  On a terminal, what replaces an earlier output does so where
+    that is one line and the last one: further up, it may have been scrolled away.
+    """
+
+    def __init__(self) -> None:
+        self._undo = ""  # to be written before what comes next
+        self._last_line: str | None = None  # the display_id of what it shows, and nothing else
+
+    def __call__(self, message: Mapping[str, Any]) -> None:
+        """Write what a message of the iopub channel would show in a console."""
+        content, kind = message["content"], message["msg_type"]
+        if kind == "stream":
+            self._write(sys.stderr if content["name"] == "stderr" else sys.stdout, content["text"])
+        elif kind in ("execute_result", "display_data", "update_display_data"):
+            self._display(content, update=kind == "update_display_data")
+        elif kind == "error":
+            self._write(sys.stdout, "")
+            say("\n".join(content["traceback"]))
+        elif kind == "clear_output" and sys.stdout.isatty():
+            self._undo = _ERASE_LINE
+            if not content.get("wait"):
+                self._write(sys.stdout, "")
+
+    def _display(self, content: Mapping[str, Any], update: bool) -> None:
+        display_id = content.get("transient", {}).get("display_id")
+        if update and display_id == self._last_line is not None:
+            self._undo = _LINE_UP + _ERASE_LINE
+        text = _seen(content["data"])
+        self._write(sys.stdout, text + "\n")
+        if sys.stdout.isatty() and _is_one_line(text):
+            self._last_line = display_id
+
+    def _write(self, stream: Any, text: str) -> None:
+        undo, self._undo, self._last_line = self._undo, "", None
+        if undo:
+            write(sys.stdout, undo)
+        write(stream, text)
+
+
+show = Screen()
+"""The one of this process, as there is one terminal."""
+
+
+def _seen(data: Mapping[str, str]) -> str:
+    """The text that stands for an output on the screen."""
+    if markdown := data.get("text/markdown"):
+        return _markdown(markdown).rstrip("\n")
+    plain = data.get("text/plain", "")
+    images = [_image(kind, data[kind]) for kind in data if kind.startswith("image/")]
+    if images and re.fullmatch(r"<.*>", plain):  # <Figure size ...>, which says less
+        plain = ""
+    return "\n".join(filter(None, [plain, *images[:1]]))
+
+
+def _markdown(text: str) -> str:
+    if sys.stdout.isatty():
+        try:
+            from rich.console import Console
+            from rich.markdown import Markdown
+        except ModuleNotFoundError:
+            return text
+        console = Console()
+        with console.capture() as capture:
+            console.print(Markdown(text))
+        return capture.get()
+    return text
+
+
+def _image(kind: str, data: str) -> str:
+    """An image, where the terminal can show it, else a line that stands for it."""
+    if kind == "image/svg+xml":
+        size = len(data.encode())
+    else:
+        encoded = "".join(data.split())
+        size = len(encoded) * 3 // 4
+        if sys.stdout.isatty() and os.environ.get("TERM_PROGRAM") in ("iTerm.app", "WezTerm"):
+            return f"\x1b]1337;File=inline=1:{encoded}\a"
+        if sys.stdout.isatty() and os.environ.get("TERM") == "xterm-kitty" and kind == "image/png":
+            return _for_kitty(encoded)
+    return f"[{kind}, {max(1, round(size / 1000))} kB]"
+
+
+def _for_kitty(encoded: str) -> str:
+    """In pieces of 4096 bytes: https://sw.kovidgoyal.net/kitty/graphics-protocol/."""
+    pieces = [encoded[at : at + 4096] for at in range(0, len(encoded), 4096)]
+    escaped = [f"\x1b_Gm=1;{piece}\x1b\\" for piece in pieces]
+    return f"\x1b_Ga=T,f=100,q=2,m=1;\x1b\\{''.join(escaped)}\x1b_Gm=0;\x1b\\"
+
+
+def _is_one_line(text: str) -> bool:
+    width = sum(2 if unicodedata.east_asian_width(char) in "WF" else 1 for char in text)
+    return "\n" not in text and width < shutil.get_terminal_size().columns

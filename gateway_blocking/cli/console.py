@@ -1,0 +1,162 @@
+"""``jupyter gateway console``: jupyter_console's prompt, for a kernel behind a gateway."""
+
+from __future__ import annotations
+
+import asyncio
+import signal
+import sys
+from types import FrameType
+from typing import TYPE_CHECKING, Any
+
+from ..errors import GatewayError, KernelRestarted
+from .command import OK, Signal, UsageError
+from .talk import OnKernel
+from .terminal import say
+
+if TYPE_CHECKING:
+    from ..manager import BlockingGatewayKernelManager
+
+__all__ = ["ConsoleCommand"]
+
+_READY_TIMEOUT = 60.0
+
+
+class ConsoleCommand(OnKernel):
+    """``jupyter gateway console``."""
+
+    name = "jupyter-gateway-console"
+    description = """
+    Type code at a prompt, and have it executed on a kernel behind a gateway.
+
+    Usage: jupyter gateway console [OPTIONS]
+
+    The prompt is jupyter_console's: Tab completes, Ctrl-C interrupts what the kernel executes,
+    "exit" or Ctrl-D ends it. The kernel is a new one, which is shut down at the end, or the one of
+    --kernel-id. If the gateway starts it again after it died, or the connection was lost meanwhile,
+    the prompt goes on. Options of jupyter_console can be set by their full name, such as
+    --ZMQTerminalInteractiveShell.editing_mode=vi
+
+    The gateway is the one of --url, of jupyter_gateway_config.py (c.GatewayClient.url), or of the
+    environment variable JUPYTER_GATEWAY_URL. Where there is none, and no --kernel-id, one is
+    started on this machine and stopped at the end.
+
+    The exit status says how it ended:
+
+        0    as you wanted
+        2    the command was not understood, --kernel-id stands for no kernel or for several,
+             there is no terminal, or jupyter_console is not installed
+        3    the gateway: not reached, refused, or the kernel died or did not start
+    """
+    examples = """\
+jupyter gateway console
+jupyter gateway console --kernel=ir
+jupyter gateway console --kernel-id=1f3a
+"""
+
+    def run(self) -> int:
+        """Prompt, until the person has enough."""
+        if not (sys.stdin.isatty() and sys.stdout.isatty()):
+            raise UsageError("there is no terminal; jupyter gateway exec - executes what is piped")
+        try:
+            shell_class = _shell_class()
+        except ModuleNotFoundError as error:
+            raise UsageError(
+                'this needs jupyter_console: pip install "gateway-blocking[console]"'
+            ) from error
+        failure: BaseException | None = None
+        with self.chosen_kernel() as (km, kc):
+            shell = shell_class.instance(
+                parent=self, manager=km, client=kc, confirm_exit=km.owned_kernel
+            )
+            _let_ctrl_c_interrupt(shell, km)
+            shell.show_banner()
+            try:
+                shell.mainloop()
+            except (GatewayError, Signal) as error:
+                if shell.is_executing:
+                    raise
+                failure = error  # no reason to interrupt what others execute on the kernel
+        if failure is not None:
+            raise failure
+        if not km.owned_kernel:
+            say(f"kernel {km.kernel_id} is left running")
+        return OK
+
+
+def _let_ctrl_c_interrupt(shell: Any, km: BlockingGatewayKernelManager) -> None:
+    """Let a Ctrl-C interrupt the kernel; at the prompt the terminal sends none."""
+
+    def interrupt(_number: int, _frame: FrameType | None) -> None:
+        if not shell.is_executing:
+            raise KeyboardInterrupt
+        try:
+            km.interrupt_kernel()
+        except GatewayError as error:
+            say(f"not interrupted: {error}")
+
+    signal.signal(signal.SIGINT, interrupt)
+
+
+def _shell_class() -> Any:
+    """jupyter_console's shell, without its trust that a kernel and its messages are near."""
+    from jupyter_console.completer import ZMQCompleter
+    from jupyter_console.ptshell import ZMQTerminalInteractiveShell
+
+    class Completer(ZMQCompleter):  # type: ignore[misc, unused-ignore]
+        def complete_request(self, code: str, cursor_pos: int) -> Any:
+            try:
+                reply = self.client.complete(code, cursor_pos, reply=True, timeout=self.timeout)
+            except GatewayError:  # of which the next cell tells
+                return {"matches": [], "cursor_start": 0, "cursor_end": 0, "metadata": {}}
+            return reply["content"]
+
+    class Shell(ZMQTerminalInteractiveShell):  # type: ignore[misc, unused-ignore]
+        is_executing = property(lambda self: self._executing)
+
+        def init_completer(self) -> None:
+            self.Completer = Completer(self, self.client, config=self.config)
+
+        def check_complete(self, code: str) -> tuple[bool, str]:
+            try:
+                return super().check_complete(code)  # type: ignore[no-any-return, unused-ignore]
+            except GatewayError:
+                return False, ""
+
+        def run_cell(self, cell: str, store_history: bool = True) -> None:
+            try:
+                if not self.client.channels_running:
+                    self.client.start_channels()
+                    self.client.wait_for_ready(_READY_TIMEOUT)
+                self.ask_after_kernel()
+                super().run_cell(cell, store_history)
+                self.ask_after_kernel()
+            except KernelRestarted:
+                say("the kernel died; the gateway started it again, without its variables")
+                self._executing = False
+                self.client.wait_for_ready(_READY_TIMEOUT)
+
+        def ask_after_kernel(self) -> None:
+            if not self.client.is_alive():  # the original would be silent
+                self.client.kernel_info(reply=True, timeout=_READY_TIMEOUT)
+
+        async def handle_external_iopub(self, loop: Any = None) -> None:
+            while self.keep_running:  # the original polls a ZMQ socket
+                self.handle_iopub()
+                await asyncio.sleep(0.5)
+
+        async def _main_task(self) -> None:  # the original loses what interact() raises
+            if self.include_other_output:
+                self._listening = asyncio.create_task(self.handle_external_iopub())
+            await self.interact()
+
+        def mainloop(self) -> None:
+            while True:  # the original ends the kernel as well, also one that is not ours
+                try:
+                    asyncio.run(self._main_task())
+                except Signal:
+                    raise
+                except KeyboardInterrupt:
+                    continue
+                return
+
+    return Shell
