@@ -174,7 +174,7 @@ class Connection:
             self._settled.wait(_REFUSAL_TIMEOUT)
         if self._closing:
             raise _stopped(self.name)
-        if self._failure is not None:
+        if self._failure is not None and self._transport is None:  # else it was open, and is lost
             raise self._failure
 
     def send(

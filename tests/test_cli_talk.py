@@ -1,0 +1,461 @@
+"""``jupyter gateway exec``, ``attach`` and ``console``, driven as a person would."""
+
+from __future__ import annotations
+
+import base64
+import io
+import os
+import pty
+import re
+import select
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from conftest import kernels_of
+from terminal import Terminal, errors, wait_for, without_a_gateway
+
+from gateway_blocking import BlockingGatewayKernelManager
+from gateway_blocking.cli.terminal import Screen
+from gateway_blocking.local import LocalGateway
+
+ON_THIS_TERMINAL = """
+import fcntl, os, sys, termios
+fcntl.ioctl(0, termios.TIOCSCTTY, 0)
+os.execv(sys.executable, [sys.executable, "-m", "gateway_blocking", *sys.argv[1:]])
+"""
+
+
+class Person:
+    """Somebody who types at a pseudo terminal, and reads what appears there."""
+
+    def __init__(self, terminal: Terminal, *args: str, **env: str) -> None:
+        self._keyboard, there = pty.openpty()
+        self.process = subprocess.Popen(
+            [sys.executable, "-c", ON_THIS_TERMINAL, *args],
+            cwd=terminal.directory,
+            env={**terminal.env, "TERM": "xterm", "PROMPT_TOOLKIT_NO_CPR": "1", **env},
+            stdin=there,
+            stdout=there,
+            stderr=there,
+            start_new_session=True,
+        )
+        os.close(there)
+        self._unread = ""
+
+    def __enter__(self) -> Person:
+        return self
+
+    def __exit__(self, *exc_info: object) -> None:
+        if self.process.poll() is None:
+            self.process.kill()
+            self.process.wait(60)
+        os.close(self._keyboard)
+
+    def types(self, text: str) -> None:
+        os.write(self._keyboard, text.encode())
+
+    def sees(self, pattern: str, within: float = 60) -> str:
+        """What was there until `pattern`, and that; what comes after it is seen next."""
+        deadline = time.monotonic() + within
+        while not (found := re.search(pattern, self._unread, re.DOTALL)):
+            assert time.monotonic() < deadline, f"{pattern!r} is not in {self._unread!r}"
+            if select.select([self._keyboard], [], [], 0.1)[0]:
+                more = os.read(self._keyboard, 4096).decode(errors="replace")
+                self._unread = re.sub(r"\x1b\[[0-9;?]*[A-Za-z]|\r", "", self._unread + more)
+        self._unread = self._unread[found.end() :]
+        return found.string[: found.end()]
+
+    def ends(self) -> tuple[int, str]:
+        """The exit status, and all that was left to read."""
+        try:
+            while more := os.read(self._keyboard, 4096):
+                self._unread += more.decode(errors="replace")
+        except OSError:  # how Linux says that nobody has the other end any more
+            pass
+        return self.process.wait(60), self._unread
+
+
+@pytest.fixture(scope="module")
+def running(gateway: LocalGateway) -> Iterator[str]:
+    """The id of a kernel that somebody else started."""
+    with BlockingGatewayKernelManager(**gateway.options()) as km:
+        km.start_kernel()
+        with km.client() as kc:
+            kc.wait_for_ready(timeout=60)
+        yield str(km.kernel_id)
+
+
+# --- exec -----------------------------------------------------------------------------------------
+
+
+def test_a_snippet_on_a_kernel_of_its_own(terminal: Terminal, running: str) -> None:
+    """Its output and its last value appear, each stream by itself; the kernel is gone then."""
+    code = "import sys\nprint('out')\nprint('err', file=sys.stderr)\n6 * 7"
+    done = terminal("exec", "--kernel=python3", code)
+    assert (done.returncode, done.stdout, done.stderr) == (0, "out\n42\n", "err\n")
+    assert kernels_of(terminal.gateway) == [running]
+
+
+def test_a_snippet_on_a_running_kernel(terminal: Terminal, running: str) -> None:
+    """The beginning of the id is enough; variables stay, and so does the kernel, also after an
+    error, whose traceback has no colour codes in a pipe."""
+    assert terminal("exec", f"--kernel-id={running[:8]}", "secret = 6 * 7").returncode == 0
+    done = terminal("exec", f"--kernel-id={running[:8]}", "print(secret)\n1 / 0")
+    assert (done.returncode, done.stdout) == (1, "42\n")
+    assert "ZeroDivisionError: division by zero" in done.stderr
+    assert "\x1b" not in done.stderr
+    assert running in kernels_of(terminal.gateway)
+
+
+def test_a_snippet_on_standard_input(terminal: Terminal, running: str) -> None:
+    """`-` is code from a pipe; otherwise the pipe answers input()."""
+    done = terminal("exec", "--kernel-id", running, "-", typed="print(6 * 7)")
+    assert (done.returncode, done.stdout) == (0, "42\n")
+    ask = "a = input('name? '); b = input(); print(f'hello {a} {b}')"
+    done = terminal("exec", "--kernel-id", running, ask, typed="Ada\nLovelace\n")
+    assert (done.returncode, done.stdout) == (0, "name? hello Ada Lovelace\n")
+
+
+def test_a_snippet_asks_on_the_terminal(terminal: Terminal, running: str) -> None:
+    """input() shows what is typed, getpass() does not."""
+    code = "import getpass; print('hello', input('name? '), getpass.getpass('key? ')[::-1])"
+    with Person(terminal, "exec", "--kernel-id", running, code) as person:
+        person.sees(r"name\? ")
+        person.types("Ada\n")
+        person.sees(r"Ada\n.*key\? ")
+        person.types("terces\n")
+        status, rest = person.ends()
+    assert (status, rest.split()) == (0, ["hello", "Ada", "secret"])
+
+
+SLOW = """
+import time
+print("begun", flush=True)
+time.sleep(0.5)  # it is to arrive first
+time.sleep(600)
+"""
+
+
+def test_ctrl_c_interrupts_a_running_kernel(terminal: Terminal, running: str) -> None:
+    """Output appears while the code runs; Ctrl-C ends the code, not the kernel: status 130."""
+    with terminal.popen("exec", "--kernel-id", running, f"kept = 1{SLOW}") as process:
+        assert process.stdout is not None
+        assert process.stdout.readline() == "begun\n"
+        process.send_signal(signal.SIGINT)
+        _out, err = process.communicate(timeout=60)
+    assert (process.returncode, err) == (130, "jupyter gateway exec: stopped by SIGINT\n")
+    assert terminal("exec", "--kernel-id", running, "print(kept)").stdout == "1\n"
+
+
+def test_ctrl_c_shuts_a_kernel_of_its_own_down(terminal: Terminal, running: str) -> None:
+    """The one that exec started is gone."""
+    with terminal.popen("exec", SLOW) as process:
+        assert process.stdout is not None
+        assert process.stdout.readline() == "begun\n"
+        process.send_signal(signal.SIGINT)
+        process.communicate(timeout=60)
+    assert process.returncode == 130
+    assert kernels_of(terminal.gateway) == [running]
+
+
+def test_a_snippet_waits_for_a_busy_kernel(terminal: Terminal, running: str) -> None:
+    """It says so, and goes on when the kernel has time; giving up the wait interrupts nothing."""
+    busy = "import os, time\nopen('busy', 'w').close()\nwhile not os.path.exists('go'):\n"
+    where = f"import os; os.chdir({str(terminal.directory)!r})"
+    assert terminal("exec", "--kernel-id", running, where).returncode == 0
+    with terminal.popen("exec", "--kernel-id", running, f"{busy}    time.sleep(0.02)") as first:
+        wait_for(terminal.directory / "busy")
+        with (
+            terminal.popen("exec", "--kernel-id", running, "print(1)") as impatient,
+            terminal.popen("exec", "--kernel-id", running, "print(2)") as patient,
+        ):
+            for process in (impatient, patient):
+                assert process.stderr is not None
+                assert "is busy: waiting for it" in process.stderr.readline()
+            impatient.send_signal(signal.SIGINT)
+            assert impatient.communicate(timeout=60)[0] == ""
+            assert first.poll() is None
+            (terminal.directory / "go").touch()
+            assert patient.communicate(timeout=60)[0] == "2\n"
+        assert first.communicate(timeout=60) == ("", "")
+    assert (impatient.returncode, patient.returncode, first.returncode) == (130, 0, 0)
+
+
+def test_without_a_gateway_one_is_started_for_a_new_kernel_only(terminal: Terminal) -> None:
+    """One of our own cannot have the kernel that --kernel-id names."""
+    terminal.env = without_a_gateway(terminal.env)
+    done = terminal("exec", "6 * 7")
+    assert (done.returncode, done.stdout) == (0, "42\n")
+    assert "starting one on this machine" in done.stderr
+    done = terminal("exec", "--kernel-id=1f3a", "6 * 7")
+    assert done.returncode == 3
+    [line] = errors(done)
+    assert line.endswith("no gateway is configured (JUPYTER_GATEWAY_URL, --url); give its address")
+
+
+@pytest.mark.parametrize(
+    ("args", "text"),
+    [
+        (["exec"], "give CODE as one argument"),
+        (["exec", "print", "1"], "give CODE as one argument"),
+        (["exec", "--kernel=python3", "--kernel-id=a", "1"], "cannot both be"),
+        (["exec", "--kernel-id=nobody", "1"], "no kernel whose id begins with 'nobody'"),
+        (["attach"], "give one ID"),
+        (["attach", "nobody"], "no kernel whose id begins with 'nobody'"),
+        (["console"], "there is no terminal; jupyter gateway exec - executes what is piped"),
+    ],
+)
+def test_bad_usage(terminal: Terminal, args: list[str], text: str) -> None:
+    """Status 2 and one line that says what is wrong."""
+    done = terminal(*args)
+    assert (done.returncode, done.stdout) == (2, "")
+    [line] = errors(done)
+    assert text in line
+
+
+# --- rich output ----------------------------------------------------------------------------------
+
+PNG = base64.b64encode(b"\x89PNG" + bytes(11_996)).decode()
+
+
+def test_rich_output_in_a_pipe(terminal: Terminal, running: str) -> None:
+    """Markdown as it was written, HTML as its text, an image as a line; nothing is taken back."""
+    code = f"""
+from IPython.display import HTML, SVG, Image, Markdown, clear_output, display
+import base64
+display(Markdown("# Title"))
+display(HTML("<b>bold</b>"))
+display(Image(base64.b64decode({PNG!r})))
+shown = display("first", display_id=True)
+clear_output()
+shown.update("second")
+"""
+    done = terminal("exec", "--kernel-id", running, code)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert done.stdout.splitlines() == [
+        "# Title",
+        "<IPython.core.display.HTML object>",
+        "[image/png, 12 kB]",
+        "'first'",
+        "'second'",
+    ]
+
+
+class Tty(io.StringIO):
+    """A terminal of which only what was written is known."""
+
+    def isatty(self) -> bool:
+        return True
+
+
+def tty_of(monkeypatch: pytest.MonkeyPatch) -> Tty:
+    """A terminal as standard output.  Not a fixture: pytest sets its own after those."""
+    tty = Tty()
+    monkeypatch.setattr(sys, "stdout", tty)
+    for name in ("TERM_PROGRAM", "NO_COLOR", "FORCE_COLOR"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("TERM", "xterm")
+    monkeypatch.setenv("COLUMNS", "80")
+    return tty
+
+
+def message(msg_type: str, **content: Any) -> dict[str, Any]:
+    return {"msg_type": msg_type, "content": content}
+
+
+def display(data: dict[str, str], display_id: str = "", update: bool = False) -> dict[str, Any]:
+    kind = "update_display_data" if update else "display_data"
+    return message(kind, data=data, transient={"display_id": display_id} if display_id else {})
+
+
+def test_markdown_on_a_terminal(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It is rendered with rich, and without that shown as it was written."""
+    tty = tty_of(monkeypatch)
+    data = {"text/markdown": "some *words*", "text/plain": "<Markdown object>"}
+    Screen()(display(data))
+    assert re.fullmatch(r"some \x1b\[3mwords\x1b\[0m *\n", tty.getvalue())
+    monkeypatch.setitem(sys.modules, "rich.console", None)
+    Screen()(display(data))
+    assert tty.getvalue().splitlines()[1:] == ["some *words*"]
+
+
+def test_images(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A line stands for one; a value that has text as well as an image keeps its text."""
+    tty = tty_of(monkeypatch)
+    Screen()(display({"image/png": PNG, "text/plain": "<Figure size 640x480>"}))
+    Screen()(display({"image/svg+xml": "<svg/>", "text/plain": "x + 1"}))
+    assert tty.getvalue().splitlines() == ["[image/png, 12 kB]", "x + 1", "[image/svg+xml, 1 kB]"]
+
+
+def test_an_update_replaces_the_line_above(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Only where that is one line, and the last; else it is a line more."""
+    tty = tty_of(monkeypatch)
+    screen = Screen()
+    screen(display({"text/plain": "10%"}, "bar"))
+    screen(display({"text/plain": "20%"}, "bar", update=True))
+    assert tty.getvalue() == "10%\n\x1b[A\r\x1b[K20%\n"
+    screen(message("stream", name="stdout", text="news\n"))
+    screen(display({"text/plain": "x" * 80}, "bar", update=True))
+    screen(display({"text/plain": "30%"}, "bar", update=True))
+    assert tty.getvalue().endswith(f"news\n{'x' * 80}\n30%\n")
+
+
+def test_clear_output_clears_the_line(monkeypatch: pytest.MonkeyPatch) -> None:
+    """At once, or when the next output comes."""
+    tty = tty_of(monkeypatch)
+    screen = Screen()
+    screen(message("stream", name="stdout", text="1"))
+    screen(message("clear_output", wait=False))
+    screen(message("stream", name="stdout", text="2"))
+    screen(message("clear_output", wait=True))
+    assert tty.getvalue() == "1\r\x1b[K2"
+    screen(message("stream", name="stdout", text="3"))
+    assert tty.getvalue() == "1\r\x1b[K2\r\x1b[K3"
+
+
+# --- attach ---------------------------------------------------------------------------------------
+
+
+def watching(terminal: Terminal, kernel_id: str) -> subprocess.Popen[str]:
+    process = terminal.popen("attach", kernel_id)
+    assert process.stderr is not None
+    assert process.stderr.readline() == (
+        f"watching kernel {kernel_id}; Ctrl-C ends that, and not the kernel\n"
+    )
+    return process
+
+
+def test_attach_shows_what_others_execute_until_ctrl_c(terminal: Terminal, running: str) -> None:
+    """As it comes, on the stream where it belongs; then status 130, as for `tail -f`."""
+    with watching(terminal, running) as process:
+        code = "import sys\nprint('seen', flush=True)\nprint('err', file=sys.stderr)\n6 * 7"
+        assert terminal("exec", "--kernel-id", running, code).returncode == 0
+        assert process.stdout is not None
+        assert [process.stdout.readline() for _ in range(2)] == ["seen\n", "42\n"]
+        process.send_signal(signal.SIGINT)
+        assert process.communicate(timeout=60) == ("", "err\n")
+    assert process.returncode == 130
+    assert terminal("exec", "--kernel-id", running, "6 * 7").stdout == "42\n"
+
+
+def test_attach_ends_with_the_kernel(terminal: Terminal, km: BlockingGatewayKernelManager) -> None:
+    """Whether it dies, although the gateway starts it again, or is shut down: status 3, a line;
+    so does the snippet that killed it."""
+    km.start_kernel()
+    kernel_id = str(km.kernel_id)
+    with watching(terminal, kernel_id) as process:
+        done = terminal("exec", "--kernel-id", kernel_id, "import os; os._exit(1)")
+        out, err = process.communicate(timeout=60)
+    assert (done.returncode, done.stdout) == (3, "")
+    [line] = errors(done)
+    assert line.startswith("jupyter gateway exec: ")
+    assert "died" in line
+    assert (process.returncode, out) == (3, "")
+    assert err == (
+        f"jupyter gateway attach: kernel {kernel_id} died;"
+        " the gateway started it again, without its variables\n"
+    )
+    with watching(terminal, kernel_id) as process:
+        km.shutdown_kernel()
+        out, err = process.communicate(timeout=60)
+    assert (process.returncode, out) == (3, "")
+    assert err == f"jupyter gateway attach: kernel {kernel_id} was shut down or culled\n"
+
+
+# --- console --------------------------------------------------------------------------------------
+
+
+def test_a_console_with_a_kernel_of_its_own(terminal: Terminal, running: str) -> None:
+    """Values, completion, code of several lines, Ctrl-C and input(); Ctrl-D ends both."""
+    with Person(terminal, "console") as person:
+        person.sees(r"In \[1\]: $")
+        person.types("6 * 7\r")
+        person.sees(r"Out\[1\]: 42\n.*In \[2\]: $")
+        person.types("import math; math.comb(7, len('mat')) + math.fact\t")
+        person.sees("factorial")
+        person.types("(3)\r")
+        person.sees(r"Out\[2\]: 41\n.*In \[3\]: $")
+        person.types("def f(x):\r")
+        person.sees(r"\.\.\.: ")
+        person.types("return x + 1\r\r")
+        person.sees(r"In \[4\]: $")
+        person.types("f(41)\r")
+        person.sees(r"Out\[4\]: 42\n.*In \[5\]: $")
+        person.types("open('busy', 'w').close(); import time; time.sleep(600)\r")
+        wait_for(terminal.directory / "busy")
+        person.types("\x03")
+        person.sees(r"KeyboardInterrupt.*In \[6\]: $")
+        person.types("name = input('who? ')\r")
+        person.sees(r"\nwho\? ")
+        person.types("Ada\r")
+        person.sees(r"In \[7\]: $")
+        person.types("name[::-1]\r")
+        person.sees(r"Out\[7\]: 'adA'\n.*In \[8\]: $")
+        person.types("\x04")
+        person.sees(r"Do you really want to exit \(\[y\]/n\)\? ")
+        person.types("y\n")
+        status, rest = person.ends()
+    assert (status, rest.strip()) == (0, "y")
+    assert kernels_of(terminal.gateway) == [running]
+
+
+def test_a_console_on_a_running_kernel(terminal: Terminal, running: str) -> None:
+    """Its variables and its history are there; exit leaves it running."""
+    assert terminal("exec", "--kernel-id", running, "answer = 6 * 7").returncode == 0
+    with Person(terminal, "console", "--kernel-id", running[:8]) as person:
+        person.sees(r"In \[1\]: $")
+        person.types("\x1b[A")  # the arrow up
+        person.sees(r"answer = 6 \* 7")
+        person.types("\x03answer + 1\r")
+        person.sees(r"Out\[\d+\]: 43\n.*In \[\d+\]: $")
+        person.types("exit\r")
+        status, rest = person.ends()
+    assert status == 0
+    assert f"kernel {running} is left running" in rest
+    assert running in kernels_of(terminal.gateway)
+
+
+def test_a_console_whose_kernel_ends(terminal: Terminal, km: BlockingGatewayKernelManager) -> None:
+    """It goes on with one that the gateway started again, and ends with one that is gone."""
+    km.start_kernel()
+    with Person(terminal, "console", "--kernel-id", str(km.kernel_id)) as person:
+        person.sees(r"In \[1\]: $")
+        person.types("import os; os._exit(1)\r")
+        person.sees(r"the kernel died; the gateway started it again.*In \[\d+\]: $")
+        person.types("6 * 7\r")
+        person.sees(r"Out\[1\]: 42\n.*In \[2\]: $")
+        kernel_id = str(km.kernel_id)
+        km.shutdown_kernel()
+        person.types("6 * 7\r")
+        status, rest = person.ends()
+    assert status == 3
+    assert f"jupyter gateway console: kernel {kernel_id} was shut down" in rest
+
+
+def test_a_console_that_is_told_to_end(terminal: Terminal, running: str) -> None:
+    """As when its window is closed: the kernel that it started is shut down."""
+    with Person(terminal, "console") as person:
+        person.sees(r"In \[1\]: $")
+        person.process.send_signal(signal.SIGHUP)
+        status, rest = person.ends()
+    assert status == 129
+    assert "jupyter gateway console: stopped by SIGHUP" in rest
+    assert kernels_of(terminal.gateway) == [running]
+
+
+def test_without_jupyter_console(terminal: Terminal, tmp_path: Path) -> None:
+    """One line gives the command that installs it, before a kernel is started."""
+    terminal.write("sitecustomize.py", "import sys; sys.modules['jupyter_console'] = None")
+    with Person(terminal, "console", PYTHONPATH=str(tmp_path)) as person:
+        status, said = person.ends()
+    assert status == 2
+    assert said.strip() == (
+        "jupyter gateway console: this needs jupyter_console:"
+        ' pip install "gateway-blocking[console]"'
+    )
