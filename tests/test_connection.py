@@ -142,9 +142,11 @@ def started(name: str) -> Channel:
 def test_a_connection_that_is_lost_at_once_was_open() -> None:
     """open() tells of a handshake that failed, not of what came after it."""
     for _ in range(30):  # it was a matter of microseconds
-        with connected(lambda peer: peer.reset()) as connection:
-            with pytest.raises(GatewayConnectionClosed, match="was lost"):
-                channel_of(connection, "shell").take(timeout=10)
+        with (
+            connected(lambda peer: peer.reset()) as connection,
+            pytest.raises(GatewayConnectionClosed, match="was lost"),
+        ):
+            channel_of(connection, "shell").take(timeout=10)
 
 
 REQUEST = Session().msg("kernel_info_request")
