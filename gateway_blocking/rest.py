@@ -374,6 +374,11 @@ def _not_reached(tried: str, error: Exception, gateway: GatewayClient) -> Gatewa
             f"{tried}: no connection within {gateway.connect_timeout:g} s (connect_timeout);"
             " is the address right, and is there a way to it?"
         )
+    if any("handshake operation timed out" in str(cause) for cause in happened):
+        return GatewayTimeout(
+            f"{tried}: no TLS handshake within {gateway.connect_timeout:g} s (connect_timeout);"
+            " does the gateway speak TLS on this port, or is it http://?"
+        )
     if any(isinstance(cause, ReadTimeoutError) for cause in happened):  # in the body, too
         return GatewayTimeout(
             f"{tried}: no answer within {gateway.effective_request_timeout:g} s"

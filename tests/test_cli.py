@@ -335,6 +335,7 @@ def test_no_gateway_and_none_can_be_started(terminal: Terminal) -> None:
         (["run", "--output=b.ipynb", "--inplace", "a.ipynb"], "cannot both be"),
         (["run", "--output-dir=.", "--inplace", "a.ipynb"], "cannot both be"),
         (["run", "--output-dir=none", "a.ipynb"], "cannot write none/a.ipynb"),
+        (["run", "a.ipynb", "a.ipynb"], "would both be written to a.executed.ipynb"),
         (["run", "--kernel-id=a", "--jobs=2", "a.ipynb"], "--kernel-id is one kernel"),
         (["run", "--jobs=0", "a.ipynb"], "jobs"),
         (["run", "a.ipynb", "-p", "alpha"], "-p wants a name and a value"),

@@ -613,6 +613,15 @@ def test_no_way_to_the_gateway_is_a_time_out_of_its_own() -> None:
     assert took < 2.5, "it was tried again"
 
 
+def test_a_port_that_does_not_speak_tls() -> None:
+    """A gateway without TLS waits for a request, and we for its part of the handshake."""
+    with serving(lambda peer: peer.wait_for_end()) as where:
+        error = error_of(CALLS["GET"], f"https://{where}", connect_timeout=0.5)
+    assert isinstance(error, GatewayTimeout)
+    assert "no TLS handshake within 0.5 s (connect_timeout)" in str(error)
+    assert "http://" in str(error)
+
+
 # --- no answer ----------------------------------------------------------------------------------
 
 

@@ -205,10 +205,14 @@ echo "print(6 * 7)" | jupyter gateway run -
         if self.allow_errors:
             config.NotebookClient.allow_errors = True
         jobs: list[Job] = []
+        written: dict[Path, str] = {}
         for name in files:
             if name in notebooks:
                 path = Path(name)
                 destination = self._destination(path)
+                if other := written.get(destination):
+                    raise UsageError(f"{other} and {name} would both be written to {destination}")
+                written[destination] = name
                 jobs.append(Notebook(path, destination, self.kernel_name, self._parameters, config))
             else:
                 jobs.append(self._script(name))
