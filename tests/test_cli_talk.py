@@ -52,9 +52,13 @@ class Person:
         return self
 
     def __exit__(self, *exc_info: object) -> None:
-        if self.process.poll() is None:
-            self.process.kill()
-            self.process.wait(60)
+        if self.process.poll() is None:  # a test has failed: its kernel is not to disturb others
+            self.process.terminate()
+            try:
+                self.process.wait(30)
+            finally:
+                self.process.kill()
+                self.process.wait(60)
         os.close(self._keyboard)
 
     def types(self, text: str) -> None:
@@ -403,6 +407,36 @@ def test_a_console_with_a_kernel_of_its_own(terminal: Terminal, running: str) ->
         status, rest = person.ends()
     assert (status, rest.strip()) == (0, "y")
     assert kernels_of(terminal.gateway) == [running]
+
+
+# The kernel may have begun before the client that asked it to gets to its next line.
+CTRL_C_AT_ONCE = """
+import os, signal, time
+from gateway_blocking import BlockingGatewayKernelClient as Client
+
+def execute(self, code, *args, **kwargs):
+    msg_id = original(self, code, *args, **kwargs)
+    if "busy" in code:
+        while not os.path.exists("busy"):
+            time.sleep(0.01)
+        os.kill(os.getpid(), signal.SIGINT)
+    return msg_id
+
+original, Client.execute = Client.execute, execute
+"""
+
+
+def test_ctrl_c_right_after_enter(terminal: Terminal, running: str, tmp_path: Path) -> None:
+    """It interrupts the kernel, which has begun already, and not only the prompt."""
+    terminal.write("sitecustomize.py", CTRL_C_AT_ONCE)
+    with Person(terminal, "console", PYTHONPATH=str(tmp_path)) as person:
+        person.sees(r"In \[1\]: $")
+        person.types("open('busy', 'w').close(); import time; time.sleep(600)\r")
+        person.sees(r"KeyboardInterrupt.*In \[2\]: $")
+        person.types("6 * 7\r")
+        person.sees(r"Out\[2\]: 42\n.*In \[3\]: $")
+        person.types("exit\r")
+        assert person.ends()[0] == 0
 
 
 def test_a_console_on_a_running_kernel(terminal: Terminal, running: str) -> None:

@@ -128,7 +128,9 @@ def _shell_class() -> Any:
                     self.client.start_channels()
                     self.client.wait_for_ready(_READY_TIMEOUT)
                 self.ask_after_kernel()
+                self._executing = True  # the original says so when the kernel may have begun
                 super().run_cell(cell, store_history)
+                self._executing = False
                 self.ask_after_kernel()
             except KernelRestarted:
                 say("the kernel died; the gateway started it again, without its variables")
