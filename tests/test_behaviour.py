@@ -35,8 +35,8 @@ from traitlets.config import Config
 from gateway_blocking.local import LocalGateway
 
 # The gateway looks every 3 s whether its kernels live, nbclient every second whether the client
-# says so; what is above that is for a machine with other things to do.
-SOON = 8.0
+# says so: 4 s at the most, and the rest is for a machine with other things to do.
+SOON = 30.0
 
 SLEEP = "import time; print('begun', flush=True); time.sleep(60)"
 

@@ -438,6 +438,10 @@ def test_a_whole_session_without_an_event_loop_and_without_zmq(
 def local(_event_loop_of_jupyter: None) -> Iterator[BlockingKernelClient]:
     """jupyter_client's own client of a kernel on this machine."""
     km, kc = jupyter_client.manager.start_new_kernel(kernel_name="python3")
+    # Its wait_for_ready asks again every second: what is answered late is not to be in the way.
+    msg_id = kc.kernel_info()
+    while kc.get_shell_msg(timeout=60)["parent_header"]["msg_id"] != msg_id:
+        pass
     yield kc
     kc.stop_channels()
     km.shutdown_kernel(now=True)
