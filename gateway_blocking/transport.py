@@ -261,17 +261,10 @@ class Transport:
             pass  # it is gone already
 
     def abort(self, reason: str = "it was closed here") -> None:
-        """End the connection at once: a receiver and senders that wait are woken.
-
-        Only ``shutdown`` of the raw socket does that; ``SSLSocket.shutdown`` would turn the
-        socket into a plain one under the eyes of the other threads.
-        """
+        """End the connection at once: a receiver and senders that wait are woken."""
         with self._io_lock:
             self._aborted = self._aborted or reason
-            try:
-                socket.socket.shutdown(self._sock, socket.SHUT_RDWR)
-            except OSError:
-                pass  # the other side was faster
+            _shut_down(self._sock)
 
     def close(self) -> None:
         """Give the file descriptor back; only after the receiver has ended."""
@@ -284,6 +277,18 @@ class Transport:
         if error is None:
             return GatewayConnectionError("the gateway closed the websocket without a word")
         return GatewayConnectionError(f"the websocket broke: {error}")
+
+
+def _shut_down(sock: socket.socket) -> None:
+    """End the connection, and wake every thread that waits for it.
+
+    Only ``shutdown`` of the raw socket does that; ``SSLSocket.shutdown`` would turn the socket
+    into a plain one under the eyes of the other threads.
+    """
+    try:
+        socket.socket.shutdown(sock, socket.SHUT_RDWR)
+    except OSError:
+        pass  # the other side was faster
 
 
 def _wait(sock: socket.socket, *, write: bool = False, timeout: float | None = None) -> bool:
@@ -373,10 +378,7 @@ class Opening:
 
     def abort(self) -> None:
         """End it at once: a thread that waits in :meth:`complete` is woken."""
-        try:
-            socket.socket.shutdown(self._sock, socket.SHUT_RDWR)
-        except OSError:
-            pass  # the other side was faster
+        _shut_down(self._sock)
 
     def close(self) -> None:
         """Give the file descriptor back."""

@@ -28,9 +28,30 @@ from gateway_blocking.errors import (
 )
 from gateway_blocking.frames import BINARY, CLOSE, PING, TEXT
 from gateway_blocking.liveness import Verdict
-from gateway_blocking.transport import Endpoint, dial
+from gateway_blocking.transport import Endpoint, Opening, dial
 
 NAMES = ("shell", "iopub", "stdin", "control")
+
+
+def connection_by(
+    dialling: Callable[[], Opening],
+    name: str = "12345678",
+    kernel_exists: Callable[[], bool] = lambda: True,
+) -> Connection:
+    """A connection with channels that are started, not open yet."""
+    session, mutex = Session(), threading.Lock()
+    channels = {n: Channel(n, lambda *sent: None, session, mutex) for n in NAMES}
+    for channel in channels.values():
+        channel.start()
+    return Connection(
+        name,
+        dial=dialling,
+        kernel_exists=kernel_exists,
+        channels=channels,
+        session=session,
+        send_timeout=5,
+        log=logging.getLogger("test"),
+    )
 
 
 @contextmanager
@@ -44,18 +65,8 @@ def connected(
         script(peer)
 
     with serving(accepting) as where:
-        session, mutex = Session(), threading.Lock()
-        channels = {n: Channel(n, lambda *sent: None, session, mutex) for n in NAMES}
-        for channel in channels.values():
-            channel.start()
-        connection = Connection(
-            "12345678-and-more",
-            dial=lambda: dial(Endpoint(f"ws://{where}/", {})),
-            kernel_exists=kernel_exists,
-            channels=channels,
-            session=session,
-            send_timeout=5,
-            log=logging.getLogger("test"),
+        connection = connection_by(
+            lambda: dial(Endpoint(f"ws://{where}/", {})), "12345678-and-more", kernel_exists
         )
         connection.open()
         try:
@@ -91,15 +102,7 @@ def test_closed_while_it_opens() -> None:
             assert go_on.wait(10)
             return opening
 
-        connection = Connection(
-            "87654321",
-            dial=slowly,
-            kernel_exists=lambda: True,
-            channels=other._channels,
-            session=Session(),
-            send_timeout=5,
-            log=logging.getLogger("test"),
-        )
+        connection = connection_by(slowly, "87654321")
         with ThreadPoolExecutor(1) as pool:
             opening = pool.submit(connection.open)
             assert connecting.wait(10)
@@ -115,28 +118,13 @@ def test_closed_while_it_opens() -> None:
 def held_back(script: Script, **endpoint: Any) -> Iterator[Connection]:
     """A connection that is open as far as the caller knows; the server has not answered yet."""
     with serving(script) as where:
-        channels = {name: started(name) for name in NAMES}
-        connection = Connection(
-            "12345678",
-            dial=lambda: dial(Endpoint(f"ws://{where}/", {}, **endpoint)),
-            kernel_exists=lambda: True,
-            channels=channels,
-            session=Session(),
-            send_timeout=5,
-            log=logging.getLogger("test"),
-        )
+        connection = connection_by(lambda: dial(Endpoint(f"ws://{where}/", {}, **endpoint)))
         connection.open()
         try:
             yield connection
         finally:
             connection.close()
             assert not [t for t in threading.enumerate() if t.name.startswith("gateway-")]
-
-
-def started(name: str) -> Channel:
-    channel = Channel(name, lambda *sent: None, Session(), threading.Lock())
-    channel.start()
-    return channel
 
 
 def test_a_connection_that_is_lost_at_once_was_open() -> None:

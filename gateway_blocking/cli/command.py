@@ -48,7 +48,6 @@ __all__ = [
     "Signal",
     "UsageError",
     "find_kernel",
-    "find_kernels",
 ]
 
 OK, FAILED, USAGE, GATEWAY = 0, 1, 2, 3
@@ -178,6 +177,12 @@ class Command(JupyterApp):
         say(f"{self.words}: {text}")
         return status
 
+    def given_id(self) -> str:
+        """The one ID of a command for one kernel, or the beginning of it."""
+        if len(self.extra_args) != 1:
+            raise UsageError("which kernel? give one ID; see --help")
+        return str(self.extra_args[0])
+
     # --- the gateway ----------------------------------------------------------------------------
 
     @contextmanager
@@ -192,7 +197,6 @@ class Command(JupyterApp):
     def gateway(self, *, local: bool) -> Iterator[GatewayClient]:
         """The gateway that is configured, or else, if `local`, one for this command only."""
         from ..config import GatewayClient
-        from ..local import LocalGateway
 
         gateway = GatewayClient(config=self.config)
         if gateway.gateway_enabled:
@@ -200,6 +204,8 @@ class Command(JupyterApp):
             return
         if not local:
             raise GatewayConnectionError(f"{_NOT_CONFIGURED}; give its address")
+        from ..local import LocalGateway
+
         ours = LocalGateway()
         try:
             ours.start()
@@ -261,28 +267,19 @@ def find_kernel(rest: GatewayREST, prefix: str) -> KernelModel:
     GatewayError
         The gateway could not be asked.
     """
-    (model,) = find_kernels(rest, [prefix])
-    return model
-
-
-def find_kernels(rest: GatewayREST, prefixes: list[str]) -> list[KernelModel]:
-    """The kernels whose ids begin so, in this order: see :func:`find_kernel`."""
     try:
         models = rest.list_kernels()
     except GatewayAuthError as error:
         if error.status_code != 403:
             raise
-        return [_unlisted(rest, prefix) for prefix in prefixes]
+        return _unlisted(rest, prefix)
     by_id = {model["id"]: model for model in models}
-    found = []
-    for prefix in prefixes:
-        if not (kernel_id := _the_one(list(by_id), prefix)):
-            raise UsageError(
-                f"the gateway has no kernel whose id begins with {prefix!r};"
-                " jupyter gateway kernels lists those it has"
-            )
-        found.append(by_id[kernel_id])
-    return found
+    if kernel_id := _the_one(list(by_id), prefix):
+        return by_id[kernel_id]
+    raise UsageError(
+        f"the gateway has no kernel whose id begins with {prefix!r};"
+        " jupyter gateway kernels lists those it has"
+    )
 
 
 def _unlisted(rest: GatewayREST, prefix: str) -> KernelModel:

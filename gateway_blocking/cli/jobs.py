@@ -19,7 +19,6 @@ if TYPE_CHECKING:
     from traitlets.config import Config
 
     from ..client import BlockingGatewayKernelClient
-    from ..manager import BlockingGatewayKernelManager
 
 __all__ = ["Job", "Notebook", "OnCell", "Outcome", "Script", "Stopped"]
 
@@ -64,12 +63,7 @@ class Job:
         self._stopped = False
         self._kc: BlockingGatewayKernelClient | None = None
 
-    def execute(
-        self,
-        km: BlockingGatewayKernelManager,
-        kc: BlockingGatewayKernelClient,
-        on_cell: OnCell,
-    ) -> None:
+    def execute(self, kc: BlockingGatewayKernelClient, on_cell: OnCell) -> None:
         """Execute it, until it ends or another thread calls :meth:`stop`.
 
         Raises
@@ -86,7 +80,7 @@ class Job:
         try:
             if self._stopped:
                 raise Stopped
-            self._execute(km, kc, on_cell)
+            self._execute(kc, on_cell)
         except GatewayConnectionClosed as error:
             if self._stopped:
                 raise Stopped from error
@@ -99,12 +93,7 @@ class Job:
         if kc is not None:
             kc.stop_channels()
 
-    def _execute(
-        self,
-        km: BlockingGatewayKernelManager,
-        kc: BlockingGatewayKernelClient,
-        on_cell: OnCell,
-    ) -> None:
+    def _execute(self, kc: BlockingGatewayKernelClient, on_cell: OnCell) -> None:
         raise NotImplementedError
 
 
@@ -127,12 +116,7 @@ class Script(Job):
         self._allow_stdin = allow_stdin
         self._exited = False
 
-    def _execute(
-        self,
-        km: BlockingGatewayKernelManager,
-        kc: BlockingGatewayKernelClient,
-        on_cell: OnCell,
-    ) -> None:
+    def _execute(self, kc: BlockingGatewayKernelClient, on_cell: OnCell) -> None:
         try:
             reply = kc.execute_interactive(
                 self._code, output_hook=self._show, allow_stdin=self._allow_stdin
@@ -191,15 +175,11 @@ class Notebook(Job):
         self._parameters = parameters
         self._config = config
 
-    def _execute(
-        self,
-        km: BlockingGatewayKernelManager,
-        kc: BlockingGatewayKernelClient,
-        on_cell: OnCell,
-    ) -> None:
+    def _execute(self, kc: BlockingGatewayKernelClient, on_cell: OnCell) -> None:
         from nbclient import NotebookClient
         from nbclient import exceptions as nbclient_errors
 
+        km: Any = kc.parent  # its manager
         info = kc.kernel_info(reply=True, timeout=_INFO_TIMEOUT)["content"]
         if self._parameters:
             self._set_parameters(km.kernel_name, info["language_info"]["name"])

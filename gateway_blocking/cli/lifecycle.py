@@ -132,17 +132,7 @@ jupyter gateway stop --all-mine
             self._status = max(self._status, self.explain(error))
 
 
-class _OneKernel(Command):
-    """A command for one kernel."""
-
-    def find(self, rest: GatewayREST) -> str:
-        """The kernel's id."""
-        if len(self.extra_args) != 1:
-            raise UsageError("which kernel? give one ID; see --help")
-        return find_kernel(rest, self.extra_args[0])["id"]
-
-
-class InterruptCommand(_OneKernel):
+class InterruptCommand(Command):
     """``jupyter gateway interrupt``."""
 
     name = "jupyter-gateway-interrupt"
@@ -164,13 +154,13 @@ class InterruptCommand(_OneKernel):
     def run(self) -> int:
         """Interrupt it."""
         with self.rest() as rest:
-            kernel_id = self.find(rest)
+            kernel_id = find_kernel(rest, self.given_id())["id"]
             rest.interrupt_kernel(kernel_id)
         say(f"kernel {kernel_id} is interrupted")
         return OK
 
 
-class RestartCommand(_OneKernel):
+class RestartCommand(Command):
     """``jupyter gateway restart``."""
 
     name = "jupyter-gateway-restart"
@@ -192,7 +182,7 @@ class RestartCommand(_OneKernel):
     def run(self) -> int:
         """Restart it."""
         with self.rest() as rest:
-            kernel_id = self.find(rest)
+            kernel_id = find_kernel(rest, self.given_id())["id"]
             rest.restart_kernel(kernel_id)
         say(f"kernel {kernel_id} is restarted")
         return OK

@@ -161,7 +161,7 @@ echo "print(6 * 7)" | jupyter gateway run -
                 ) as (km, kc),
             ):
                 try:
-                    job.execute(km, kc, on_cell)
+                    job.execute(kc, on_cell)
                 except CodeError as error:
                     if not error.running:
                         self._keep(km)

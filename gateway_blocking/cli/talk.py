@@ -97,8 +97,8 @@ jupyter gateway exec --kernel-id=1f3a - < patch.py
             allow_stdin=not piped,
         )
         try:
-            with self.chosen_kernel() as (km, kc):
-                script.execute(km, kc, lambda number, total: None)
+            with self.chosen_kernel() as (_km, kc):
+                script.execute(kc, lambda number, total: None)
         except CodeError:  # it has said itself what went wrong
             return FAILED
         return OK
@@ -128,10 +128,9 @@ class AttachCommand(Command):
         """Show it."""
         from ..client import BlockingGatewayKernelClient
 
-        if len(self.extra_args) != 1:
-            raise UsageError("which kernel? give one ID; see --help")
+        given = self.given_id()
         with self.rest() as rest:
-            kernel_id = find_kernel(rest, self.extra_args[0])["id"]
+            kernel_id = find_kernel(rest, given)["id"]
             client = BlockingGatewayKernelClient(
                 kernel_id=kernel_id, gateway=rest.gateway, rest=rest, config=self.config
             )
