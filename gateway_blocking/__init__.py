@@ -16,6 +16,7 @@ from .errors import (
     GatewayError,
     GatewayHTTPError,
     GatewayTimeout,
+    KernelGone,
     KernelNotReady,
     KernelRestarted,
     MessageTooLarge,
@@ -23,6 +24,7 @@ from .errors import (
     NoSuchKernel,
     NoSuchKernelSpec,
     NotRemotelyPossible,
+    ReplyLost,
     WireError,
 )
 from .manager import BlockingGatewayKernelManager, run_kernel, start_new_kernel
@@ -40,6 +42,7 @@ __all__ = [
     "GatewayHTTPError",
     "GatewayTimeout",
     "GatewayTokenRenewerBase",
+    "KernelGone",
     "KernelNotReady",
     "KernelRestarted",
     "MessageTooLarge",
@@ -48,6 +51,7 @@ __all__ = [
     "NoSuchKernel",
     "NoSuchKernelSpec",
     "NotRemotelyPossible",
+    "ReplyLost",
     "WireError",
     "__version__",
     "run_kernel",

@@ -15,7 +15,7 @@ import inspect
 import sys
 import threading
 from collections import deque
-from collections.abc import Callable, Generator, Sequence
+from collections.abc import Callable, Generator, Iterable, Sequence
 from functools import partial
 from queue import Empty, Queue
 from time import monotonic
@@ -25,14 +25,23 @@ from jupyter_client.channelsabc import ChannelABC, HBChannelABC
 from jupyter_client.session import Session
 
 from .deadline import Deadline
-from .errors import DeadKernelError, GatewayConnectionClosed, GatewayError, fresh
+from .errors import DeadKernelError, GatewayConnectionClosed, GatewayError, ReplyLost, fresh
 from .wire import Message
 
-__all__ = ["Channel", "Claim", "HBChannel", "Mailbox", "Settling", "called_by_coroutine"]
+__all__ = [
+    "Channel",
+    "Claim",
+    "HBChannel",
+    "Mailbox",
+    "Settling",
+    "called_by_coroutine",
+    "disinherit",
+]
 
 _YIELD_EVERY = 0.02
 _DEATH_GRACE = 3.0
 _SETTLE_STEP = 0.01
+_REMEMBERED = 1000  # requests that failed
 
 
 class Mailbox(Queue[Message]):
@@ -41,16 +50,19 @@ class Mailbox(Queue[Message]):
     After :meth:`fail`, what is in it can still be taken; then every taker gets the error.
     """
 
-    def __init__(self, mutex: threading.Lock | None = None) -> None:
-        super().__init__()
-        if mutex is not None:
-            self.mutex = mutex
-            self.not_empty = threading.Condition(mutex)
-            self.not_full = threading.Condition(mutex)
-            self.all_tasks_done = threading.Condition(mutex)
+    def __init__(self, mutex: threading.Lock) -> None:
         self._error: GatewayError | None = None
-        self._listeners: list[Callable[[], None]] = []
         self._yielded = 0.0
+        self._begin(mutex)
+
+    def _begin(self, mutex: threading.Lock) -> None:
+        """Be empty, with a lock that nobody holds."""
+        super().__init__()
+        self.mutex = mutex
+        self.not_empty = threading.Condition(mutex)
+        self.not_full = threading.Condition(mutex)
+        self.all_tasks_done = threading.Condition(mutex)
+        self._listeners: list[Callable[[], None]] = []
 
     def take(self, timeout: float | Deadline | None = None) -> Message:
         """The next message.
@@ -64,6 +76,8 @@ class Mailbox(Queue[Message]):
         ------
         queue.Empty
             None came in time.
+        ReplyLost
+            In place of a reply; the next call goes on with the next message.
         GatewayConnectionClosed, DeadKernelError
             None can come any more.
         ValueError
@@ -145,6 +159,12 @@ class Mailbox(Queue[Message]):
         super()._put(item)
         self._wake()
 
+    def _get(self) -> Message:
+        item: Message | ReplyLost = super()._get()
+        if isinstance(item, ReplyLost):  # it stands where the reply would
+            raise item
+        return item
+
     def _wake(self) -> None:
         # All of them: one that was left behind in a stopped loop must not hide the news.
         listeners, self._listeners = self._listeners, []
@@ -201,6 +221,7 @@ class Channel(Mailbox):
         self._send = send
         self._started = False
         self._claims: dict[str, Claim] = {}
+        self._failures: dict[str, GatewayError] = {}  # by the msg_id of the request
 
     def __repr__(self) -> str:
         state = "started" if self.is_alive() else "stopped"
@@ -224,8 +245,9 @@ class Channel(Mailbox):
     def get_msgs(self) -> list[Message]:
         """All messages that are there, without waiting."""
         with self.mutex:
-            messages = list(self.queue)
-            self.queue.clear()
+            messages: list[Message] = []
+            while self.queue and not (messages and isinstance(self.queue[0], ReplyLost)):
+                messages.append(self._get())
             return messages
 
     def msg_ready(self) -> Any:
@@ -252,16 +274,22 @@ class Channel(Mailbox):
 
         Raises
         ------
+        ReplyLost, KernelRestarted, KernelGone
+            The request itself came to this end, perhaps long ago.
         queue.Empty, GatewayConnectionClosed, DeadKernelError
             As :meth:`take`.
         """
         with self.claim(msg_id) as claim:
             with self.mutex:
-                message: Message
-                for message in self.queue:
-                    if message["parent_header"].get("msg_id") == msg_id:
-                        self.queue.remove(message)
+                for item in self.queue:
+                    if _answers(item, msg_id):
+                        self.queue.remove(item)
+                        if isinstance(item, ReplyLost):
+                            raise item
+                        message: Message = item
                         return message
+                if msg_id in self._failures:
+                    raise fresh(self._failures[msg_id])
             return claim.take(timeout)
 
     def start(self) -> None:
@@ -269,6 +297,7 @@ class Channel(Mailbox):
         with self.mutex:
             self._started = True
             self._error = None
+            self._failures.clear()
             self.queue.clear()
 
     def stop(self) -> None:
@@ -298,6 +327,25 @@ class Channel(Mailbox):
                     claim._origins.append(self)
                     claim._add(message)
 
+    def request_failed(self, msg_id: str, error: GatewayError) -> None:
+        """No reply to `msg_id` will come: who waits for just that, now or later, is told."""
+        with self.mutex:
+            self._failures[msg_id] = error
+            if len(self._failures) > _REMEMBERED:
+                del self._failures[next(iter(self._failures))]
+            if (claim := self._claims.get(msg_id)) is not None:
+                claim._fail(error)
+
+    def deliver_loss(self, lost: ReplyLost) -> None:
+        """:meth:`request_failed`; and where nobody claimed the reply, this stands in its place.
+
+        Whoever takes it from the queue gets it raised.
+        """
+        self.request_failed(lost.msg_id, lost)
+        with self.mutex:
+            if self._started and lost.msg_id not in self._claims:
+                self._add(lost)  # type: ignore[arg-type]  # see _get
+
     def kernel_died(self, error: GatewayError) -> None:
         """End every wait with `error`, and every later one, until :meth:`revive`."""
         with self.mutex:
@@ -309,11 +357,6 @@ class Channel(Mailbox):
         with self.mutex:
             if self._started:
                 self._error = None
-
-    def pending(self) -> list[Claim]:
-        """The claims of who waits for the answer to a request now."""
-        with self.mutex:
-            return list(self._claims.values())
 
     def _end(self, error: GatewayError) -> None:
         for box in (self, *self._claims.values()):
@@ -413,8 +456,23 @@ class HBChannel:
         return self._started and not self._paused and self._is_beating(self.time_to_dead)
 
 
+def disinherit(channels: Iterable[Channel], error: GatewayError) -> None:
+    """End the channels of one client in a child process, where another has their messages."""
+    mutex = threading.Lock()
+    for channel in channels:
+        for box in (channel, *channel._claims.values()):
+            box._begin(mutex)
+        channel.close(error)
+
+
 ChannelABC.register(Channel)
 HBChannelABC.register(HBChannel)
+
+
+def _answers(item: Message | ReplyLost, msg_id: str) -> bool:
+    if isinstance(item, ReplyLost):
+        return item.msg_id == msg_id
+    return bool(item["parent_header"].get("msg_id") == msg_id)
 
 
 def called_by_coroutine() -> bool:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import os
 import sys
 import threading
 import weakref
@@ -17,11 +18,12 @@ from urllib.request import getproxies, proxy_bypass
 from jupyter_client.blocking.client import BlockingKernelClient
 from jupyter_client.client import validate_string_dict
 from jupyter_client.clientabc import KernelClientABC
-from traitlets import Type, Unicode
+from jupyter_client.session import Session
+from traitlets import Type, Unicode, default
 
-from .channels import Channel, Claim, HBChannel
+from .channels import Channel, Claim, HBChannel, disinherit
 from .config import GatewayClient
-from .connection import SILENCE_LIMIT, Connection, State
+from .connection import Connection, State
 from .deadline import Deadline
 from .errors import (
     DeadKernelError,
@@ -30,18 +32,22 @@ from .errors import (
     KernelNotReady,
     KernelRestarted,
     NoSuchKernel,
+    ReplyLost,
+    fresh,
 )
-from .liveness import Verdict
+from .forking import tell_after_fork
+from .liveness import LIVING, Verdict
+from .reconnect import delays
 from .remote import RemoteKernelMixin
 from .rest import GatewayREST
-from .transport import Endpoint, Opening, dial
+from .transport import Endpoint
 from .wire import V1, Message
 
 __all__ = ["BlockingGatewayKernelClient"]
 
 _Client = TypeVar("_Client", bound="BlockingGatewayKernelClient")
 
-_LIVING = (Verdict.ALIVE, Verdict.DOUBTFUL)
+_LOOK_TIMEOUT = 1.5
 _IOPUB_ATTEMPT = 1.0
 _IDLE_GRACE = 10.0
 
@@ -78,6 +84,7 @@ class BlockingGatewayKernelClient(RemoteKernelMixin, BlockingKernelClient):
 
     def __init__(self, **kwargs: Any) -> None:
         super().__init__(**kwargs)
+        self._owns_rest = "rest" not in kwargs
         self._line = _Line()
         self._finalizer: weakref.finalize[Any, Any] | None = None
         self._starting = threading.Lock()
@@ -92,7 +99,15 @@ class BlockingGatewayKernelClient(RemoteKernelMixin, BlockingKernelClient):
                 ("control", self.control_channel_class),
             )
         )
-        self._hb_channel = self.hb_channel_class(self._line.is_beating, SILENCE_LIMIT)
+        self._hb_channel = self.hb_channel_class(
+            self._line.is_beating, self.gateway.ws_ping_interval + self.gateway.ws_ping_timeout
+        )
+        tell_after_fork(self)
+
+    @default("session")
+    def _default_session(self) -> Session:
+        # Not parent=self: the connection keeps it, and a dropped client is to be collected.
+        return Session(config=self.config)
 
     def __repr__(self) -> str:
         connection = self._line.connection
@@ -137,7 +152,10 @@ class BlockingGatewayKernelClient(RemoteKernelMixin, BlockingKernelClient):
             It refuses the credentials.
         NoSuchKernel
             It does not know the kernel.
+        GatewayConnectionClosed
+            The client was made in another process, from which this one was forked.
         """
+        self._line.check()
         with self._starting:
             wanted = {"shell": shell, "iopub": iopub, "stdin": stdin, "control": control}
             for channel in self._channels.values():
@@ -161,11 +179,19 @@ class BlockingGatewayKernelClient(RemoteKernelMixin, BlockingKernelClient):
         gateway, rest, kernel_id = self.gateway, self.rest, self.kernel_id
         connection = Connection(
             kernel_id,
-            dial=partial(_dial, gateway, rest, kernel_id, self.session.session),
-            kernel_exists=partial(_kernel_exists, rest, kernel_id),
+            endpoint=partial(_endpoint, gateway, rest, kernel_id),
+            kernel_state=partial(_kernel_state, rest, kernel_id, timeout=_LOOK_TIMEOUT),
             channels=self._channels,
             session=self.session,
             send_timeout=gateway.effective_request_timeout,
+            ping_interval=gateway.ws_ping_interval,
+            ping_timeout=gateway.ws_ping_timeout,
+            delays=partial(
+                delays,
+                gateway.gateway_retry_interval,
+                gateway.gateway_retry_interval_max,
+                gateway.gateway_retry_max,
+            ),
             log=self.log,
         )
         self._line.connection = connection  # before it opens, so that stop_channels() reaches it
@@ -190,6 +216,18 @@ class BlockingGatewayKernelClient(RemoteKernelMixin, BlockingKernelClient):
         for channel in self._channels.values():
             if channel.is_alive():
                 channel.stop()
+        if self._owns_rest and self.trait_has_value("rest"):
+            self.rest.close()
+
+    def after_fork(self) -> None:
+        """End in a child process: a gateway takes two with one session for one, and drops one."""
+        self._starting, self._numbering = threading.Lock(), threading.Lock()
+        self._line.inherited = error = self._line.inherited or GatewayConnectionClosed(
+            f"this client belongs to the process {os.getppid()}, from which this one was forked;"
+            " make a client here, such as with the manager's client()"
+        )
+        self._hb_channel.stop()
+        disinherit(self._channels.values(), error)
 
     @property
     def channels_running(self) -> bool:
@@ -506,7 +544,7 @@ class BlockingGatewayKernelClient(RemoteKernelMixin, BlockingKernelClient):
         """
         deadline = Deadline(timeout)
         connection = self._line.connection
-        if connection is not None and connection.verdict not in _LIVING:
+        if connection is not None and connection.verdict not in LIVING:
             if not _kernel_exists(self.rest, self.kernel_id):
                 raise DeadKernelError(
                     f"Kernel died before replying to kernel_info: {self.kernel_id}"
@@ -551,24 +589,50 @@ class BlockingGatewayKernelClient(RemoteKernelMixin, BlockingKernelClient):
                     heard = True
         return reply
 
+    def missing_messages(self, msg_id: str) -> int | None:
+        """How many messages of an execution have not come: output that is lost.
+
+        A gateway drops output that comes too fast, and a lost connection may swallow some.  What
+        is gone cannot be brought back, but where the kernel numbers its messages, as every
+        ipykernel does, it can be counted.  A warning says the same in the log.
+
+        Parameters
+        ----------
+        msg_id : str
+            The execute request's: :meth:`execute` returns it, and a reply has it in its
+            ``parent_header``.
+
+        Returns
+        -------
+        int or None
+            At least so many are missing, 0 for none; None where that is not known: the execution
+            is not over, its end was lost, the kernel does not number its messages, or a thousand
+            others were executed since.
+        """
+        connection = self._line.connection
+        return None if connection is None else connection.missing(msg_id)
+
+    def _is_connected(self) -> bool:
+        """Whether the heartbeat looks after the kernel; for the manager."""
+        connection = self._line.connection
+        return connection is not None and connection.state is not State.CLOSED
+
     def _trusts_kernel(self) -> bool:
         """Whether nothing was heard of the kernel's death; for the manager."""
         connection = self._line.connection
-        return connection is None or connection.verdict in _LIVING
+        return connection is None or connection.verdict in LIVING
 
-    def _pending(self) -> list[Claim]:
-        """The answers that are waited for now; for the manager."""
-        return [claim for channel in self._channels.values() for claim in channel.pending()]
-
-    def _kernel_was_restarted(self, pending: list[Claim]) -> None:
-        """The manager restarted the kernel: what was asked before will not be answered."""
-        error = KernelRestarted(
-            f"kernel {self.kernel_id} was restarted before it replied; its variables are lost"
+    def _before_restart(self) -> Callable[[], None]:
+        """The manager restarts the kernel; once it has, it calls what this returns."""
+        if (connection := self._line.connection) is None:
+            return lambda: None
+        return partial(
+            connection.restarted,
+            *connection.before_restart(),
+            KernelRestarted(
+                f"kernel {self.kernel_id} was restarted before it replied; its variables are lost"
+            ),
         )
-        for claim in pending:
-            claim.fail(error)
-        if (connection := self._line.connection) is not None:
-            connection.revive()
 
     def _kernel_is_gone(self, text: str) -> None:
         """The manager knows that there is no kernel any more."""
@@ -618,6 +682,7 @@ class BlockingGatewayKernelClient(RemoteKernelMixin, BlockingKernelClient):
         RuntimeError
             The channels that it needs are not running.
         """
+        self._line.check()
         if not self.iopub_channel.is_alive():
             raise RuntimeError("IOPub channel must be running to receive output")
         if allow_stdin is None:
@@ -653,6 +718,10 @@ class BlockingGatewayKernelClient(RemoteKernelMixin, BlockingKernelClient):
                     self.log.warning("the end of the output did not come within %g s", _IDLE_GRACE)
                     return reply
                 raise GatewayTimeout("Timeout waiting for output") from None
+            except ReplyLost:
+                if reply:  # only the end of the output is lost
+                    return reply
+                raise
             msg_type = message["msg_type"]
             if msg_type == "execute_reply":
                 reply = message
@@ -698,8 +767,14 @@ class _Line:
     """The client's connection of the moment, for who must not hold the client itself."""
 
     connection: Connection | None = None
+    inherited: GatewayConnectionClosed | None = None  # from another process
+
+    def check(self) -> None:
+        if self.inherited is not None:
+            raise fresh(self.inherited)
 
     def send(self, channel: str, message: Message, timeout: float | Deadline | None) -> None:
+        self.check()
         if self.connection is None:
             raise GatewayConnectionClosed("the channels are not running: call start_channels()")
         self.connection.send(channel, message, timeout)
@@ -708,30 +783,36 @@ class _Line:
         return self.connection is not None and self.connection.is_beating(within)
 
 
-def _dial(gateway: GatewayClient, rest: GatewayREST, kernel_id: str, session_id: str) -> Opening:
-    """Reach the gateway, with what the configuration says at this moment."""
+def _endpoint(
+    gateway: GatewayClient, rest: GatewayREST, kernel_id: str, session_id: str
+) -> Endpoint:
+    """Where the websocket leads, with what the configuration says at this moment."""
     url = gateway.channels_url(kernel_id, session_id)
     headers = gateway.request_headers()
     if cookies := rest.cookie_header(url):
         headers["Cookie"] = "; ".join(filter(None, (headers.get("Cookie"), cookies)))
-    return dial(
-        Endpoint(
-            url=url,
-            headers=headers,
-            subprotocols=(V1,),
-            ssl_context=gateway.ssl_context() if url.startswith("wss:") else None,
-            connect_timeout=gateway.connect_timeout,
-            handshake_timeout=gateway.effective_request_timeout,
-            proxy=_proxy_for(gateway),
-        )
+    return Endpoint(
+        url=url,
+        headers=headers,
+        subprotocols=(V1,),
+        ssl_context=gateway.ssl_context() if url.startswith("wss:") else None,
+        connect_timeout=gateway.connect_timeout,
+        handshake_timeout=gateway.effective_request_timeout,
+        max_incoming=gateway.ws_max_message_size,
+        proxy=_proxy_for(gateway),
     )
 
 
-def _kernel_exists(rest: GatewayREST, kernel_id: str) -> bool:
+def _kernel_state(rest: GatewayREST, kernel_id: str, timeout: float | None = None) -> str:
+    """The kernel's ``execution_state``; ``"gone"`` where the gateway does not know it."""
     try:
-        return rest.get_kernel(kernel_id).get("execution_state") != "dead"
+        return str(rest.get_kernel(kernel_id, timeout).get("execution_state", ""))
     except NoSuchKernel:
-        return False
+        return "gone"
+
+
+def _kernel_exists(rest: GatewayREST, kernel_id: str) -> bool:
+    return _kernel_state(rest, kernel_id) not in ("gone", "dead")
 
 
 def _not_ready(deadline: Deadline) -> KernelNotReady:

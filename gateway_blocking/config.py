@@ -25,6 +25,7 @@ from traitlets import Bool, Float, HasTraits, Int, TraitError, TraitType, Type, 
 from traitlets.config import Config, LoggingConfigurable
 
 from .errors import GatewayConnectionError, GatewayError
+from .forking import tell_after_fork
 from .tokens import NoOpTokenRenewer
 
 __all__ = [
@@ -280,14 +281,31 @@ class GatewayClient(LoggingConfigurable):
     ).tag(**_env("JUPYTER_GATEWAY_ALLOWED_ENVS", "JUPYTER_GATEWAY_ENV_WHITELIST"))
     env_whitelist = Text("", help="Deprecated: the old name of allowed_envs.").tag(**_env())
     gateway_retry_interval = Seconds(
-        1.0, help="Seconds before a lost websocket is opened again."
+        1.0,
+        help="Seconds before a lost websocket is tried to be opened for the second time; then"
+        " twice as long from try to try.",
     ).tag(**_env("JUPYTER_GATEWAY_RETRY_INTERVAL"))
     gateway_retry_interval_max = Seconds(30.0, help="The most that this interval grows to.").tag(
         **_env("JUPYTER_GATEWAY_RETRY_INTERVAL_MAX")
     )
     gateway_retry_max = Count(
-        5, min=0, help="How often a lost websocket is tried to be opened again."
+        5,
+        min=0,
+        help="How often that is tried, after a first time at once; 0 for not even that.",
     ).tag(**_env("JUPYTER_GATEWAY_RETRY_MAX"))
+    ws_ping_interval = Seconds(
+        10.0,
+        help="Seconds between two pings of a websocket, and between two looks whether its kernel"
+        " still exists; 0 for none.",
+    ).tag(**_env("JUPYTER_GATEWAY_WS_PING_INTERVAL"))
+    ws_ping_timeout = Seconds(
+        20.0,
+        least=0.001,
+        help="Seconds without a sign of life after a ping until a websocket counts as lost.",
+    ).tag(**_env("JUPYTER_GATEWAY_WS_PING_TIMEOUT"))
+    ws_max_message_size = Count(
+        2 * 1024**3, min=1024, help="Bytes that a message of the gateway's may have."
+    ).tag(**_env("JUPYTER_GATEWAY_WS_MAX_MESSAGE_SIZE"))
     gateway_token_renewer_class = Type(
         NoOpTokenRenewer,
         klass=object,
@@ -316,6 +334,11 @@ class GatewayClient(LoggingConfigurable):
         self._token_lock = threading.Lock()
         self._token_renewer: Any = None
         super().__init__(config=config, **kwargs)
+        tell_after_fork(self)
+
+    def after_fork(self) -> None:
+        """In a child process nobody would release the lock."""
+        self._token_lock = threading.Lock()
 
     @classmethod
     def _from_environment(cls) -> dict[str, Any]:

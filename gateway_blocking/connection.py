@@ -3,54 +3,68 @@
 This is the only place where threads live:
 
 ``gateway-reader-<id8>``
-    opens the websocket, receives, decodes and delivers.  It alone reads the socket and gives it
-    back at the end.
+    opens the websocket, receives, decodes and delivers; opens it again when it is lost, and then
+    finds out what became of the requests that were under way (see :mod:`.reconnect`).  It alone
+    reads a socket and gives it back at the end.
 ``gateway-heartbeat-<id8>``
-    pings, gives up a websocket of which nothing is heard any more, and asks the gateway whether
-    a kernel that announced its shutdown is gone.
+    pings, gives up a websocket of which nothing is heard any more, and looks whether the kernel
+    still exists, which a websocket does not tell.
 
-The gateway is reached in the caller's thread, so that its error is raised to the caller.  The
-handshake is the reader's, since a gateway holds it back until its kernel answers, for a minute
-perhaps: the caller waits for that only so long as a gateway that refuses would take.
+The gateway is reached for the first time in the caller's thread, so that its error is raised to
+the caller.  The handshake is the reader's, since a gateway holds it back until its kernel
+answers, for a minute perhaps: the caller waits for that only so long as a gateway that refuses
+would take.
 """
 
 from __future__ import annotations
 
 import logging
 import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from datetime import datetime, timezone
 from enum import Enum
+from functools import partial
 from time import monotonic
 from typing import Any
+from uuid import uuid4
 
-from jupyter_client.session import Session
+from jupyter_client.session import Session, msg_header
 
 from .channels import Channel
 from .deadline import Deadline
 from .errors import (
     DeadKernelError,
+    GatewayAuthError,
     GatewayConnectionClosed,
+    GatewayConnectionError,
     GatewayError,
     GatewayTimeout,
+    KernelGone,
     KernelRestarted,
+    NoSuchKernel,
+    ReplyLost,
     WireError,
+    fresh,
 )
-from .liveness import Verdict, verdict_of
-from .transport import Opening, Transport
+from .forking import tell_after_fork
+from .ledger import Heard, Ledger, Request
+from .liveness import LIVING, Look, Verdict, is_lost, verdict_of
+from .reconnect import Recovery, Step, is_final, is_harmless, may_repeat, what_is_known
+from .transport import Endpoint, Opening, Transport
 from .wire import FORMATS, Message
 
-__all__ = ["PING_INTERVAL", "SILENCE_LIMIT", "Connection", "State"]
+__all__ = ["Connection", "State"]
 
-PING_INTERVAL = 30.0
-"""Seconds between two pings, as the gateways themselves do."""
-
-SILENCE_LIMIT = 90.0
-"""Seconds without a single byte after which a gateway counts as gone; theirs is the same."""
-
-_CLOSE_TIMEOUT = 1.0
+_CLOSE_TIMEOUT = 2.0
+_GOODBYE_TIMEOUT = 1.0
 _REFUSAL_TIMEOUT = 2.0
 _DOUBT_INTERVAL = 0.25
 _DOUBT_LIMIT = 20
+_WRITER_TIMEOUT = 1.0
+_PROBE_PATIENCE = 2.0
+_LOOK_INTERVAL = 1.0
+_SETTLE_TIME = 0.3
+_NEVER = float("inf")
 
 
 class State(Enum):
@@ -58,29 +72,38 @@ class State(Enum):
 
     CONNECTING = "connecting"
     OPEN = "open"
+    RECONNECTING = "reconnecting"
+    RECOVERING = "asking what became of the requests that were under way"
     CLOSED = "closed"
 
 
 class Connection:
     """The websocket of one kernel and the threads that serve it.
 
-    Opened once and closed once.  Holds no reference to the client, so that a client that is
-    dropped can be collected, and its threads ended.
+    Opened once and closed once; where the websocket is lost in between, another takes its place.
+    Holds no reference to the client, so that a client that is dropped can be collected, and its
+    threads ended.
 
     Parameters
     ----------
     name : str
         Of the kernel, for the names of the threads and the log.
-    dial : callable
-        Reaches the gateway.
-    kernel_exists : callable
-        Asks the gateway; raises GatewayError where it cannot tell.
+    endpoint : callable
+        ``endpoint(session_id)``: where the websocket leads, as the configuration says at this
+        moment.
+    kernel_state : callable
+        Asks the gateway for the kernel's ``execution_state``, ``"gone"`` where it has no such
+        kernel; raises GatewayTimeout or another GatewayError where it does not answer.
     channels : mapping
         By name, where messages are delivered.
     session : jupyter_client.session.Session
         Whose ``pack`` and ``unpack`` write and read JSON.
     send_timeout : float
         Seconds that a gateway may take to accept a message.
+    ping_interval, ping_timeout : float
+        Seconds between pings, and until a missing answer counts; an interval of 0 for no pings.
+    delays : callable
+        Gives the seconds to wait before each try to open a lost websocket again.
     log : logging.Logger or adapter
     """
 
@@ -88,40 +111,60 @@ class Connection:
         self,
         name: str,
         *,
-        dial: Callable[[], Opening],
-        kernel_exists: Callable[[], bool],
+        endpoint: Callable[[str], Endpoint],
+        kernel_state: Callable[[], str],
         channels: Mapping[str, Channel],
         session: Session,
         send_timeout: float,
+        ping_interval: float,
+        ping_timeout: float,
+        delays: Callable[[], Iterator[float]],
         log: logging.Logger | logging.LoggerAdapter[Any],
     ) -> None:
         self.name = name
-        self._dial = dial
-        self._kernel_exists = kernel_exists
+        self._endpoint = endpoint
+        self._kernel_state = kernel_state
         self._channels = channels
         self._session = session
+        self._session_id = session.session  # by which the gateway knows us
         self._send_timeout = send_timeout
+        self._ping_interval = ping_interval
+        self._ping_timeout = ping_timeout
+        self._delays = delays
         self._log = log
         # Guards what follows; never held during I/O.  Taken as a lock, because a Ctrl-C in the
-        # Python code of a Condition can leave it locked; only the heartbeat waits for changes.
+        # Python code of a Condition can leave it locked; only our own threads wait for changes.
         self._lock = threading.Lock()
         self._changed = threading.Condition(self._lock)
+        self._news = _News()  # of the state, for users' threads
         self._state = State.CONNECTING
-        self._opening: Opening | None = None
-        self._transport: Transport | None = None
+        self._socket: Opening | Transport | None = None  # what close() is to end
+        self._transport: Transport | None = None  # the last that was open
+        self._generation = 0  # of transports
         self._failure: BaseException | None = None
-        self._settled = _Event()  # no longer connecting
         self._closing = False
         self._verdict = Verdict.ALIVE
+        self._death: DeadKernelError | None = None
+        self._ledger = Ledger(session.session)
+        # What is asked after a reconnection; the reader and the heartbeat go on with it.
+        self._recovery: Recovery | None = None
+        self._recovering = threading.Lock()
+        self._prefix = f"recovery_{uuid4().hex}_"
+        # On the monotonic clock, when the heartbeat is to do what.
+        self._beat_at = monotonic() + ping_interval if ping_interval else _NEVER
+        self._judge_at = 0.0
+        self._settle_at = self._probe_at = _NEVER
+        self._tries: Iterator[float] | None = None
         self._reader = threading.Thread(
             target=self._run_reader, name=f"gateway-reader-{name[:8]}", daemon=True
         )
         self._heartbeat = threading.Thread(
             target=self._run_heartbeat, name=f"gateway-heartbeat-{name[:8]}", daemon=True
         )
+        tell_after_fork(self)
 
     def __repr__(self) -> str:
-        return f"<Connection {self.name[:8]}, {self._state.value}, kernel {self._verdict.name}>"
+        return f"<Connection {self.name[:8]}, {self._state.name}, kernel {self._verdict.name}>"
 
     @property
     def state(self) -> State:
@@ -137,11 +180,15 @@ class Connection:
         """Whether the kernel lives as far as known, and a byte came within so many seconds."""
         transport = self._transport
         return (
-            self._state is State.OPEN
+            self._state not in (State.CONNECTING, State.CLOSED)
             and transport is not None
             and monotonic() - transport.last_received <= within
-            and self._verdict in (Verdict.ALIVE, Verdict.DOUBTFUL)
+            and self._verdict in LIVING
         )
+
+    def missing(self, msg_id: str) -> int | None:
+        """See :meth:`.Ledger.missing`."""
+        return self._ledger.missing(msg_id)
 
     # --- opening, sending, closing --------------------------------------------------------------
 
@@ -154,33 +201,46 @@ class Connection:
         Raises
         ------
         GatewayError
-            As :func:`gateway_blocking.transport.dial` and ``Opening.complete``.
+            As :class:`.Opening` does.
         GatewayConnectionClosed
             Another thread closed the connection meanwhile.
         """
         try:
-            opening = self._dial()
-        except BaseException:
-            self._set_state(State.CLOSED)
-            raise
-        with self._lock:  # which close() takes too: it finds either nothing or both threads
-            if not self._closing:
-                self._opening = opening
+            opening = self._new_opening()
+            opening.reach()
+            with self._lock:  # which close() takes too: it finds either nothing or both threads
+                if self._closing:
+                    opening.close()
+                    raise _stopped(self.name)
                 self._reader.start()
                 self._heartbeat.start()
-        if self._opening is None:
-            opening.close()
-        else:
-            self._settled.wait(_REFUSAL_TIMEOUT)
+        except BaseException as error:
+            self._set_state(State.CLOSED)
+            if self._closing and isinstance(error, GatewayError):
+                raise _stopped(self.name) from error
+            raise
+        self._wait_while(lambda: self._state is State.CONNECTING, Deadline(_REFUSAL_TIMEOUT))
         if self._closing:
             raise _stopped(self.name)
         if self._failure is not None and self._transport is None:  # else it was open, and is lost
             raise self._failure
 
+    def _new_opening(self) -> Opening:
+        opening = Opening(self._endpoint(self._session_id))
+        with self._lock:
+            if self._closing:
+                raise _stopped(self.name)
+            self._socket = opening
+        return opening
+
     def send(
         self, channel: str, message: Mapping[str, Any], timeout: float | Deadline | None = None
     ) -> None:
-        """Send a message, in the caller's thread.
+        """Send a message, in the caller's thread; once there is a connection to send it with.
+
+        A message that was sent is known: if the connection is lost before it is answered, it is
+        sent again where it is certain that it is not executed twice, and else its reply is
+        :exc:`.ReplyLost`.
 
         Parameters
         ----------
@@ -189,67 +249,163 @@ class Connection:
         message : mapping
             As ``session.msg`` makes it, with ``buffers`` where it has any.
         timeout : float, optional
-            Seconds that the gateway may take to accept it.
+            Seconds until the gateway has accepted it.
 
         Raises
         ------
         GatewayConnectionClosed
-            The connection is closed, or broke just now.
+            The connection is closed, or was lost and could not be opened again.
         GatewayTimeout
-            The gateway did not accept it in time, or not even the connection.
+            The gateway did not accept it in time, or not even the connection.  It was not sent.
+        DeadKernelError, KernelRestarted, KernelGone
+            The kernel is not the one that the message is meant for; it was not sent.
         MessageTooLarge, WireError
             It cannot be sent at all.
         """
         deadline = Deadline.of(timeout)
-        if not self._settled.wait(deadline.left()):
+        while True:
+            transport = self._writable(channel, deadline)
+            request = self._enter(channel, message, transport)
+            if request is None:
+                continue  # it was lost meanwhile
+            try:
+                limit = self._send_timeout if timeout is None else deadline
+                transport.send(*request.frame, limit)
+            except GatewayConnectionError:
+                # Not all of it was written, so that the gateway cannot have the whole: it may be
+                # sent again.  Unless the reader, tired of waiting for this thread, cares for it.
+                if not self._strike(request):
+                    return
+                transport.abort()  # so that the reader notices, too
+                self._wait_while(partial(self._is_current, transport), deadline)
+            except BaseException:
+                self._strike(request)
+                raise
+            else:
+                request.writing = False
+                return
+
+    def _writable(self, channel: str, deadline: Deadline) -> Transport:
+        """The websocket, once messages on this channel may be sent."""
+        good = (State.OPEN,) if channel == "shell" else (State.OPEN, State.RECOVERING)
+        if not self._wait_while(
+            lambda: self._death is None and self._state not in (*good, State.CLOSED), deadline
+        ):
             raise GatewayTimeout(
-                f"kernel {self.name} does not answer, and until it does the gateway holds its"
-                " websocket back"
+                f"no message could be sent to kernel {self.name} within {deadline.timeout:g} s:"
+                + (
+                    " it does not answer, and until it does the gateway holds its websocket back"
+                    if self._state is State.CONNECTING
+                    else " the connection was lost and is not open again"
+                )
             )
-        transport = self._transport
-        if transport is None or self._state is not State.OPEN:
+        if self._death is not None:
+            raise fresh(self._death)
+        if self._transport is None or self._state is State.CLOSED:
             raise GatewayConnectionClosed(
                 f"cannot send a message to kernel {self.name}: the connection is"
-                f" {self._state.value}; start_channels() opens a new one"
+                f" closed ({self._failure}); start_channels() opens a new one"
             ) from self._failure
-        opcode, payload = FORMATS[transport.subprotocol].encode(
-            channel, message, self._session.pack
+        return self._transport
+
+    def _enter(
+        self, channel: str, message: Mapping[str, Any], transport: Transport
+    ) -> Request | None:
+        """Note a message that is about to be sent; None where the transport is lost meanwhile."""
+        encode = FORMATS[transport.subprotocol].encode
+        frame = encode(channel, message, self._session.pack)
+        header = message["header"]
+        request = Request(
+            msg_id=header["msg_id"],
+            msg_type=header["msg_type"],
+            channel=channel,
+            subprotocol=transport.subprotocol,
+            frame=frame,
         )
-        try:
-            transport.send(opcode, payload, self._send_timeout if timeout is None else deadline)
-        except ConnectionError as lost:
-            raise _closed(self.name, lost) from lost
+        with self._lock:
+            if not self._is_current(transport):
+                return None
+            request.generation = self._generation
+            self._ledger.enter(request)
+        return request
+
+    def _strike(self, request: Request) -> bool:
+        """Forget a request that was not sent; False where the reader took it over."""
+        with self._lock:
+            if request.writing:
+                self._ledger.strike(request)
+            return request.writing
+
+    def _is_current(self, transport: Transport) -> bool:
+        return self._transport is transport and self._is_writable()
+
+    def _is_writable(self) -> bool:
+        return self._state in (State.OPEN, State.RECOVERING)
 
     def close(self) -> None:
-        """Close the connection and end its threads, in about a second at most.
+        """Close the connection and end its threads, in two seconds at most.
 
         Idempotent, and may be called by any thread.
         """
-        with self._lock:
-            self._closing = True
-            self._changed.notify_all()
-        if self._opening is None:
+        self._announce_close()
+        if not self._reader.ident:  # never started
+            self._abort()
             self._set_state(State.CLOSED)
             return
-        if self._transport is not None and self._reader.is_alive():
-            self._transport.send_close()
-            _join(self._reader, _CLOSE_TIMEOUT)
+        deadline = Deadline(_CLOSE_TIMEOUT)
+        if isinstance(self._socket, Transport) and self._reader.is_alive():
+            self._socket.send_close()
+            _join(self._reader, _GOODBYE_TIMEOUT)
         self._abort()
         for thread in (self._reader, self._heartbeat):
-            _join(thread, _CLOSE_TIMEOUT / 2)
+            _join(thread, deadline.left() or 0.0)
             if thread.is_alive() and thread is not threading.current_thread():
                 self._log.warning("the thread %s has not ended in time", thread.name)
 
     def abandon(self) -> None:
         """End the connection without waiting for anything, for a client that was dropped."""
+        self._announce_close()
+        self._abort()
+
+    def after_fork(self) -> None:
+        """End in a child process, which has not the threads, and shares the socket."""
+        self._lock = threading.Lock()
+        self._changed = threading.Condition(self._lock)
+        self._news, self._recovering = _News(), threading.Lock()
+        self._closing, self._state = True, State.CLOSED
+        if self._socket is not None:
+            self._socket.disinherit()
+        self._socket = self._transport = None
+
+    def _announce_close(self) -> None:
         with self._lock:
             self._closing = True
             self._changed.notify_all()
-        self._abort()
 
     def _abort(self) -> None:
-        if (socket := self._transport or self._opening) is not None:
-            socket.abort()
+        if self._socket is not None:
+            self._socket.abort()
+
+    # --- the state ------------------------------------------------------------------------------
+
+    def _set_state(self, state: State) -> None:
+        with self._lock:
+            self._log.debug("kernel %s: %s -> %s", self.name, self._state.name, state.name)
+            self._state = state
+            self._changed.notify_all()
+        self._news.tell()
+
+    def _wait_while(self, condition: Callable[[], bool], deadline: Deadline) -> bool:
+        """Wait, in a user's thread, until the state is another; False where it is not in time."""
+        while condition():
+            news = self._news.listen()
+            if condition() and not _acquire(news, deadline):
+                return False
+        return True
+
+    @property
+    def _ending(self) -> bool:
+        return self._closing or self._state is State.CLOSED
 
     # --- the kernel's life ----------------------------------------------------------------------
 
@@ -263,60 +419,92 @@ class Connection:
         text : str, optional
             How it came, where more is known.
         """
+        error = _death(self.name, verdict, text)
         with self._lock:
-            if self._verdict is verdict:
-                return
-            self._verdict = verdict
-        kind = KernelRestarted if verdict is Verdict.RESTARTED else DeadKernelError
-        hint = "; wait_for_ready() goes on with it" if verdict is Verdict.RESTARTED else ""
-        error = kind(text or f"kernel {self.name} {verdict.value}{hint}")
+            lost = self._ledger.outstanding()
+            self._ledger.end_incarnation()
+            known, self._verdict, self._death = self._verdict is verdict, verdict, error
+        for request in lost:
+            self._channels[request.channel].request_failed(request.msg_id, error)
+        if known:
+            return
         self._log.info("%s", str(error))  # not a warning: who waits, now or later, is told
         for channel in self._channels.values():
             channel.kernel_died(error)
+        self._news.tell()
 
     def revive(self) -> None:
         """Trust the kernel again, whatever was heard of it before."""
         with self._lock:
-            self._verdict = Verdict.ALIVE
+            self._verdict, self._death = Verdict.ALIVE, None
         for channel in self._channels.values():
             channel.revive()
+        # The new process may listen elsewhere, and a gateway looks for that only when asked anew.
+        if self._transport is not None and self._is_writable():
+            self._transport.send_close()
+            self._transport.abort("the kernel was restarted")
 
-    def _note(self, message: Message) -> None:
-        """See what an iopub message says of the kernel's life."""
-        verdict = verdict_of(message)
+    def before_restart(self) -> tuple[str | None, list[Request]]:
+        """The kernel process, and what is asked of it, when its client is about to restart it."""
+        with self._lock:
+            return self._ledger.incarnation, self._ledger.outstanding()
+
+    def restarted(self, incarnation: str | None, asked: list[Request], error: GatewayError) -> None:
+        """The kernel was restarted here: what was asked of the old process ends with `error`."""
+        with self._lock:
+            lost = [
+                request
+                for request in self._ledger.outstanding()
+                if request in asked or (incarnation and request.incarnation == incarnation)
+            ]
+            self._ledger.give_up(*lost)
+            if self._ledger.incarnation == incarnation:
+                self._ledger.end_incarnation()
+        for request in lost:
+            self._channels[request.channel].request_failed(request.msg_id, error)
+        self.revive()
+
+    def _see_life(self, message: Message, incarnation: str | None) -> None:
+        """See what an iopub message says of the life of the kernel process known so far."""
+        verdict = verdict_of(message, incarnation)
         if verdict is Verdict.DOUBTFUL:
-            with self._lock:
-                if self._verdict is Verdict.ALIVE:
-                    self._verdict = verdict
-                    self._changed.notify_all()
+            self._doubt()
         elif verdict is not None:
             self.kernel_ended(verdict)
 
     # --- the reader -----------------------------------------------------------------------------
 
     def _run_reader(self) -> None:
-        assert self._opening is not None
         error: BaseException = GatewayConnectionClosed("the connection was closed here")
         try:
-            self._read(self._complete(self._opening))
-        except GatewayError as lost:
-            error = lost
+            transport = self._complete(State.OPEN)
+            while True:
+                try:
+                    self._read(transport)
+                except GatewayError as lost:
+                    transport = self._reopen(transport, lost)
+        except GatewayError as end:
+            error = end
         except Exception as bug:  # told to everybody who waits, by _end
             self._log.exception("the reader of kernel %s failed", self.name)
             error = bug
         finally:
-            (self._transport or self._opening).close()
+            if self._socket is not None:
+                self._socket.close()
             self._failure = error
             self._end(error)
             self._set_state(State.CLOSED)
 
-    def _complete(self, opening: Opening) -> Transport:
-        transport = opening.complete()
+    def _complete(self, state: State) -> Transport:
+        """Do the handshake with the gateway that was reached."""
+        assert isinstance(self._socket, Opening)
+        transport = self._socket.complete()
         with self._lock:
-            self._transport = transport  # from here on close() says goodbye to it
+            self._socket = self._transport = transport  # from here on close() says goodbye to it
+            self._generation += 1
             if self._closing:
                 raise _stopped(self.name)
-        self._set_state(State.OPEN)
+        self._set_state(state)
         return transport
 
     def _read(self, transport: Transport) -> None:
@@ -326,72 +514,336 @@ class Connection:
             opcode, payload = transport.receive()
             try:
                 name, message = decode(opcode, payload, unpack)
-                if name == "iopub":
-                    self._note(message)
-                if (channel := self._channels.get(name)) is None:
-                    self._log.debug("kernel %s: a message on channel %r", self.name, name)
-                else:
-                    channel.deliver(message)
+                self._hear(name, message)
             except WireError as error:
                 self._log.warning("kernel %s: a malformed message: %s", self.name, str(error))
+            except GatewayError:  # of what was sent in answer to the message
+                raise
             except Exception:  # one message that nobody foresaw must not end all the others
                 self._log.exception("kernel %s: a message could not be handled", self.name)
+
+    def _hear(self, name: str, message: Message) -> None:
+        """Take note of a message, and deliver it."""
+        incarnation = self._ledger.incarnation
+        with self._lock:
+            heard = self._ledger.hear(name, message)
+        if heard is Heard.RESTARTED:
+            self.kernel_ended(Verdict.RESTARTED)
+            with self._lock:
+                heard = self._ledger.hear(name, message)
+        if name == "iopub":
+            self._see_life(message, incarnation)
+        if self._generation > 1:
+            if message["parent_header"].get("msg_id", "").startswith(self._prefix):
+                self._recover(message)  # it answers to a question of our own
+                return
+        if heard is Heard.AGAIN or heard is Heard.STRANGE:
+            self._log.debug("kernel %s: a %s dropped: %s", self.name, message["msg_type"], heard)
+            return
+        if heard is Heard.GAP:
+            self._warn_of_gap(message["parent_header"]["msg_id"])
+        if (channel := self._channels.get(name)) is None:
+            self._log.debug("kernel %s: a message on channel %r", self.name, name)
+        else:
+            channel.deliver(message)
+
+    def _warn_of_gap(self, msg_id: str) -> None:
+        missing = self._ledger.missing(msg_id)
+        self._log.warning(
+            "kernel %s: output is missing: %s messages of the execution %s did not come; the"
+            " gateway drops output that comes too fast (iopub_data_rate_limit), and a lost"
+            " connection swallows what is on its way",
+            self.name,
+            "some" if missing is None else f"at least {missing}",
+            msg_id,
+        )
 
     def _end(self, error: BaseException) -> None:
         """Tell everybody who waits that nothing comes any more."""
         if self._closing:
-            closed = _stopped(self.name)
+            closed: GatewayError = _stopped(self.name)
+        elif self._death is not None:
+            closed = self._death
         elif self._transport is None:
             closed = GatewayConnectionClosed(f"kernel {self.name} was not connected to: {error}")
             closed.__cause__ = error
         else:
-            self._log.info("kernel %s: the connection was lost: %s", self.name, str(error))
+            self._log.warning("%s", str(error))
             closed = _closed(self.name, error)
             closed.__cause__ = error
         for channel in self._channels.values():
             channel.close(closed)
 
-    def _set_state(self, state: State) -> None:
+    # --- reconnecting ---------------------------------------------------------------------------
+
+    def _reopen(self, lost: Transport, error: GatewayError) -> Transport:
+        """Open the websocket again; raise what ends that for good."""
+        if self._closing:
+            raise error
+        lost.close()
+        with self._recovering:
+            self._recovery, self._settle_at, self._probe_at = None, _NEVER, _NEVER
+            self._set_state(State.RECONNECTING)
+        self._wait_for_writers()
+        self._log.info("kernel %s: %s; opening the websocket again", self.name, str(error))
+        began, tried, refused = monotonic(), 0, False
+        self._tries = self._tries or self._delays()
+        for delay in self._tries:
+            if not self._sleep(delay):
+                raise _stopped(self.name)
+            tried += 1
+            try:
+                self._new_opening().reach()
+                transport = self._complete(State.RECOVERING)
+                self._start_recovery(transport)
+            except GatewayError as failure:
+                self._log.info("kernel %s: not opened yet: %s", self.name, str(failure))
+                error = failure
+                self._drop_socket()
+                if is_final(error) and (refused or not isinstance(error, GatewayAuthError)):
+                    break
+                refused = isinstance(error, GatewayAuthError)  # the token's renewer is asked again
+            else:
+                return transport
+        if isinstance(error, NoSuchKernel):
+            self.kernel_ended(Verdict.GONE)
+        raise GatewayConnectionError(
+            f"{error} (and the websocket could not be opened again, tried {tried} times within"
+            f" {monotonic() - began:.0f} s)"
+        ) from error
+
+    def _drop_socket(self) -> None:
+        if self._socket is not None:
+            self._socket.close()
+
+    def _wait_for_writers(self) -> None:
+        """Wait until each thread that was sending knows whether it could: they are being woken."""
+        deadline = Deadline(_WRITER_TIMEOUT)
+        while True:
+            with self._lock:
+                writing = [r for r in self._ledger.outstanding() if r.writing]
+                if not writing or deadline.passed():
+                    for request in writing:  # what became of it, the kernel will tell
+                        request.writing = False
+                    return
+                self._changed.wait(0.005)
+
+    def _start_recovery(self, transport: Transport) -> None:
+        with self._recovering:
+            self._recovery = recovery = Recovery(self._prefix)
+            with self._lock:
+                self._ledger.expect_replay()
+                self._probe_at = monotonic() + _PROBE_PATIENCE
+                self._changed.notify_all()
+        frames = {
+            msg_id: self._kernel_info(transport, "control", msg_id) for msg_id in recovery.probes
+        }
+        for msg_id in recovery.probes:
+            transport.send(*frames[msg_id], self._send_timeout)
+
+    def _kernel_info(self, transport: Transport, channel: str, msg_id: str) -> tuple[int, bytes]:
+        """The frame of a request of our own."""
+        session = self._session  # whose msg() is not made for threads
+        header = msg_header(msg_id, "kernel_info_request", session.username, session.session)
+        message = {"header": header, "parent_header": {}, "metadata": {}, "content": {}}
+        return FORMATS[transport.subprotocol].encode(channel, message, session.pack)
+
+    def _recover(self, message: Message) -> None:
+        """Go on with the recovery after an answer to one of its questions."""
+        with self._recovering:
+            if self._recovery is None or self._transport is None:
+                return
+            step = self._recovery.hear(message)
+            if step is Step.WAITING:
+                self._go_on(self._recovery, self._transport)
+            elif step is Step.SETTLING:
+                with self._lock:
+                    self._settle_at, self._probe_at = monotonic() + _SETTLE_TIME, _NEVER
+                self._set_state(State.OPEN)
+
+    def _go_on(self, recovery: Recovery, transport: Transport, deaf: bool = False) -> None:
+        """Send again what may be, then the barriers; then let new requests pass.
+
+        Not yet to a kernel that may be deaf: they would be lost.
+        """
+        assert self._recovering.locked()
+        self._tries = None  # this was a success
+        recovery.looks = recovery.quiet_looks = 0
+        self._probe_at = monotonic() + _PROBE_PATIENCE
+        for request in self._in_doubt():
+            if request.subprotocol == transport.subprotocol and may_repeat(
+                request, recovery.incarnation, recovery.ignores_repetitions
+            ):
+                request.sent += 1
+                recovery.repeated.add(request.msg_id)
+                frame = self._redated(request) if is_harmless(request) else request.frame
+                transport.send(*frame, self._send_timeout)
+        for channel, msg_id in recovery.barriers.items():
+            transport.send(*self._kernel_info(transport, channel, msg_id), self._send_timeout)
+        if not deaf:
+            self._set_state(State.OPEN)
+
+    def _redated(self, request: Request) -> tuple[int, bytes]:
+        """The frame of a request that a kernel is to answer, though it may have had it before."""
+        format_ = FORMATS[request.subprotocol]
+        channel, message = format_.decode(*request.frame, self._session.unpack)
+        message["header"]["date"] = datetime.now(timezone.utc)
+        return format_.encode(channel, message, self._session.pack)
+
+    def _in_doubt(self) -> list[Request]:
+        """What was sent on an earlier websocket, and is not answered."""
         with self._lock:
-            self._log.debug("kernel %s: %s -> %s", self.name, self._state.value, state.value)
-            self._state = state
-            self._changed.notify_all()
-        self._settled.set()
+            return [r for r in self._ledger.outstanding() if r.generation < self._generation]
+
+    def _settle(self, recovery: Recovery) -> None:
+        """The kernel is done with all that was sent before: what has no answer gets none."""
+        for request in self._in_doubt():
+            with self._lock:
+                if self._recovery is not recovery:
+                    return  # the websocket was lost once more
+                self._ledger.give_up(request)
+            executed, why = what_is_known(request, request.msg_id in recovery.repeated)
+            error = ReplyLost(
+                f"no reply to the {request.msg_type} {request.msg_id} to kernel {self.name}: {why}",
+                msg_id=request.msg_id,
+                executed=executed,
+            )
+            self._log.warning("%s", str(error))
+            self._channels[request.channel].deliver_loss(error)
+        with self._lock:
+            if self._recovery is not recovery:
+                return
+            self._recovery, self._settle_at = None, _NEVER
+            self._ledger.replay_is_over()
+            unfinished = self._ledger.forget_unfinished(self._generation)
+        for msg_id in unfinished:
+            self._warn_of_gap(msg_id)
+            error = ReplyLost("the last output was lost with the connection", msg_id=msg_id)
+            self._channels["iopub"].request_failed(msg_id, error)
 
     # --- the heartbeat --------------------------------------------------------------------------
 
     def _run_heartbeat(self) -> None:
-        while self._sleep(PING_INTERVAL):
-            if self._verdict is Verdict.DOUBTFUL:
-                self._resolve_doubt()
-            if (transport := self._transport) is None:
-                continue  # the handshake has its own deadline
-            silence = monotonic() - transport.last_received
-            if silence > SILENCE_LIMIT:
-                transport.abort(f"nothing was heard of the gateway for {silence:.0f} s")
-                return
+        while self._sleep_until(self._due):
             try:
-                transport.ping()
-            except GatewayError:
-                return  # the reader learns of it as well, and tells
+                self._do_what_is_due(monotonic())
+            except GatewayError as error:  # of the websocket: the reader learns of it, too
+                self._log.debug("kernel %s: %s", self.name, str(error))
+            except Exception:  # a heart goes on beating
+                self._log.exception("the heartbeat of kernel %s failed", self.name)
+                self._sleep(_LOOK_INTERVAL)
+
+    def _do_what_is_due(self, now: float) -> None:
+        if self._verdict is Verdict.DOUBTFUL:
+            self._resolve_doubt()
+        if now >= self._settle_at and (recovery := self._recovery) is not None:
+            self._settle(recovery)
+        if now >= self._probe_at and (recovery := self._recovery) is not None:
+            self._look_for_deafness(recovery)
+        if now >= self._silent_at() and self._transport is not None:
+            self._judge_silence(self._transport)
+        if now >= self._beat_at:
+            self._beat()
+
+    def _due(self) -> float:
+        """When there is something to do next."""
+        if self._verdict is Verdict.DOUBTFUL:
+            return 0.0
+        return min(self._beat_at, self._settle_at, self._probe_at, self._silent_at())
+
+    def _silent_at(self) -> float:
+        """When nothing will have been heard of the gateway for too long."""
+        if not self._ping_interval or self._transport is None or not self._is_writable():
+            return _NEVER
+        limit = self._transport.last_received + self._ping_interval + self._ping_timeout
+        return max(limit, self._judge_at)
+
+    def _sleep_until(self, due: Callable[[], float]) -> bool:
+        """Sleep until something is due, which changes may bring forward; False at the end."""
+        with self._changed:
+            while not self._ending:
+                if (left := due() - monotonic()) <= 0:
+                    return True
+                self._changed.wait(min(left, threading.TIMEOUT_MAX))
+        return False
 
     def _sleep(self, seconds: float) -> bool:
-        """Sleep; False where the connection ends meanwhile.  Doubt about the kernel wakes."""
+        """Sleep; False where the connection is closed meanwhile."""
         with self._changed:
-            self._changed.wait_for(
-                lambda: self._ending or self._verdict is Verdict.DOUBTFUL, seconds
-            )
-            return not self._ending
+            return not self._changed.wait_for(lambda: self._closing, seconds)
 
-    @property
-    def _ending(self) -> bool:
-        return self._closing or self._state is State.CLOSED
+    def _beat(self) -> None:
+        """Ask for a sign of life, and whether the kernel still exists."""
+        self._beat_at = monotonic() + self._ping_interval
+        if self._is_writable() and self._transport is not None:
+            self._transport.ping()
+        if self._verdict in LIVING:  # also while a gateway holds a handshake back
+            self._look()
+
+    def _look(self) -> Look:
+        """Ask the gateway for the kernel; what it says of its end is taken to heart."""
+        try:
+            state = self._kernel_state()
+        except GatewayTimeout:
+            return Look.SILENCE
+        except GatewayError as error:
+            self._log.debug("kernel %s: cannot ask for it: %s", self.name, str(error))
+            return Look.REFUSAL
+        if state == "dead":
+            self.kernel_ended(Verdict.DEAD)
+        elif state == "gone":
+            self._doubt()  # and ask once more: whoever answers may be in a muddle
+        return Look.BUSY if state == "busy" else Look.QUIET
+
+    def _judge_silence(self, transport: Transport) -> None:
+        """Give a websocket up of which nothing is heard any more."""
+        look = self._look()
+        self._judge_at = monotonic() + self._ping_interval
+        silence = monotonic() - transport.last_received
+        if not transport.has_input() and is_lost(
+            silence,
+            look,
+            ever_heard=transport.last_received > transport.opened,
+            acknowledged=transport.is_acknowledged(),
+            patience=self._ping_interval + self._ping_timeout,
+        ):
+            transport.abort(f"nothing was heard of the gateway for {silence:.0f} s")
+
+    def _look_for_deafness(self, recovery: Recovery) -> None:
+        """See why a kernel does not answer after the websocket was opened again.
+
+        Either it is busy; or it does not know the control channel; or it is deaf: it takes the
+        new connection for a double of the old one, and drops what comes from it.  Another
+        ``session_id`` helps then, for which the gateway replays nothing, though.
+        """
+        look = self._look()
+        with self._recovering:
+            if self._recovery is not recovery or recovery.step is Step.SETTLING:
+                return
+            transport = self._transport
+            assert transport is not None
+            recovery.looks += 1
+            recovery.quiet_looks += look is Look.QUIET
+            self._probe_at = monotonic() + _LOOK_INTERVAL * min(recovery.looks, 10)
+            if recovery.step is Step.WAITING and recovery.quiet_looks > 1:
+                self._session_id = self._ledger.other_session()
+                transport.abort("the kernel is not busy, and does not answer on this websocket")
+            elif recovery.step is Step.PROBING and (recovery.quiet_looks or recovery.looks > 3):
+                recovery.go_on_without_control()
+                self._go_on(recovery, transport, deaf=look is Look.QUIET)
+
+    def _doubt(self) -> None:
+        """Have the gateway asked about the kernel, soon and several times."""
+        with self._lock:
+            if self._verdict is Verdict.ALIVE:
+                self._verdict = Verdict.DOUBTFUL
+                self._changed.notify_all()
 
     def _resolve_doubt(self) -> None:
         """Ask the gateway about a kernel that said it shuts down, which takes a moment."""
         for _ in range(_DOUBT_LIMIT):
             try:
-                if not self._kernel_exists():
+                if self._kernel_state() in ("gone", "dead"):
                     self.kernel_ended(Verdict.GONE)
                     return
             except GatewayError as error:
@@ -406,32 +858,43 @@ class Connection:
                 self._verdict = Verdict.ALIVE
 
 
-class _Event:
-    """An event that is set once.
+class _News:
+    """What threads that wait for a change are woken with.
 
-    Not ``threading.Event``, which waits on a Condition: a Ctrl-C in the Python code of that can
-    leave its lock locked.
+    Not ``threading.Event`` or ``Condition``: a Ctrl-C in their Python code can leave their lock
+    locked.
     """
 
     def __init__(self) -> None:
-        self._is_set = False
         self._waiting: list[threading.Lock] = []
 
-    def set(self) -> None:
-        self._is_set = True  # before the list is taken: who comes later, sees it
+    def listen(self) -> threading.Lock:
+        """A lock that can be acquired once there is news."""
+        news = threading.Lock()
+        news.acquire()
+        self._waiting.append(news)
+        return news
+
+    def tell(self) -> None:
+        """Wake everybody who listens."""
         waiting, self._waiting = self._waiting, []
         for news in waiting:
             news.release()
 
-    def wait(self, timeout: float | None = None) -> bool:
-        """Wait until it is set; False where it is not after so many seconds."""
-        if not self._is_set:
-            news = threading.Lock()
-            news.acquire()
-            self._waiting.append(news)
-            if not self._is_set:
-                news.acquire(timeout=-1 if timeout is None else min(timeout, threading.TIMEOUT_MAX))
-        return self._is_set
+
+def _acquire(lock: threading.Lock, deadline: Deadline) -> bool:
+    left = deadline.left()
+    return lock.acquire(timeout=-1 if left is None else min(left, threading.TIMEOUT_MAX))
+
+
+def _death(name: str, verdict: Verdict, text: str) -> DeadKernelError:
+    """The error for whoever waits for an answer of a kernel that gives none."""
+    if verdict is Verdict.RESTARTED:
+        return KernelRestarted(
+            text or f"kernel {name} {verdict.value}; wait_for_ready() goes on with it"
+        )
+    kind = KernelGone if verdict is Verdict.GONE else DeadKernelError
+    return kind(text or f"kernel {name} {verdict.value}")
 
 
 def _stopped(name: str) -> GatewayConnectionClosed:
@@ -439,7 +902,10 @@ def _stopped(name: str) -> GatewayConnectionClosed:
 
 
 def _closed(name: str, error: BaseException) -> GatewayConnectionClosed:
-    return GatewayConnectionClosed(f"the connection to kernel {name} was lost: {error}")
+    return GatewayConnectionClosed(
+        f"the connection to kernel {name} was lost: {error}; what was asked of the kernel before"
+        " may have been executed or not"
+    )
 
 
 def _join(thread: threading.Thread, timeout: float) -> None:

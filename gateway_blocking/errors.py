@@ -4,7 +4,8 @@
 
     GatewayError
     ├── GatewayConnectionError (ConnectionError)     could not reach it, or it broke
-    │   └── GatewayConnectionClosed (RuntimeError)   for good; ``__cause__`` says why
+    │   ├── GatewayConnectionClosed (RuntimeError)   for good; ``__cause__`` says why
+    │   └── ReplyLost (RuntimeError)                 of one request; says whether it was executed
     ├── GatewayTimeout (TimeoutError)                a deadline passed
     │   └── KernelNotReady (RuntimeError)            ... in ``wait_for_ready``
     ├── GatewayHTTPError                             the gateway answered, and said no
@@ -12,7 +13,8 @@
     │   ├── NoSuchKernel (KeyError)                  404 on a kernel
     │   └── NoSuchKernelSpec (kernelspec.NoSuchKernel)   404 on one, or an unknown name
     ├── DeadKernelError (RuntimeError)               the kernel is gone, its reply never comes
-    │   └── KernelRestarted                          it is alive again, but its state is lost
+    │   ├── KernelRestarted                          it is alive again, but its state is lost
+    │   └── KernelGone (NoSuchKernel)                it was shut down or culled
     ├── NoKernel (RuntimeError)                      nothing was started yet, or it was shut down
     ├── NotRemotelyPossible (NotImplementedError)    means something for a local kernel only
     ├── MessageTooLarge (ValueError)                 more than the gateway accepts in one message
@@ -40,6 +42,7 @@ __all__ = [
     "GatewayError",
     "GatewayHTTPError",
     "GatewayTimeout",
+    "KernelGone",
     "KernelNotReady",
     "KernelRestarted",
     "MessageTooLarge",
@@ -47,6 +50,7 @@ __all__ = [
     "NoSuchKernel",
     "NoSuchKernelSpec",
     "NotRemotelyPossible",
+    "ReplyLost",
     "WireError",
     "fresh",
 ]
@@ -70,6 +74,26 @@ class GatewayConnectionClosed(GatewayConnectionError, RuntimeError):
     A :exc:`RuntimeError` too, because that is what nbclient and callers of
     ``jupyter_server.gateway`` catch when a connection is gone.
     """
+
+
+class ReplyLost(GatewayConnectionError, RuntimeError):
+    """The connection was lost under a request, and no reply to it will come.
+
+    The connection is open again, and the kernel as it was; other requests are not concerned.
+
+    Attributes
+    ----------
+    msg_id : str
+        The request.
+    executed : bool or None
+        True where the kernel certainly executed it, once; None where nobody can know whether it
+        did, once or not at all.
+    """
+
+    def __init__(self, text: str, *, msg_id: str = "", executed: bool | None = None) -> None:
+        super().__init__(text)
+        self.msg_id = msg_id
+        self.executed = executed
 
 
 class GatewayTimeout(GatewayError, TimeoutError):
@@ -144,6 +168,10 @@ class DeadKernelError(GatewayError, RuntimeError):
 
 class KernelRestarted(DeadKernelError):
     """The kernel was restarted: it is alive, but its variables and pending replies are lost."""
+
+
+class KernelGone(DeadKernelError, NoSuchKernel):
+    """The kernel was shut down or culled, by whomever: the gateway does not know it any more."""
 
 
 class NoKernel(GatewayError, RuntimeError):

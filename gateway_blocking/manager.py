@@ -22,8 +22,10 @@ from .client import BlockingGatewayKernelClient
 from .config import GatewayClient
 from .deadline import Deadline
 from .errors import GatewayHTTPError, NoKernel, NoSuchKernel, NotRemotelyPossible
+from .forking import tell_after_fork
 from .remote import RemoteKernelMixin, not_remotely
-from .rest import KernelModel
+from .rest import KernelModel, choose_kernel_id
+from .signals import SigtermRaises
 
 __all__ = ["BlockingGatewayKernelManager", "run_kernel", "start_new_kernel"]
 
@@ -43,7 +45,9 @@ class BlockingGatewayKernelManager(RemoteKernelMixin, KernelManager):
     ...     kc.wait_for_ready(timeout=60)
     ...     reply = kc.execute("6 * 7", reply=True, timeout=10)
 
-    As a context manager it shuts its kernel down at the end, if it started it.
+    As a context manager it shuts its kernel down at the end, if it started it; also at the end by
+    a SIGTERM, which is a ``SystemExit`` in the main thread meanwhile, unless it is handled already.
+    In a process that was forked the kernel is that of the parent process, and left alone.
 
     Parameters
     ----------
@@ -71,22 +75,31 @@ class BlockingGatewayKernelManager(RemoteKernelMixin, KernelManager):
         self._started: Future[None] = Future()
         self._clients_lock = threading.Lock()
         self._all_clients: weakref.WeakSet[BlockingGatewayKernelClient] = weakref.WeakSet()
+        self._sigterm = SigtermRaises()
         super().__init__(**kwargs)
         self._attach_to: str | None = self.kernel_id or None
+        tell_after_fork(self)
 
     def __repr__(self) -> str:
         what = f"kernel {self.kernel_id}" if self.has_kernel else "no kernel"
         return f"<{type(self).__name__} {self.kernel_name!r}, {what}>"
 
     def __enter__(self: _Manager) -> _Manager:
+        self._sigterm.__enter__()
         return self
 
     def __exit__(self, *exc_info: object) -> None:
-        try:
-            if self.has_kernel:
-                self.shutdown_kernel(now=True)
-        finally:
-            self.cleanup_resources()
+        with self._sigterm.end():
+            try:
+                if self.has_kernel:
+                    self.shutdown_kernel(now=True)
+            finally:
+                self.cleanup_resources()
+
+    def after_fork(self) -> None:
+        """In a child process, which must not shut down what its parent uses."""
+        self._clients_lock = threading.Lock()
+        self._owns_kernel = False
 
     # --- what there is --------------------------------------------------------------------------
 
@@ -158,6 +171,9 @@ class BlockingGatewayKernelManager(RemoteKernelMixin, KernelManager):
     def start_kernel(self, **kw: Any) -> None:
         """Start a kernel on the gateway, or attach to one that runs there.
 
+        The new kernel's id is chosen here, for gateways that let it be chosen.  So a kernel whose
+        start was not answered, because the connection broke or a proxy gave up, is found again.
+
         Parameters
         ----------
         kernel_id : str, optional
@@ -168,7 +184,8 @@ class BlockingGatewayKernelManager(RemoteKernelMixin, KernelManager):
             The kernelspec; by default :attr:`kernel_name`.
         env : mapping, optional
             Environment variables of the kernel, besides those of this process.  Sent are those
-            whose name begins with ``KERNEL_`` or stands in ``allowed_envs``.
+            whose name begins with ``KERNEL_`` or stands in ``allowed_envs``.  A ``KERNEL_ID``
+            that is a canonical UUID of version 4 is the id that the new kernel is to have.
         cwd : str, optional
             The working directory, sent as ``KERNEL_WORKING_DIR``; a gateway may ignore it.
         path : str, optional
@@ -186,7 +203,8 @@ class BlockingGatewayKernelManager(RemoteKernelMixin, KernelManager):
         GatewayAuthError
             It refuses the credentials, or another kernel for this user.
         GatewayConnectionError, GatewayTimeout, GatewayHTTPError
-            It cannot be reached, or did not start the kernel.
+            It cannot be reached, or did not start the kernel.  Where the answer was lost and
+            the kernel was not found, the text says so: it may run all the same.
         RuntimeError
             There is a kernel already.
         """
@@ -224,8 +242,10 @@ class BlockingGatewayKernelManager(RemoteKernelMixin, KernelManager):
         if ignored:
             self.log.debug("ignored for a remote kernel: %s", ", ".join(sorted(ignored)))
         sent = self.gateway.kernel_env(env, cwd)
-        if kernel_id:
-            sent.setdefault("KERNEL_ID", kernel_id)  # Enterprise Gateway reads it from there
+        own = (env or {}).get("KERNEL_ID")
+        kernel_id = choose_kernel_id(own, kernel_id)
+        if not own:  # one that this process has from its own kernel is not for another
+            sent["KERNEL_ID"] = kernel_id  # Enterprise Gateway reads it from there
         return self.rest.start_kernel(
             self.kernel_name or None, sent, path=path, kernel_id=kernel_id
         )
@@ -316,10 +336,10 @@ class BlockingGatewayKernelManager(RemoteKernelMixin, KernelManager):
         kernel_id = self._require_kernel("restart")["id"]
         if kw:
             self.log.debug("ignored for a remote kernel: %s", ", ".join(sorted(kw)))
-        waiting = [(client, client._pending()) for client in self._clients]
+        restarted = [client._before_restart() for client in self._clients]
         self._kernel = self.rest.restart_kernel(kernel_id)
-        for client, pending in waiting:
-            client._kernel_was_restarted(pending)
+        for tell in restarted:
+            tell()
 
     def interrupt_kernel(self) -> None:
         """Interrupt what the kernel runs.
@@ -346,15 +366,20 @@ class BlockingGatewayKernelManager(RemoteKernelMixin, KernelManager):
     def is_alive(self) -> bool:
         """Whether the kernel is there and is still the one that its clients speak with.
 
-        Asks the gateway; and is False where it started a dead kernel anew behind our back, until
-        a client's ``wait_for_ready()`` goes on with that one.
+        A client whose channels run knows, without a request; also while its connection is being
+        opened again, because a gateway that cannot be reached is no dead kernel.  Without one,
+        the gateway is asked.  False where it started a dead kernel anew behind our back, until a
+        client's ``wait_for_ready()`` goes on with that one.
 
         Raises
         ------
         GatewayError
-            The gateway could not be asked.
+            The gateway had to be asked, and did not answer.
         """
-        trusted = all(client._trusts_kernel() for client in self._clients)
+        clients = self._clients
+        trusted = all(client._trusts_kernel() for client in clients)
+        if trusted and self.has_kernel and any(client._is_connected() for client in clients):
+            return True
         model = self.refresh_model()
         return trusted and model is not None and model.get("execution_state") != "dead"
 
@@ -524,10 +549,10 @@ def run_kernel(**kwargs: Any) -> Iterator[BlockingGatewayKernelClient]:
 
     Parameters and errors are those of :func:`start_new_kernel`.
     """
-    manager, client = start_new_kernel(**kwargs)
-    try:
-        yield client
-    finally:
-        client.stop_channels()
+    with SigtermRaises():
+        manager, client = start_new_kernel(**kwargs)
         with manager:
-            pass
+            try:
+                yield client
+            finally:
+                client.stop_channels()

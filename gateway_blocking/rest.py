@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
+import json
 import logging
 import random
+import uuid
+from collections import deque
 from collections.abc import Callable, Iterator
 from functools import partial
 from http.cookiejar import DefaultCookiePolicy
+from io import BytesIO
+from queue import Empty, Full
+from threading import Lock
 from time import monotonic
 from typing import Any, TypedDict, cast
 from urllib.parse import quote, urljoin
@@ -14,6 +20,8 @@ from urllib.parse import quote, urljoin
 import requests
 from requests.adapters import HTTPAdapter
 from requests.auth import AuthBase
+from requests.cookies import RequestsCookieJar
+from urllib3.connectionpool import HTTPConnectionPool, HTTPSConnectionPool
 from urllib3.exceptions import (
     ConnectTimeoutError,
     InvalidHeader,
@@ -23,6 +31,7 @@ from urllib3.exceptions import (
     ReadTimeoutError,
 )
 from urllib3.util.retry import Retry
+from urllib3.util.timeout import Timeout
 
 from .config import GatewayClient, safe_url
 from .errors import (
@@ -34,13 +43,17 @@ from .errors import (
     NoSuchKernel,
     NoSuchKernelSpec,
 )
+from .forking import tell_after_fork
 
-__all__ = ["GatewayREST", "KernelModel"]
+__all__ = ["GatewayREST", "KernelModel", "choose_kernel_id"]
 
 _MAX_RETRIES = 10
 _BACKOFF = 0.1  # seconds, doubled from try to try
 _BACKOFF_MAX = 5.0
 _TRANSIENT = frozenset((502, 503, 504))
+_LOOKS = 3  # for a kernel whose start was not answered: at least so many
+_LOOK_PAUSE = 0.5  # seconds from the first to the second, doubled from look to look
+_LOOK_TIMEOUT = 5.0
 _POOL_SIZE = 32
 _SHOWN = 200  # characters of what the gateway says
 
@@ -67,8 +80,8 @@ class GatewayREST:
 
     A GET or a DELETE that fails for want of a connection, or with 502, 503 or 504, is repeated,
     at growing intervals or when the gateway's ``Retry-After`` says so.  A POST is repeated only
-    where it never reached the gateway: a kernel is not to be started twice.  What took all of
-    its time-out is not repeated.
+    where it never reached the gateway: a kernel is not to be started twice, nor the next cell
+    to be interrupted.  What took all of its time-out is not repeated.
 
     Every method raises :exc:`.GatewayConnectionError`, :exc:`.GatewayTimeout`,
     :exc:`.GatewayAuthError` or :exc:`.GatewayHTTPError`, besides what it says itself.
@@ -84,12 +97,12 @@ class GatewayREST:
         self._log: logging.Logger | logging.LoggerAdapter[Any] = gateway.log
         self._policy = _Policy.of(gateway)
         self._auth = _Headers(gateway)
-        self._session = requests.Session()
+        self._cookies = RequestsCookieJar()
         if not gateway.accept_cookies:
-            self._session.cookies.set_policy(DefaultCookiePolicy(allowed_domains=[]))
-        for scheme in ("http://", "https://"):
-            adapter = HTTPAdapter(max_retries=self._policy, pool_maxsize=_POOL_SIZE)
-            self._session.mount(scheme, adapter)
+            self._cookies.set_policy(DefaultCookiePolicy(allowed_domains=[]))
+        self._session = self._new_session(self._policy)
+        self._open = _held()
+        tell_after_fork(self)
 
     def __repr__(self) -> str:
         return f"<{type(self).__name__} of {self.gateway!r}>"
@@ -101,8 +114,19 @@ class GatewayREST:
         self.close()
 
     def close(self) -> None:
-        """Close the connections that are kept; later requests open new ones."""
+        """Close the connections that are kept; later requests open new ones.
+
+        A kernel whose start was not answered is not looked for any longer.
+        """
         self._session.close()
+        was_open, self._open = self._open, _held()
+        was_open.release()
+
+    def after_fork(self) -> None:
+        """Begin anew in a child process: what is kept, and locked, is its parent's."""
+        self._cookies = self._cookies.copy()
+        self._session = self._new_session(self._policy)
+        self._open = _held()
 
     # --- endpoints ------------------------------------------------------------------------------
 
@@ -118,9 +142,22 @@ class GatewayREST:
         """All kernels of the gateway, where it allows that they are listed."""
         return cast("list[KernelModel]", self._request("GET", self.gateway.kernels_url))
 
-    def get_kernel(self, kernel_id: str) -> KernelModel:
-        """A kernel's model; NoSuchKernel where there is none."""
-        return cast("KernelModel", self._kernel("GET", kernel_id))
+    def get_kernel(self, kernel_id: str, timeout: float | None = None) -> KernelModel:
+        """A kernel's model; NoSuchKernel where there is none.
+
+        Parameters
+        ----------
+        kernel_id : str
+            The kernel.
+        timeout : float, optional
+            Ask only once, and for so many seconds: the connection and the wait for an answer
+            share them.  By default the gateway's options say how long and how often.
+        """
+        if timeout is None:
+            return cast("KernelModel", self._kernel("GET", kernel_id))
+        with self._new_session(self._policy.new(total=0)) as session:
+            model = self._kernel("GET", kernel_id, session=session, timeout=timeout)
+        return cast("KernelModel", model)
 
     def start_kernel(
         self,
@@ -132,6 +169,11 @@ class GatewayREST:
     ) -> KernelModel:
         """Start a kernel.
 
+        A kernel is asked for once.  Where that may have reached the gateway and the answer was
+        lost, the kernel is looked for under its `kernel_id` until a start takes no longer, and is
+        the result if it is found.  It is not asked for again, because a server that still starts
+        the first would start a second (measured with all three).
+
         Parameters
         ----------
         name : str or None
@@ -142,20 +184,32 @@ class GatewayREST:
         path : str, optional
             The working directory, relative to the server's root.
         kernel_id : str, optional
-            The id that the kernel is to have, for servers that let it be chosen.
+            The id that the kernel is to have, for servers that let it be chosen: a Jupyter
+            Server and a Kernel Gateway read it here, an Enterprise Gateway as ``KERNEL_ID`` in
+            `env`.  What it has is in the answer.  See :func:`choose_kernel_id`.
 
         Raises
         ------
         NoSuchKernelSpec
             The gateway does not have it.
         """
-        body = {"name": name, "env": env, "path": path, "kernel_id": kernel_id}
-        body = {key: value for key, value in body.items() if value is not None}
+        gateway = self.gateway
+        wanted = {"name": name, "env": env, "path": path, "kernel_id": kernel_id}
+        wanted = {key: value for key, value in wanted.items() if value is not None}
+        body = _Body(json.dumps(wanted).encode())
+        until = monotonic() + gateway.launch_timeout + gateway.launch_timeout_pad
         try:
-            return cast("KernelModel", self._request("POST", self.gateway.kernels_url, body))
-        except GatewayHTTPError as error:
+            # On a connection that was kept, and that the server just closed, it would seem lost.
+            with self._new_session(self._policy) as session:
+                model = self._request("POST", gateway.kernels_url, body, session=session)
+            return cast("KernelModel", model)
+        except GatewayError as error:
+            status = error.status_code if isinstance(error, GatewayHTTPError) else None
+            if body.was_read and status in (None, 502, 504):
+                if found := self._find(kernel_id, error, until):
+                    return found
             # All servers answer a plain 500 to an unknown kernelspec.
-            if error.status_code == 500 and name is not None:
+            elif isinstance(error, GatewayHTTPError) and status == 500 and name is not None:
                 self._check_kernelspec(name, error)
             raise
 
@@ -193,28 +247,41 @@ class GatewayREST:
 
     # --- requests -------------------------------------------------------------------------------
 
-    def _kernel(self, method: str, kernel_id: str, action: str = "") -> Any:
+    def _new_session(self, policy: Retry) -> requests.Session:
+        """Connections of its own, with the cookies of all."""
+        session = requests.Session()
+        session.cookies = self._cookies
+        for scheme in ("http://", "https://"):
+            session.mount(scheme, _Adapter(max_retries=policy, pool_maxsize=_POOL_SIZE))
+        return session
+
+    def _kernel(self, method: str, kernel_id: str, action: str = "", **how: Any) -> Any:
         url = self.gateway.kernel_url(kernel_id) + action
-        body: dict[str, Any] | None = {} if action else None
-        return self._request(method, url, body, missing=NoSuchKernel)
+        body = b"{}" if action else None
+        return self._request(method, url, body, missing=NoSuchKernel, **how)
 
     def _request(
         self,
         method: str,
         url: str,
-        body: dict[str, Any] | None = None,
+        body: bytes | _Body | None = None,
+        *,
         missing: _Kind = GatewayHTTPError,
+        session: requests.Session | None = None,
+        timeout: float | None = None,
     ) -> Any:
         """Make a request and return the JSON of its answer; `missing` is what a 404 means."""
         retry: Retry = self._policy
         while True:
             try:
-                return self._request_once(method, url, body, missing)
+                return self._request_once(
+                    method, url, body, missing, session or self._session, timeout
+                )
             except _CutOff as error:
                 # The answer broke off, or is not JSON though the gateway was fine with it: that
                 # is a lost connection as well, but one that urllib3 does not see.
                 try:
-                    if method != "GET":
+                    if method != "GET" or timeout is not None:
                         raise
                     retry = retry.increment(method, url, error=ProtocolError(str(error)))
                 except (MaxRetryError, ProtocolError, _CutOff):
@@ -225,19 +292,25 @@ class GatewayREST:
         self,
         method: str,
         url: str,
-        body: dict[str, Any] | None,
+        body: bytes | _Body | None,
         missing: _Kind,
+        session: requests.Session,
+        timeout: float | None,
     ) -> Any:
         gateway = self.gateway
+        limits: Any = (gateway.connect_timeout, gateway.effective_request_timeout)
+        if timeout is not None:
+            limits = Timeout(total=max(timeout, 0.001))  # urllib3 takes no 0
         tried = f"{method} {safe_url(url)}"
         start = monotonic()
         try:
-            response = self._session.request(
+            response = session.request(
                 method,
                 url,
-                json=body,
+                data=body,
+                headers={"Content-Type": "application/json"} if body is not None else None,
                 auth=self._auth,
-                timeout=(gateway.connect_timeout, gateway.effective_request_timeout),
+                timeout=limits,
                 verify=gateway.tls_verify,
                 cert=gateway.tls_cert,
                 allow_redirects=False,  # the credentials must not leave, nor a POST become a GET
@@ -248,7 +321,7 @@ class GatewayREST:
             if isinstance(error, requests.exceptions.ChunkedEncodingError):
                 done = "" if method == "GET" else "; what was asked may have been done"
                 raise _CutOff(f"{tried}: the answer broke off{done}") from error
-            raise _not_reached(tried, error, gateway) from error
+            raise _not_reached(tried, error, gateway, timeout) from error
         self._log.debug("%s: %s in %.3f s", tried, response.status_code, monotonic() - start)
         if not 200 <= response.status_code < 300:
             if method == "DELETE" and response.status_code == 404 and _was_retried(response):
@@ -263,6 +336,35 @@ class GatewayREST:
                 f"{tried}: the answer, {response.status_code}, is not JSON but {_begin(response)};"
                 " is this the URL of a gateway, and not of a login page?"
             ) from error
+
+    def _find(self, kernel_id: str | None, lost: GatewayError, until: float) -> KernelModel | None:
+        """The kernel whose start was not answered; None, and `lost` says more, if there is none."""
+        tried = ""
+        if kernel_id:
+            self._log.warning("%s; now looking for kernel %s", str(lost), kernel_id)
+            looks, pause, still_open = 0, _LOOK_PAUSE, self._open
+            while True:
+                looks += 1
+                try:
+                    found = self.get_kernel(kernel_id, timeout=_LOOK_TIMEOUT)
+                except GatewayError as error:
+                    tried = f"; looked for kernel {kernel_id}, the last of {looks} times: {error}"
+                    left = until - monotonic()
+                    if not _may_change(error) or (looks >= _LOOKS and left <= 0):
+                        break
+                else:
+                    self._log.info("kernel %s was started all the same, and is used", kernel_id)
+                    return found
+                if still_open.acquire(timeout=min(pause, left) if left > 0 else pause):
+                    still_open.release()  # for the next who waits for it
+                    break
+                pause = min(2 * pause, _BACKOFF_MAX)
+            tried += f"; it may run all the same, with the id {kernel_id}, or another on a server"
+            tried += " that does not let it be chosen"
+        else:
+            tried = "; a kernel may have been started all the same"
+        lost.args = (f"{lost}{tried}: see `jupyter gateway kernels`",)
+        return None
 
     def _check_kernelspec(self, name: str, error: GatewayHTTPError) -> None:
         try:
@@ -279,6 +381,89 @@ class GatewayREST:
                 reason=error.reason,
                 message=error.message,
             ) from error
+
+
+def choose_kernel_id(*wanted: str | None) -> str:
+    """The id for a new kernel: the first of those `wanted` that is fit for it, or a new one.
+
+    Fit is a canonical UUID of version 4.  Servers take others, too, and then cannot find the
+    kernel again by some of them, not even to shut it down.
+    """
+    return next((given for given in wanted if given and _is_uuid4(given)), str(uuid.uuid4()))
+
+
+def _is_uuid4(text: str) -> bool:
+    try:
+        return str(uuid.UUID(text, version=4)) == text
+    except ValueError:
+        return False
+
+
+class _Body(BytesIO):
+    """What is sent with a request.  Before it is read, the request cannot have arrived."""
+
+    was_read = False
+
+    def read(self, size: int | None = -1, /) -> bytes:
+        self.was_read = True
+        return super().read(size)
+
+
+def _held() -> Lock:
+    """A lock to wait for.  A ``threading.Event`` does not always survive a Ctrl-C."""
+    lock = Lock()
+    lock.acquire()
+    return lock
+
+
+class _Kept:
+    """The connections that a pool keeps, as the queue that it expects, but without a lock.
+
+    urllib3 empties it when the pool is dropped and when the process ends, also in a child
+    process, where nobody would release a lock that was held when it was forked.
+    """
+
+    def __init__(self, maxsize: int) -> None:
+        self._connections: deque[Any] = deque()
+        self._maxsize = maxsize
+
+    def get(self, block: bool = False, timeout: float | None = None) -> Any:
+        try:
+            return self._connections.pop()
+        except IndexError:
+            raise Empty from None
+
+    def put(self, connection: Any, block: bool = False) -> None:
+        if len(self._connections) >= self._maxsize:
+            raise Full
+        self._connections.append(connection)
+
+    def qsize(self) -> int:
+        return len(self._connections)
+
+
+class _HTTPPool(HTTPConnectionPool):
+    QueueCls = _Kept  # type: ignore[assignment]  # of a queue it has what is used
+
+
+class _HTTPSPool(HTTPSConnectionPool):
+    QueueCls = _Kept  # type: ignore[assignment]  # of a queue it has what is used
+
+
+class _Adapter(HTTPAdapter):
+    """With such pools, also where a proxy is in between."""
+
+    def init_poolmanager(self, *args: Any, **kwargs: Any) -> None:
+        super().init_poolmanager(*args, **kwargs)
+        self.poolmanager.pool_classes_by_scheme = _POOLS
+
+    def proxy_manager_for(self, *args: Any, **kwargs: Any) -> Any:
+        manager = super().proxy_manager_for(*args, **kwargs)
+        manager.pool_classes_by_scheme = _POOLS
+        return manager
+
+
+_POOLS = {"http": _HTTPPool, "https": _HTTPSPool}
 
 
 class _CutOff(Exception):
@@ -366,23 +551,28 @@ def _was_retried(response: requests.Response) -> bool:
 _OTHER_HOST = ("ostname mismatch", "IP address mismatch", "doesn't match")  # the last: urllib3 1
 
 
-def _not_reached(tried: str, error: Exception, gateway: GatewayClient) -> GatewayError:
+def _not_reached(
+    tried: str, error: Exception, gateway: GatewayClient, timeout: float | None
+) -> GatewayError:
     """The error for a request that got no answer."""
     happened = list(_causes(error))
+    connect = f"{gateway.connect_timeout:g} s (connect_timeout)"
+    request = f"{gateway.effective_request_timeout:g} s (request_timeout)"
+    if timeout is not None:
+        connect = request = f"{timeout:g} s"
     if isinstance(error, requests.ConnectTimeout):
         return GatewayTimeout(
-            f"{tried}: no connection within {gateway.connect_timeout:g} s (connect_timeout);"
+            f"{tried}: no connection within {connect};"
             " is the address right, and is there a way to it?"
         )
     if any("handshake operation timed out" in str(cause) for cause in happened):
         return GatewayTimeout(
-            f"{tried}: no TLS handshake within {gateway.connect_timeout:g} s (connect_timeout);"
+            f"{tried}: no TLS handshake within {connect};"
             " does the gateway speak TLS on this port, or is it http://?"
         )
     if any(isinstance(cause, ReadTimeoutError) for cause in happened):  # in the body, too
         return GatewayTimeout(
-            f"{tried}: no answer within {gateway.effective_request_timeout:g} s"
-            " (request_timeout); the gateway may still be working on it"
+            f"{tried}: no answer within {request}; the gateway may still be working on it"
         )
     text = " ".join(str(happened[-1]).split())[:_SHOWN]
     if isinstance(error, requests.exceptions.SSLError) or not isinstance(
@@ -410,6 +600,15 @@ def _not_reached(tried: str, error: Exception, gateway: GatewayClient) -> Gatewa
     else:
         advice = "see the error that this one came from"
     return GatewayConnectionError(f"{tried}: {text}; {advice}")
+
+
+def _may_change(error: GatewayError) -> bool:
+    """Whether the kernel that was not found may be found a little later."""
+    cause = error.__cause__
+    if isinstance(error, GatewayHTTPError):
+        return error.status_code in (404, 429, 500) or error.status_code in _TRANSIENT
+    is_page = str(getattr(cause, "doc", "")).lstrip().startswith("<")  # to log in, most likely
+    return not is_page and not isinstance(cause, requests.exceptions.SSLError)
 
 
 def _causes(error: BaseException | None) -> Iterator[BaseException]:

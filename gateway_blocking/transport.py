@@ -14,16 +14,21 @@ import json
 import select
 import socket
 import ssl
+import sys
 import threading
 from base64 import b64encode
 from collections import deque
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from time import monotonic
-from typing import Any
+from typing import Any, TypeVar
 from urllib.parse import unquote, urlsplit
 
 import websocket
+
+if sys.platform != "win32":
+    import fcntl
+    import termios
 
 from .deadline import Deadline
 from .errors import (
@@ -38,13 +43,15 @@ from .errors import (
 )
 from .frames import BINARY, CLOSE, PING, PONG, TEXT, FrameReader, build_frame
 
-__all__ = ["MAX_INCOMING", "MAX_OUTGOING", "Endpoint", "Opening", "Transport", "dial"]
+__all__ = ["MAX_INCOMING", "MAX_OUTGOING", "Endpoint", "Opening", "Transport"]
+
+_Socket = TypeVar("_Socket", bound=socket.socket)
 
 MAX_OUTGOING = 10 * 1024 * 1024
 """Bytes in one message to the gateway: tornado resets the connection above its 10 MiB."""
 
 MAX_INCOMING = 2 * 1024 * 1024 * 1024
-"""Bytes in one message from the gateway; the gateways themselves have no limit."""
+"""Bytes in one message from the gateway, by default; the gateways themselves have no limit."""
 
 _PROMPT_READS = 16
 _ACK_DELAY = 0.002  # seconds
@@ -69,7 +76,8 @@ class Endpoint:
     """Where a websocket leads and what opens it; made anew for each attempt.
 
     ``connect_timeout`` bounds reaching the host, ``handshake_timeout`` the whole HTTP upgrade,
-    which a gateway holds back until the kernel answers (seconds).
+    which a gateway holds back until the kernel answers (seconds); ``max_incoming`` a message of
+    the gateway's (bytes).
     """
 
     url: str
@@ -78,6 +86,7 @@ class Endpoint:
     ssl_context: ssl.SSLContext | None = None
     connect_timeout: float = 40.0
     handshake_timeout: float = 42.0
+    max_incoming: int = MAX_INCOMING
     proxy: str | None = field(default=None, repr=False)
 
 
@@ -88,13 +97,15 @@ class Transport:
     senders alike.
     """
 
-    def __init__(self, sock: socket.socket, subprotocol: str = "") -> None:
+    def __init__(
+        self, sock: socket.socket, subprotocol: str = "", max_incoming: int = MAX_INCOMING
+    ) -> None:
         sock.setblocking(False)
         self.subprotocol = subprotocol
-        self.last_received = monotonic()
+        self.opened = self.last_received = monotonic()
         """When a byte last came, on the monotonic clock: any byte is a sign of life."""
         self._sock = sock
-        self._frames = FrameReader(MAX_INCOMING)
+        self._frames = FrameReader(max_incoming)
         self._io_lock = threading.Lock()  # around a single read or write, never around a wait
         self._send_lock = threading.Lock()  # around a whole frame
         self._outgoing = bytearray()  # what is being written, under the send lock
@@ -201,6 +212,18 @@ class Transport:
         """Ask the gateway for a sign of life; never waits."""
         self._send_control(PING, b"")
 
+    def has_input(self) -> bool:
+        """Whether something came that was not read yet, by a receiver that is behind."""
+        return _wait(self._sock, timeout=0)
+
+    def is_acknowledged(self) -> bool:
+        """Whether the gateway's host has confirmed all that was sent, as far as can be known.
+
+        Its operating system does that, also for a gateway that is too busy or stopped; not so
+        where packets get lost.
+        """
+        return _unacknowledged(self._sock) == 0
+
     def _send_control(self, opcode: int, payload: bytes) -> None:
         """Send a control frame now, or right after what another thread is sending.
 
@@ -271,6 +294,10 @@ class Transport:
         self.abort()
         self._sock.close()
 
+    def disinherit(self) -> None:
+        """Give the file descriptor back in a child process; the connection is its parent's."""
+        self._sock.close()
+
     def _lost(self, error: BaseException | None) -> GatewayConnectionError:
         if self._aborted:
             return GatewayConnectionError(f"the websocket was given up: {self._aborted}")
@@ -319,6 +346,17 @@ else:
         """Only Linux has the option."""
 
 
+def _unacknowledged(sock: socket.socket) -> int:
+    """How many bytes the other side has not confirmed yet; 0 where the system does not tell."""
+    if sys.platform == "win32":
+        return 0
+    try:
+        answer = fcntl.ioctl(sock, termios.TIOCOUTQ, bytes(4))
+    except (OSError, ValueError):  # no TCP, another system, or closed meanwhile
+        return 0
+    return int.from_bytes(answer, sys.byteorder)
+
+
 def _close_text(payload: bytes) -> str:
     code = int.from_bytes(payload[:2], "big") if len(payload) >= 2 else None
     reason = payload[2:].decode("utf-8", "replace")
@@ -329,30 +367,73 @@ def _close_text(payload: bytes) -> str:
 # --- connecting -----------------------------------------------------------------------------------
 
 
-def dial(endpoint: Endpoint) -> Opening:
-    """Reach the gateway, as far as TCP and TLS go.
-
-    Raises
-    ------
-    GatewayConnectionError
-        The host cannot be reached, or does not speak TLS there.
-    GatewayTimeout
-        It did not answer within the endpoint's ``connect_timeout``.
-    """
-    try:
-        return Opening(_open_socket(endpoint), endpoint)
-    except GatewayError:
-        raise
-    except Exception as error:
-        raise _not_reached(error, endpoint) from error
-
-
 class Opening:
-    """A gateway that was reached; what comes next is the handshake of the websocket."""
+    """A websocket that is being opened: :meth:`reach` the gateway, then :meth:`complete` it."""
 
-    def __init__(self, sock: socket.socket, endpoint: Endpoint) -> None:
-        self._sock = sock
+    def __init__(self, endpoint: Endpoint) -> None:
         self._endpoint = endpoint
+        self._sock: socket.socket | None = None
+        self._aborted = False
+
+    def reach(self) -> Opening:
+        """Reach the gateway, as far as TCP and TLS go.
+
+        Raises
+        ------
+        GatewayConnectionError
+            The host cannot be reached, or does not speak TLS there.
+        GatewayTimeout
+            It did not answer within the endpoint's ``connect_timeout``.
+        """
+        try:
+            self._connect()
+        except BaseException as error:
+            self.close()
+            if not isinstance(error, Exception) or isinstance(error, GatewayError):
+                raise
+            raise _not_reached(error, self._endpoint) from error
+        return self
+
+    def _connect(self) -> None:
+        """A TCP connection to the gateway, through a proxy and TLS where they are asked for."""
+        endpoint = self._endpoint
+        parts = urlsplit(endpoint.url)
+        host, port = parts.hostname or "", parts.port or (443 if parts.scheme == "wss" else 80)
+        if endpoint.proxy is None:
+            sock = self._connect_to(host, port, Deadline(endpoint.connect_timeout))
+        else:
+            sock = _open_tunnel(endpoint.proxy, host, port, endpoint.connect_timeout)
+            self._hold(sock)
+        for option in _SOCKET_OPTIONS:
+            sock.setsockopt(*option)
+        if endpoint.ssl_context is not None:
+            sock = endpoint.ssl_context.wrap_socket(
+                sock, server_hostname=host, do_handshake_on_connect=False
+            )
+            self._hold(sock).do_handshake()
+
+    def _connect_to(self, host: str, port: int, deadline: Deadline) -> socket.socket:
+        """As ``socket.create_connection``, with a socket that :meth:`abort` knows meanwhile."""
+        error: OSError | None = None
+        for family, kind, protocol, _, address in socket.getaddrinfo(
+            host, port, type=socket.SOCK_STREAM
+        ):
+            self.close()  # that of the address before
+            try:
+                sock = self._hold(socket.socket(family, kind, protocol))
+                sock.settimeout(deadline.left() or 0.001)  # (0 would mean not to wait at all)
+                sock.connect(address)
+            except OSError as failure:
+                error = error or failure
+            else:
+                return sock
+        raise error or OSError("the name has no address")
+
+    def _hold(self, sock: _Socket) -> _Socket:
+        self._sock = sock
+        if self._aborted:
+            raise GatewayConnectionError("the websocket was closed here while it was being opened")
+        return sock
 
     def complete(self) -> Transport:
         """Do the handshake, which a gateway holds back until its kernel answers.
@@ -366,42 +447,30 @@ class Opening:
         GatewayAuthError, NoSuchKernel, GatewayHTTPError
             The gateway refused: 401 or 403, 404, anything else.
         """
+        assert self._sock is not None, "reach() it first"
+        endpoint = self._endpoint
         ws = websocket.WebSocket(enable_multithread=False)
         try:
-            _handshake(ws, self._sock, self._endpoint)
-            return Transport(self._sock, _subprotocol(ws, self._endpoint))
+            _handshake(ws, self._sock, endpoint)
+            return Transport(self._sock, _subprotocol(ws, endpoint), endpoint.max_incoming)
         except BaseException as error:
-            self._sock.close()
+            self.close()
             if not isinstance(error, Exception) or isinstance(error, GatewayError):
                 raise
-            raise _refused(error, self._endpoint, ws) from error
+            raise _refused(error, endpoint, ws) from error
 
     def abort(self) -> None:
-        """End it at once: a thread that waits in :meth:`complete` is woken."""
-        _shut_down(self._sock)
+        """End it at once: a thread that waits in :meth:`reach` or :meth:`complete` is woken."""
+        self._aborted = True
+        if self._sock is not None:
+            _shut_down(self._sock)
 
     def close(self) -> None:
         """Give the file descriptor back."""
-        self._sock.close()
+        if self._sock is not None:
+            self._sock.close()
 
-
-def _open_socket(endpoint: Endpoint) -> socket.socket:
-    """A TCP connection to the gateway, through a proxy and TLS where they are asked for."""
-    parts = urlsplit(endpoint.url)
-    host, port = parts.hostname or "", parts.port or (443 if parts.scheme == "wss" else 80)
-    if endpoint.proxy is None:
-        sock = socket.create_connection((host, port), endpoint.connect_timeout)
-    else:
-        sock = _open_tunnel(endpoint.proxy, host, port, endpoint.connect_timeout)
-    try:
-        for option in _SOCKET_OPTIONS:
-            sock.setsockopt(*option)
-        if endpoint.ssl_context is not None:
-            sock = endpoint.ssl_context.wrap_socket(sock, server_hostname=host)
-    except BaseException:
-        sock.close()
-        raise
-    return sock
+    disinherit = close
 
 
 def _open_tunnel(proxy: str, host: str, port: int, timeout: float) -> socket.socket:

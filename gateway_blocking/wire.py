@@ -76,6 +76,8 @@ def _message(
         }
     except KeyError as missing:
         raise WireError(f"a message's header has no {missing}") from None
+    if not (type(message["msg_id"]) is type(message["msg_type"]) is str):
+        raise WireError("a message's msg_id and msg_type must be text")
     for part in (header, parent_header):
         if type(date := part.get("date")) is str:
             part["date"] = _parse_date(date)

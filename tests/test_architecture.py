@@ -20,8 +20,11 @@ PACKAGE = Path(gateway_blocking.__file__).parent
 
 # From the bottom to the top.  A module imports from lower layers.
 LAYERS = (
-    {"_version", "errors", "frames", "wire", "deadline", "liveness"},  # pure
-    {"tokens", "config", "rest", "transport", "channels"},  # edges
+    {  # pure
+        *("_version", "errors", "deadline", "forking"),
+        *("frames", "wire", "liveness", "ledger", "reconnect"),
+    },
+    {"tokens", "config", "rest", "transport", "channels", "signals"},  # edges
     {"connection"},  # engine
     {"remote", "client", "manager"},  # mirror
     {"local", "papermill_engine", "__init__"},  # front
@@ -39,6 +42,8 @@ CLI = SHARED | COMMANDS | APP
 SIDEWAYS = {
     "frames": {"errors"},
     "wire": {"errors", "frames"},
+    "ledger": {"wire"},
+    "reconnect": {"errors", "ledger", "wire"},
     "config": {"tokens"},
     "rest": {"config"},
     "client": {"remote"},

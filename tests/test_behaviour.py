@@ -226,6 +226,7 @@ def test_a_cell_behaves_the_same(name: str, kernels: dict[str, KernelManager]) -
         if "interrupt_on_timeout" not in case.options and SLEEP in case.cells:
             for km in kernels.values():
                 interrupt(km)
+        kernels[REMOTE].rest.close()  # or it keeps a connection for the next request
     if case.raised:
         assert seen["raised"][0] == case.raised[0].__name__
         assert case.raised[1] in seen["raised"][1]

@@ -23,6 +23,7 @@ from gateway_blocking.errors import (
     GatewayConnectionClosed,
     GatewayConnectionError,
     KernelRestarted,
+    ReplyLost,
 )
 
 SESSION = Session(key=b"secret")
@@ -256,8 +257,8 @@ def test_one_reply_is_for_one_thread(channel: Channel) -> None:
         channel.deliver(message("1", "execute_reply"))
         assert first.take(timeout=0)["msg_type"] == "execute_reply"
     with Claim("1", iopub, channel):
-        assert len(channel.pending()) == 1
-    assert channel.pending() == iopub.pending() == []
+        assert len(channel._claims) == 1
+    assert channel._claims == iopub._claims == {}
 
 
 def test_control_c_ends_a_wait(channel: Channel) -> None:
@@ -495,3 +496,138 @@ def test_the_heartbeat_channel() -> None:
     hb.stop()
     assert not hb.is_beating()
     assert not HBChannel(lambda within: False, 1).is_beating()
+
+
+# --- replies that are lost ------------------------------------------------------------------------
+
+
+def lost(msg_id: str) -> ReplyLost:
+    return ReplyLost(f"no reply to {msg_id}", msg_id=msg_id, executed=True)
+
+
+def test_a_lost_reply_stands_where_the_reply_would(channel: Channel) -> None:
+    """It is raised once, in its turn; the next call goes on with the next message."""
+    channel.deliver(message("a"))
+    channel.deliver_loss(lost("b"))
+    channel.deliver(message("c"))
+    assert channel.get_msg()["parent_header"]["msg_id"] == "a"
+    assert channel.msg_ready()
+    with pytest.raises(ReplyLost) as failure:
+        channel.get_msg(timeout=0)
+    assert failure.value.msg_id == "b"
+    assert failure.value.executed is True
+    assert channel.get_msg(timeout=0)["parent_header"]["msg_id"] == "c"
+    with pytest.raises(Empty):
+        channel.get_msg(timeout=0)
+
+
+def test_a_lost_reply_wakes_who_waits(channel: Channel, run: Any) -> None:
+    """A thread and a coroutine; also who uses the channel as the queue that it is."""
+
+    async def main() -> None:
+        await channel.get_msg(timeout=20)
+
+    for wait in (lambda: channel.get_msg(timeout=20), lambda: channel.get(timeout=20)):
+        threading.Timer(0.05, channel.deliver_loss, [lost("a")]).start()
+        with pytest.raises(ReplyLost):
+            wait()
+    threading.Timer(0.05, channel.deliver_loss, [lost("a")]).start()
+    with pytest.raises(ReplyLost):
+        run(main())
+    assert channel.qsize() == 0
+
+
+def test_get_msgs_loses_nothing_beside_a_lost_reply(channel: Channel) -> None:
+    """It gives what came before, raises at the next call, and then gives what came after."""
+    for parent in "ab":
+        channel.deliver(message(parent))
+    channel.deliver_loss(lost("c"))
+    channel.deliver(message("d"))
+    assert [m["parent_header"]["msg_id"] for m in channel.get_msgs()] == ["a", "b"]
+    with pytest.raises(ReplyLost):
+        channel.get_msgs()
+    assert [m["parent_header"]["msg_id"] for m in channel.get_msgs()] == ["d"]
+    assert channel.get_msgs() == []
+
+
+def test_get_reply_raises_only_its_own_lost_reply(channel: Channel) -> None:
+    """Others wait for theirs, and messages for whoever takes them."""
+    channel.deliver_loss(lost("a"))
+    channel.deliver(message("b"))
+    channel.deliver_loss(lost("c"))
+    with pytest.raises(ReplyLost, match="no reply to c"):
+        channel.get_reply("c", timeout=0)
+    with pytest.raises(ReplyLost, match="no reply to c"):
+        channel.get_reply("c")  # asked again, told again
+    assert channel.get_reply("b", timeout=0)["parent_header"]["msg_id"] == "b"
+    with pytest.raises(ReplyLost, match="no reply to a"):
+        channel.get_reply("a", timeout=0)
+    assert channel.qsize() == 0
+
+
+def test_who_claimed_the_reply_is_told_that_it_is_lost(channel: Channel) -> None:
+    """After what came before; the error is not in the queue as well, and goes on at once."""
+    iopub = started("iopub", channel.mutex)
+    with Claim("a", channel, iopub) as claim:
+        iopub.deliver(message("a", "stream"))
+        channel.deliver_loss(lost("a"))
+        assert claim.take(timeout=0)["msg_type"] == "stream"
+        with pytest.raises(ReplyLost) as failure:
+            claim.take(timeout=20)
+        assert failure.value.msg_id == "a"
+        assert failure.value.executed is True
+    assert channel.qsize() == iopub.qsize() == 0
+    channel.deliver(message("a"))
+    assert channel.get_msg(timeout=0)["parent_header"]["msg_id"] == "a"
+
+
+def test_a_lost_reply_ends_the_wait_for_it_and_no_other(channel: Channel) -> None:
+    """Of two threads that each wait for their own."""
+    with ThreadPoolExecutor(2) as pool:
+        first, second = (pool.submit(channel.get_reply, msg_id, 20) for msg_id in "ab")
+        while len(channel._claims) < 2:
+            time.sleep(0.001)
+        channel.deliver_loss(lost("a"))
+        with pytest.raises(ReplyLost):
+            first.result(timeout=20)
+        assert not second.done()
+        channel.deliver(message("b"))
+        assert second.result(timeout=20)["parent_header"]["msg_id"] == "b"
+
+
+def test_a_failed_request_is_remembered(channel: Channel) -> None:
+    """Who waits for just that is told, then or later; who takes what comes finds nothing."""
+    with channel.claim("a") as claim:
+        channel.request_failed("a", KernelRestarted("gone"))
+        with pytest.raises(KernelRestarted):
+            claim.take(timeout=20)
+    channel.request_failed("b", KernelRestarted("gone"))
+    for msg_id in "ab":
+        with pytest.raises(KernelRestarted):
+            channel.get_reply(msg_id)
+    with pytest.raises(Empty):
+        channel.get_msg(timeout=0)
+    channel.start()
+    with pytest.raises(Empty):
+        channel.get_reply("a", timeout=0)
+
+
+def test_failures_are_not_remembered_for_ever(channel: Channel) -> None:
+    """A thousand of them are."""
+    for number in range(1001):
+        channel.request_failed(str(number), KernelRestarted("gone"))
+    with pytest.raises(Empty):
+        channel.get_reply("0", timeout=0)
+    with pytest.raises(KernelRestarted):
+        channel.get_reply("1", timeout=0)
+
+
+def test_a_lost_reply_is_told_before_the_end(channel: Channel) -> None:
+    """A channel that is stopped takes none in; one that it has can still be had."""
+    channel.deliver_loss(lost("a"))
+    channel.close(GatewayConnectionClosed("it broke"))
+    channel.deliver_loss(lost("b"))
+    with pytest.raises(ReplyLost, match="no reply to a"):
+        channel.get_msg(timeout=0)
+    with pytest.raises(GatewayConnectionClosed):
+        channel.get_msg(timeout=0)

@@ -379,15 +379,14 @@ def test_stop_channels_wins_over_a_start_channels_under_way(
     km.start_kernel()
     kc = km.client()
     connecting, go_on = threading.Event(), threading.Event()
-    dial = client_module._dial
+    endpoint = client_module._endpoint
 
     def slowly(*args: Any) -> Any:
-        opening = dial(*args)
         connecting.set()
         assert go_on.wait(10)
-        return opening
+        return endpoint(*args)
 
-    monkeypatch.setattr(client_module, "_dial", slowly)
+    monkeypatch.setattr(client_module, "_endpoint", slowly)
     with ThreadPoolExecutor(1) as pool:
         starting = pool.submit(kc.start_channels)
         assert connecting.wait(10)
@@ -399,9 +398,9 @@ def test_stop_channels_wins_over_a_start_channels_under_way(
 
 
 def test_a_lost_gateway_ends_every_wait_with_the_reason() -> None:
-    """Killed gateway: waiting calls end at once, what came before stays readable."""
+    """Killed gateway: once the tries are used up; what came before stays readable."""
     with LocalGateway() as own:
-        km, kc = start_new_kernel(**own.options())
+        km, kc = start_new_kernel(**own.options(), gateway_retry_interval=0.1, gateway_retry_max=3)
         kc.execute("1", reply=True, timeout=10)
         kc.execute("2")
         wait_until(lambda: kc.shell_channel.qsize() == 1)
@@ -415,8 +414,10 @@ def test_a_lost_gateway_ends_every_wait_with_the_reason() -> None:
             os.kill(own.pid, signal.SIGKILL)
             for reply in replies:
                 with pytest.raises(GatewayConnectionClosed, match="was lost") as caught:
-                    reply.result(timeout=5)
+                    reply.result(timeout=15)
                 assert isinstance(caught.value.__cause__, GatewayConnectionError)
+                assert "Connection refused" in str(caught.value)
+                assert "tried 4 times" in str(caught.value)
         assert kc.get_shell_msg(timeout=0)["msg_type"] == "execute_reply"
         with pytest.raises(GatewayConnectionClosed):
             kc.get_shell_msg()

@@ -53,6 +53,9 @@ VALUES: dict[str, tuple[str, Any]] = {
     "gateway_retry_interval": ("0.5", 0.5),
     "gateway_retry_interval_max": ("9", 9.0),
     "gateway_retry_max": ("2", 2),
+    "ws_ping_interval": ("15", 15.0),
+    "ws_ping_timeout": ("2.5", 2.5),
+    "ws_max_message_size": ("1048576", 1048576),
     "gateway_token_renewer_class": ("tests_renewer.None", None),  # has tests of its own
     "launch_timeout_pad": ("3", 3.0),
     "accept_cookies": ("YES", True),
@@ -76,7 +79,8 @@ def test_every_option_of_jupyter_server_is_there() -> None:
     """Same names but for the event logger, same variables, same defaults."""
     other = reference.GatewayClient()
     theirs = other.class_own_traits(config=True).keys() - {"event_logger"}
-    assert theirs == OPTIONS.keys() - {"max_request_retries", "kernel_launch_timeout"}
+    added = {"ws_ping_interval", "ws_ping_timeout", "ws_max_message_size"}
+    assert theirs == OPTIONS.keys() - {"max_request_retries", "kernel_launch_timeout"} - added
     ours = GatewayClient()
     for name in theirs - {"gateway_token_renewer_class"}:
         assert getattr(ours, name) == getattr(other, name), name

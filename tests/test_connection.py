@@ -24,40 +24,41 @@ from gateway_blocking.errors import (
     GatewayConnectionClosed,
     GatewayConnectionError,
     GatewayTimeout,
+    KernelGone,
     KernelRestarted,
 )
-from gateway_blocking.frames import BINARY, CLOSE, PING, TEXT
+from gateway_blocking.frames import BINARY, CLOSE, PING, PONG, TEXT
 from gateway_blocking.liveness import Verdict
-from gateway_blocking.transport import Endpoint, Opening, dial
+from gateway_blocking.transport import Endpoint
 
 NAMES = ("shell", "iopub", "stdin", "control")
 
 
-def connection_by(
-    dialling: Callable[[], Opening],
-    name: str = "12345678",
-    kernel_exists: Callable[[], bool] = lambda: True,
-) -> Connection:
-    """A connection with channels that are started, not open yet."""
+def connection_by(endpoint: Callable[[str], Endpoint], **options: Any) -> Connection:
+    """A connection with channels that are started, not open yet; a lost one stays lost."""
     session, mutex = Session(), threading.Lock()
     channels = {n: Channel(n, lambda *sent: None, session, mutex) for n in NAMES}
     for channel in channels.values():
         channel.start()
     return Connection(
-        name,
-        dial=dialling,
-        kernel_exists=kernel_exists,
-        channels=channels,
-        session=session,
-        send_timeout=5,
-        log=logging.getLogger("test"),
+        **{
+            "name": "12345678-and-more",
+            "endpoint": endpoint,
+            "kernel_state": lambda: "idle",
+            "channels": channels,
+            "session": session,
+            "send_timeout": 5,
+            "ping_interval": 10,
+            "ping_timeout": 20,
+            "delays": lambda: iter(()),
+            "log": logging.getLogger("test"),
+            **options,
+        }
     )
 
 
 @contextmanager
-def connected(
-    script: Script, kernel_exists: Callable[[], bool] = lambda: True
-) -> Iterator[Connection]:
+def connected(script: Script, **options: Any) -> Iterator[Connection]:
     """An open connection to a server that runs the script; closed at the end."""
 
     def accepting(peer: Peer) -> None:
@@ -65,9 +66,7 @@ def connected(
         script(peer)
 
     with serving(accepting) as where:
-        connection = connection_by(
-            lambda: dial(Endpoint(f"ws://{where}/", {})), "12345678-and-more", kernel_exists
-        )
+        connection = connection_by(lambda session_id: Endpoint(f"ws://{where}/", {}), **options)
         connection.open()
         try:
             yield connection
@@ -84,7 +83,7 @@ def stay(peer: Peer) -> None:
 
 
 def wait_until(condition: Callable[[], bool]) -> None:
-    deadline = time.monotonic() + 10
+    deadline = time.monotonic() + 30
     while not condition():
         assert time.monotonic() < deadline
         time.sleep(0.01)
@@ -96,13 +95,12 @@ def test_closed_while_it_opens() -> None:
 
     with connected(stay) as other:
 
-        def slowly() -> Any:
-            opening = other._dial()
+        def slowly(session_id: str) -> Endpoint:
             connecting.set()
             assert go_on.wait(10)
-            return opening
+            return other._endpoint(session_id)
 
-        connection = connection_by(slowly, "87654321")
+        connection = connection_by(slowly, name="87654321")
         with ThreadPoolExecutor(1) as pool:
             opening = pool.submit(connection.open)
             assert connecting.wait(10)
@@ -118,7 +116,7 @@ def test_closed_while_it_opens() -> None:
 def held_back(script: Script, **endpoint: Any) -> Iterator[Connection]:
     """A connection that is open as far as the caller knows; the server has not answered yet."""
     with serving(script) as where:
-        connection = connection_by(lambda: dial(Endpoint(f"ws://{where}/", {}, **endpoint)))
+        connection = connection_by(lambda session_id: Endpoint(f"ws://{where}/", {}, **endpoint))
         connection.open()
         try:
             yield connection
@@ -353,9 +351,9 @@ def announce_shutdown(peer: Peer) -> None:
 
 def test_an_announced_shutdown_is_looked_into() -> None:
     """The heartbeat asks the gateway until the kernel is gone."""
-    answers = [True, False]
+    answers = ["idle", "gone"]
     with (
-        connected(announce_shutdown, lambda: answers.pop(0)) as connection,
+        connected(announce_shutdown, kernel_state=lambda: answers.pop(0)) as connection,
         pytest.raises(DeadKernelError, match="shut down or culled"),
     ):
         channel_of(connection, "shell").take(timeout=10)
@@ -367,24 +365,41 @@ def test_a_kernel_that_stays_is_trusted_again(monkeypatch: pytest.MonkeyPatch) -
     monkeypatch.setattr(module, "_DOUBT_INTERVAL", 0.01)
     asked: list[int] = []
 
-    def exists() -> bool:
+    def state() -> str:
         asked.append(1)
         if len(asked) == 1:
             raise GatewayConnectionError("away")
-        return True
+        return "idle"
 
-    with connected(announce_shutdown, exists) as connection:
+    with connected(announce_shutdown, kernel_state=state) as connection:
         wait_until(lambda: len(asked) >= module._DOUBT_LIMIT)
         wait_until(lambda: connection.verdict is Verdict.ALIVE)
         assert connection.is_beating(60)
 
 
+def test_nobody_reads() -> None:
+    """The reader goes on, whatever is in the queue: pings are answered."""
+    pongs: list[int] = []
+
+    def script(peer: Peer) -> None:
+        for number in range(50):
+            for _ in range(1000):
+                peer.send_message("iopub", "stream", text="x")
+            peer.send(PING, b"")
+            if peer.receive().opcode == PONG:
+                pongs.append(number)
+        stay(peer)
+
+    with connected(script) as connection:
+        wait_until(lambda: len(pongs) == 50)
+        assert channel_of(connection, "iopub").qsize() == 50_000
+
+
 # --- the heartbeat --------------------------------------------------------------------------------
 
 
-def test_it_pings(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_it_pings() -> None:
     """A proxy in between sees traffic."""
-    monkeypatch.setattr(module, "PING_INTERVAL", 0.05)
     pings: list[int] = []
 
     def script(peer: Peer) -> None:
@@ -392,17 +407,53 @@ def test_it_pings(monkeypatch: pytest.MonkeyPatch) -> None:
             pings.append(peer.receive().opcode)
         stay(peer)
 
-    with connected(script):
+    with connected(script, ping_interval=0.05):
         wait_until(lambda: len(pings) == 3)
     assert pings == [PING] * 3
 
 
-def test_silence_is_an_end(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A gateway of which nothing is heard, not even a pong, counts as gone."""
-    monkeypatch.setattr(module, "PING_INTERVAL", 0.05)
-    monkeypatch.setattr(module, "SILENCE_LIMIT", 0.3)
-    stop = threading.Event()
-    with connected(lambda peer: bool(stop.wait(10))) as connection:
-        with pytest.raises(GatewayConnectionClosed, match="nothing was heard"):
-            channel_of(connection, "shell").take(timeout=10)
-        stop.set()
+def silent(peer: Peer) -> None:
+    """Says one thing, and then reads and writes nothing."""
+    peer.send_message("iopub", "hello")
+    threading.Event().wait(2)
+
+
+def test_silence_is_a_loss() -> None:
+    """A websocket on which nothing comes, not even a pong, although the gateway answers."""
+    with (
+        connected(silent, ping_interval=0.05, ping_timeout=0.2) as connection,
+        pytest.raises(GatewayConnectionClosed, match="nothing was heard"),
+    ):
+        channel_of(connection, "shell").take(timeout=10)
+
+
+def test_no_heartbeat() -> None:
+    """An interval of 0 switches it off: neither pings nor looks, whatever the silence."""
+    asked: list[int] = []
+
+    def script(peer: Peer) -> None:
+        with pytest.raises(TimeoutError):
+            peer.sock.settimeout(0.5)
+            peer.receive()
+
+    with (
+        connected(
+            script, ping_interval=0, ping_timeout=0.01, kernel_state=lambda: asked.append(1)
+        ) as connection,
+        pytest.raises(GatewayConnectionClosed, match="without a word"),
+    ):
+        channel_of(connection, "shell").take(timeout=10)
+    assert not asked
+
+
+def test_a_kernel_that_is_gone_is_seen_by_the_heartbeat() -> None:
+    """The websocket says nothing of it; the gateway is asked twice."""
+    answers = ["idle", "gone", "gone"]
+    with (
+        connected(stay, ping_interval=0.05, kernel_state=lambda: answers.pop(0)) as connection,
+        pytest.raises(KernelGone, match="shut down or culled"),
+    ):
+        channel_of(connection, "shell").take(timeout=10)
+    assert connection.verdict is Verdict.GONE
+    with pytest.raises(KernelGone):
+        connection.send("shell", REQUEST)

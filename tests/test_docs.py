@@ -193,3 +193,14 @@ def test_the_picture_of_the_architecture_has_every_module() -> None:
     modules |= {path.parent.name for path in package.glob("*/__init__.py")}
     assert set(re.findall(r"^``(\w+)(?:\.py|/)``", page, re.MULTILINE)) == modules
     assert [name for name in modules if not re.search(rf"\b{name}\b", picture)] == []
+
+
+def test_the_table_of_faults_names_tests_that_exist() -> None:
+    """Fault by fault, without a gap."""
+    page = (DOCS / "topics" / "reliability.rst").read_text()
+    named = re.findall(r"``(test_\w+\.py)::(test_\w+)``", page)
+    assert len(named) >= 35
+    for file, test in named:
+        assert f"\ndef {test}(" in (ROOT / "tests" / file).read_text(), test
+    numbers = [int(number) for number in re.findall(r"^   \* - (\d+)$", page, re.MULTILINE)]
+    assert numbers == list(range(1, 36))

@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
+import json
 import signal
+import socket
 import time
 import uuid
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from urllib.parse import urlsplit
 
 import pytest
 from conftest import DEAF, kernels_of
 from jupyter_client.multikernelmanager import MultiKernelManager
+from rawserver import Peer, Script, serving
 from traitlets.config import Config
 
 from gateway_blocking import (
@@ -314,3 +320,131 @@ def test_a_context_manager_shuts_down_on_an_error_too(gateway: LocalGateway) -> 
     with pytest.raises(ZeroDivisionError):
         work()
     assert not km.has_kernel
+
+
+# --- a start whose answer is lost -------------------------------------------------------------
+
+
+def whole_request(peer: Peer) -> tuple[bytes, bytes]:
+    """Its head and its body."""
+    size = int(peer.read_request().get("content-length", 0))
+    head, _, body = peer.request.partition(b"\r\n\r\n")
+    while len(body) < size:
+        body += peer.sock.recv(65536)
+    return head, body
+
+
+@contextmanager
+def losing(gateway: LocalGateway, lose: Script, early: bool) -> Iterator[tuple[str, list[str]]]:
+    """The URL of a proxy, and the requests it has passed on; a start is not answered but lost.
+
+    `early` is while the gateway still starts the kernel, else it is when it has answered.
+    """
+    passed: list[str] = []
+    parts = urlsplit(gateway.url)
+
+    def script(peer: Peer) -> None:
+        head, body = whole_request(peer)
+        line = head.decode().partition(" HTTP/")[0]
+        passed.append(line)
+        once = head.replace(b"Connection: keep-alive", b"Connection: close")
+        with socket.create_connection((parts.hostname, parts.port), timeout=60) as server:
+            server.sendall(once + b"\r\n\r\n" + body)
+            if early and line == "POST /api/kernels":
+                lose(peer)
+            answer = b"".join(iter(lambda: server.recv(65536), b""))
+        if line != "POST /api/kernels":
+            peer.sock.sendall(answer)
+        elif not early:
+            assert b" 201 " in answer.partition(b"\r\n")[0]
+            lose(peer)
+
+    with serving(script) as where:
+        yield f"http://{where}", passed
+
+
+def bad_gateway(peer: Peer) -> None:
+    peer.answer("502 Bad Gateway", Connection="close")
+
+
+def fin(peer: Peer) -> None:
+    peer.sock.shutdown(socket.SHUT_RDWR)
+
+
+@pytest.mark.parametrize(
+    ("lose", "early"),
+    [
+        (Peer.reset, False),
+        (fin, False),
+        (bad_gateway, False),
+        (Peer.wait_for_end, False),
+        (Peer.reset, True),
+        (fin, True),
+        (bad_gateway, True),
+    ],
+)
+def test_a_kernel_whose_start_was_not_answered_is_adopted(
+    gateway: LocalGateway, lose: Script, early: bool
+) -> None:
+    """Exactly one is started, whatever took the answer; it is ours, and shut down at the end."""
+    before = set(kernels_of(gateway))
+    # Silence ends with the request's time-out, which the start must not need.
+    seconds = 8 if lose is Peer.wait_for_end else 40
+    limits = {"kernel_launch_timeout": 0, "launch_timeout_pad": 0, "request_timeout": seconds}
+    with (
+        losing(gateway, lose, early) as (url, passed),
+        Manager(url=url, auth_token=gateway.token, **limits) as km,
+    ):
+        km.start_kernel(kernel_name="python3")
+        assert set(kernels_of(gateway)) - before == {km.kernel_id}
+        assert passed.count("POST /api/kernels") == 1
+        assert f"GET /api/kernels/{km.kernel_id}" in passed
+        assert km.owned_kernel
+        assert km.is_alive()
+    assert set(kernels_of(gateway)) == before
+    assert passed.count("POST /api/kernels") == 1
+
+
+def test_a_kernel_that_cannot_be_found_is_named() -> None:
+    """A gateway that does not know it: the error tells the id that was sent, once."""
+    sent: list[tuple[bytes, bytes]] = []
+
+    def swallow(peer: Peer) -> None:
+        sent.append(whole_request(peer))
+        if peer.request.startswith(b"POST"):
+            peer.reset()
+        else:
+            peer.answer("404 Not Found", Connection="close")
+
+    limits = {"kernel_launch_timeout": 0, "launch_timeout_pad": 0, "request_timeout": 1}
+    with serving(swallow) as where, Manager(url=f"http://{where}", **limits) as km:
+        with pytest.raises(GatewayConnectionError, match="jupyter gateway kernels") as caught:
+            km.start_kernel()
+        assert not km.has_kernel
+    kernel_id = str(caught.value).partition("looked for kernel ")[2][:36]
+    assert str(uuid.UUID(kernel_id, version=4)) == kernel_id
+    body = json.loads(sent[0][1])
+    assert kernel_id == body["kernel_id"] == body["env"]["KERNEL_ID"]
+    assert [head[:4] for head, _ in sent[:2]] == [b"POST", b"GET "]
+    assert not any(head.startswith(b"POST") for head, _ in sent[1:])
+
+
+MINE = str(uuid.uuid4())
+
+
+@pytest.mark.parametrize("env", [{}, {"KERNEL_ID": MINE}, {"KERNEL_ID": "not-one"}])
+def test_the_id_of_a_new_kernel_is_chosen(
+    km: Manager, env: dict[str, str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """By env=, else anew; the kernel that this process itself may run in has no say."""
+    of_this_process = str(uuid.uuid4())
+    monkeypatch.setenv("KERNEL_ID", of_this_process)
+    km.start_kernel(env=env)
+    assert km.kernel_id is not None
+    with km.client() as kc:
+        kc.wait_for_ready(timeout=60)
+        found = value(kc, "__import__('os').environ['KERNEL_ID']")
+    assert found == repr(env.get("KERNEL_ID", km.kernel_id))
+    assert uuid.UUID(km.kernel_id).version == 4
+    assert (km.kernel_id == MINE) == (env.get("KERNEL_ID") == MINE)
+    assert km.kernel_id != of_this_process

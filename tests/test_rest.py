@@ -11,6 +11,7 @@ import ssl
 import threading
 import time
 import traceback
+import uuid
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
@@ -36,7 +37,7 @@ from gateway_blocking.errors import (
     NoSuchKernelSpec,
 )
 from gateway_blocking.local import LocalGateway
-from gateway_blocking.rest import GatewayREST
+from gateway_blocking.rest import GatewayREST, choose_kernel_id
 
 SECRET = "sesame-open"
 MODEL = {"id": "k", "name": "python3"}
@@ -159,7 +160,8 @@ def test_a_method_is_a_request(call: Call, method: str, path: str, body: Any) ->
         assert call(rest) == {"any": "thing"} or path.endswith("/interrupt")
         (request,) = gateway.request_history
         assert (request.method, request.url) == (method, f"http://h/base{path}")
-        assert (request.json() if request.body else None) == body
+        sent = request.body.read() if hasattr(request.body, "read") else request.body
+        assert (json.loads(sent) if sent else None) == body
 
 
 @pytest.mark.parametrize("call", [CALLS["DELETE"], lambda r: r.interrupt_kernel("k")])
@@ -565,6 +567,271 @@ def test_a_retry_after_that_nobody_understands_is_none() -> None:
         assert rest.get_kernel("k") == MODEL
 
 
+@pytest.mark.parametrize("fault", [BUSY, sends(b""), Peer.reset, sends(CUT_BODY)])
+def test_an_interrupt_is_never_repeated(fault: Script) -> None:
+    """The second one may hit the next cell."""
+    with scripted(fault, says(b"", "204 No Content")) as server:
+        error_of(lambda rest: rest.interrupt_kernel("k"), server)
+    assert server.lines == ["POST /api/kernels/k/interrupt"]
+
+
+# --- a start that is not answered -----------------------------------------------------------------
+
+LOOK = "GET /api/kernels/k"
+BAD_GATEWAY = says({}, "502 Bad Gateway")
+GATEWAY_TIMEOUT = says({}, "504 Gateway Timeout")
+LOST: list[tuple[Script, type[GatewayError]]] = [
+    (sends(b""), GatewayConnectionError),
+    (Peer.reset, GatewayConnectionError),
+    (sends(CUT_BODY), GatewayConnectionError),
+    (sends(CUT_CHUNK), GatewayConnectionError),
+    (sends(CUT_HEADERS), GatewayConnectionError),
+    (sends(b"rubbish\r\n\r\n"), GatewayConnectionError),
+    (says(b'{"id'), GatewayConnectionError),
+    (stalls(), GatewayTimeout),
+    (stalls(CUT_BODY), GatewayTimeout),
+    (BAD_GATEWAY, GatewayHTTPError),
+    (GATEWAY_TIMEOUT, GatewayHTTPError),
+]
+
+
+def start(rest: GatewayREST) -> Any:
+    return rest.start_kernel("python3", {}, kernel_id="k")
+
+
+@pytest.fixture
+def quick_looks(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("gateway_blocking.rest._LOOK_PAUSE", 0.05)
+    monkeypatch.setattr("gateway_blocking.rest._BACKOFF_MAX", 0.2)
+
+
+@pytest.mark.usefixtures("quick_looks")
+@pytest.mark.parametrize("fault", [fault for fault, _ in LOST])
+def test_a_kernel_whose_start_was_not_answered_is_found(
+    fault: Script, caplog: pytest.LogCaptureFixture
+) -> None:
+    """It is asked for once and then looked for, whatever hits the looks on the way."""
+    caplog.set_level(logging.INFO, "tests")
+    scripts = (fault, NOT_THERE, Peer.reset, says(MODEL))
+    options = {"request_timeout": 1, "log": logging.getLogger("tests")}
+    with scripted(*scripts) as server, rest_of(server, **options) as rest:
+        assert start(rest) == MODEL
+    assert server.lines == ["POST /api/kernels", LOOK, LOOK, LOOK]
+    lost, found = [record for record in caplog.records if record.name == "tests"]
+    assert lost.levelname == "WARNING"
+    assert lost.getMessage().endswith("now looking for kernel k")
+    assert (found.levelname, found.getMessage()) == (
+        "INFO",
+        "kernel k was started all the same, and is used",
+    )
+
+
+@pytest.mark.usefixtures("quick_looks")
+@pytest.mark.parametrize(("fault", "kind"), LOST)
+def test_a_kernel_that_is_not_found_is_the_error_that_it_was(
+    fault: Script, kind: type[GatewayError]
+) -> None:
+    """It says what was tried, what may have been left behind, and how to find that."""
+    begin = time.monotonic()
+    with scripted(fault, NOT_THERE) as server:
+        error = error_of(start, server, request_timeout=1)
+    assert time.monotonic() - begin >= 1, "a start may take that long"
+    assert type(error) is kind
+    assert str(error).startswith(f"POST http://{server.where}/api/kernels: ")
+    looks = len(server.lines) - 1
+    assert f"; looked for kernel k, the last of {looks} times: GET http://" in str(error)
+    assert "Kernel does not exist: k" in str(error)
+    assert "it may run all the same, with the id k, or another on a server" in str(error)
+    assert str(error).endswith("see `jupyter gateway kernels`")
+    assert server.lines == ["POST /api/kernels"] + [LOOK] * looks
+    assert looks >= 3
+    if isinstance(error, GatewayHTTPError):
+        assert error.status_code in (502, 504)
+    else:
+        assert error.__cause__ is not None
+
+
+def test_the_looks_become_rarer(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The pauses double up to a limit, and the last look is at the end of the time."""
+    pauses: list[float] = []
+
+    class Clock:
+        def acquire(self, timeout: float) -> bool:
+            pauses.append(timeout)
+            return False
+
+        def release(self) -> None:
+            pass
+
+    def start_by_clock(rest: GatewayREST) -> Any:
+        monkeypatch.setattr(rest, "_open", Clock())
+        return start(rest)
+
+    monkeypatch.setattr("gateway_blocking.rest.monotonic", lambda: sum(pauses))
+    with scripted(sends(b""), NOT_THERE) as server:
+        error_of(start_by_clock, server, kernel_launch_timeout=20, launch_timeout_pad=2)
+    assert pauses == [0.5, 1, 2, 4, 5, 5, 4.5]
+
+
+def test_a_close_ends_the_looking() -> None:
+    """Nobody is kept waiting for a kernel by an interface that was closed; it still works."""
+    with scripted(sends(b""), NOT_THERE) as server, rest_of(server, request_timeout=300) as rest:
+        with ThreadPoolExecutor(1) as pool:
+            starting = pool.submit(start, rest)
+            while len(server.lines) < 3:
+                time.sleep(0.01)
+            rest.close()
+            with pytest.raises(GatewayConnectionError, match="it may run all the same"):
+                starting.result(timeout=30)
+        with pytest.raises(NoSuchKernel):
+            rest.get_kernel("k")
+
+
+@pytest.mark.usefixtures("quick_looks")
+def test_a_gateway_that_is_away_for_a_moment_is_asked_again() -> None:
+    """What a look meets may be the same fault that took the answer."""
+    scripts = (Peer.reset, sends(b""), BUSY, FAILED, sends(CUT_BODY), says(MODEL))
+    with scripted(*scripts) as server, rest_of(server) as rest:
+        assert start(rest) == MODEL
+    assert server.lines == ["POST /api/kernels"] + [LOOK] * 5
+
+
+@pytest.mark.parametrize(
+    "look",
+    [
+        says({}, "401 Unauthorized"),
+        says({}, "403 Forbidden"),
+        says(b"", "302 Found", Location="/login"),
+        says(b"<html><title>Log in</title>"),
+    ],
+)
+def test_a_look_that_will_never_be_answered_is_the_last(look: Script) -> None:
+    """One that is not allowed to look, or meets a login page, need not wait."""
+    with scripted(Peer.reset, look) as server:
+        error = error_of(start, server)
+    assert type(error) is GatewayConnectionError
+    assert "the last of 1 times" in str(error)
+    assert server.lines == ["POST /api/kernels", LOOK]
+
+
+@pytest.mark.parametrize(
+    "status", ["400 No", "401 No", "403 No", "404 No", "409 No", "429 No", "503 No", "302 Found"]
+)
+def test_a_start_that_was_refused_is_not_looked_for(status: str) -> None:
+    """The gateway has said that there is no kernel."""
+    with scripted(says({}, status), says(MODEL)) as server:
+        error = error_of(start, server)
+    assert isinstance(error, GatewayHTTPError)
+    assert "all the same" not in str(error)
+    assert server.lines == ["POST /api/kernels"]
+
+
+def test_a_start_that_failed_is_not_looked_for() -> None:
+    """500 is the gateway's own no; its kernelspecs may tell why."""
+    with scripted(FAILED, says(SPECS)) as server:
+        assert "all the same" not in str(error_of(start, server))
+    assert server.lines == ["POST /api/kernels", "GET /api/kernelspecs"]
+
+
+def test_a_start_that_was_never_sent_is_not_looked_for(tls: tuple[ssl.SSLContext, str]) -> None:
+    """No connection, no TLS, no trust: the gateway has not read it."""
+    with socket.create_server(("127.0.0.1", 0)) as reserved:
+        port = reserved.getsockname()[1]
+    errors = [error_of(start, f"http://127.0.0.1:{port}")]
+    with serving(lambda peer: peer.wait_for_end()) as where:
+        errors.append(error_of(start, f"https://{where}", connect_timeout=0.5))
+    with scripted(says(MODEL), tls=tls[0]) as server:
+        errors.append(error_of(start, f"https://{server.where}"))
+    assert server.lines == []
+    for error in errors:
+        assert isinstance(error, (GatewayConnectionError, GatewayTimeout))
+        assert "looked for" not in str(error)
+        assert "all the same" not in str(error)
+
+
+def test_a_start_that_broke_in_tls_is_looked_for(tls: tuple[ssl.SSLContext, str]) -> None:
+    """It was sent; what TLS says afterwards does not mean that it was not."""
+
+    def spoil(peer: Peer) -> None:
+        socket.socket.sendall(peer.sock, b"\x17\x03\x03\x00\x20" + bytes(32))
+
+    with (
+        scripted(spoil, says(MODEL), tls=tls[0]) as server,
+        rest_of(f"https://{server.where}", ca_certs=tls[1]) as rest,
+    ):
+        assert start(rest) == MODEL
+    assert server.lines == ["POST /api/kernels", LOOK]
+
+
+def test_without_an_id_there_is_nothing_to_look_for() -> None:
+    """The error says that there may be a kernel."""
+    with scripted(Peer.reset, says(MODEL)) as server:
+        error = error_of(CALLS["POST"], server)
+    assert str(error).endswith(
+        "; a kernel may have been started all the same: see `jupyter gateway kernels`"
+    )
+    assert server.lines == ["POST /api/kernels"]
+
+
+def test_a_start_has_a_connection_of_its_own() -> None:
+    """One that was kept, and that the server closes just now, would look like a lost answer."""
+    server = Server("")
+
+    def keep(peer: Peer) -> None:
+        read(peer, server)
+        peer.answer("200 OK", json.dumps(MODEL).encode())
+        peer.request = b""
+        read(peer, server)  # only the end can come now
+        server.lines.append("a second request")
+
+    with serving(keep) as where, rest_of(f"http://{where}") as rest:
+        rest.get_kernel("k")
+        assert start(rest) == MODEL
+    assert server.lines == [LOOK, "POST /api/kernels"]
+
+
+def test_a_start_shares_the_cookies() -> None:
+    """With all that comes before and after it."""
+    with scripted(says(MODEL, **COOKIE)) as server:
+        with rest_of(server, accept_cookies=True) as rest:
+            rest.get_kernel("k")
+            start(rest)
+        with rest_of(server, accept_cookies=True) as rest:
+            start(rest)
+            rest.get_kernel("k")
+    assert [h.get("cookie") for h in server.headers] == [None, "one=1", None, "one=1"]
+
+
+@pytest.mark.usefixtures("quick_looks")
+def test_a_look_shows_no_secret(caplog: pytest.LogCaptureFixture) -> None:
+    """Neither in the error nor in the log."""
+    caplog.set_level(logging.DEBUG)
+    with scripted(Peer.reset, NOT_THERE) as server:
+        error = error_of(
+            start,
+            f"http://me:{SECRET}@{server.where}",
+            log=logging.getLogger("tests"),
+            request_timeout=0.5,
+            headers={"X-Secret": SECRET},
+        )
+    assert {headers["x-secret"] for headers in server.headers} == {SECRET}
+    assert SECRET not in "".join(traceback.format_exception(error))
+    assert "now looking for" in caplog.text
+    assert SECRET not in caplog.text
+
+
+def test_an_id_is_chosen() -> None:
+    """The first that is fit is taken, so that the kernel can be found by it; or a new one."""
+    one, two = str(uuid.uuid4()), str(uuid.uuid4())
+    assert choose_kernel_id(one, two) == one
+    unfit = (None, "", "mine", one.upper(), one.replace("-", ""), f"{{{one}}}", str(uuid.uuid1()))
+    assert choose_kernel_id(*unfit, two) == two
+    new = choose_kernel_id(*unfit)
+    assert new not in unfit
+    assert choose_kernel_id(new) == new
+    assert choose_kernel_id() != choose_kernel_id()
+
+
 # --- time-outs ----------------------------------------------------------------------------------
 
 
@@ -620,6 +887,41 @@ def test_a_port_that_does_not_speak_tls() -> None:
     assert isinstance(error, GatewayTimeout)
     assert "no TLS handshake within 0.5 s (connect_timeout)" in str(error)
     assert "http://" in str(error)
+
+
+@pytest.mark.parametrize("begun", [b"", CUT_HEADERS, CUT_BODY, CUT_CHUNK])
+@pytest.mark.parametrize("timeout", [0, 0.3])
+def test_a_look_with_a_time_out_takes_no_longer(timeout: float, begun: bytes) -> None:
+    """Whatever the options say; the error names this time-out and none of theirs."""
+    with scripted(stalls(begun)) as server:
+        begin = time.monotonic()
+        error = error_of(lambda rest: rest.get_kernel("k", timeout), server)
+        assert time.monotonic() - begin < 5
+    assert isinstance(error, GatewayTimeout)
+    assert re.search(rf"within {timeout} s[;]", str(error))
+    assert "_timeout" not in str(error)
+
+
+@pytest.mark.parametrize(
+    ("fault", "kind"),
+    [
+        (BUSY, GatewayHTTPError),
+        (says({}, "503 Service Unavailable", Retry_After="1"), GatewayHTTPError),
+        (Peer.reset, GatewayConnectionError),
+        (sends(b""), GatewayConnectionError),
+        (sends(CUT_BODY), GatewayConnectionError),
+        (says(b"{"), GatewayConnectionError),
+        (NOT_THERE, NoSuchKernel),
+    ],
+)
+def test_a_look_with_a_time_out_is_one(fault: Script, kind: type[GatewayError]) -> None:
+    """Who gives it asks again by himself."""
+    with scripted(fault, says(MODEL)) as server, rest_of(server) as rest:
+        with pytest.raises(GatewayError) as caught:
+            rest.get_kernel("k", timeout=10)
+        assert type(caught.value) is kind
+        assert rest.get_kernel("k", timeout=10) == MODEL
+    assert server.lines == [LOOK, LOOK]
 
 
 # --- no answer ----------------------------------------------------------------------------------

@@ -25,7 +25,7 @@ from gateway_blocking.errors import (
     NoSuchKernel,
 )
 from gateway_blocking.frames import BINARY, CLOSE, PING, PONG, TEXT
-from gateway_blocking.transport import MAX_OUTGOING, Endpoint, Transport, dial
+from gateway_blocking.transport import MAX_OUTGOING, Endpoint, Opening, Transport
 
 SECRET = "sesame-open"
 
@@ -42,7 +42,7 @@ def endpoint(where: str, **changes: Any) -> Endpoint:
 
 
 def connect(endpoint: Endpoint) -> Transport:
-    return dial(endpoint).complete()
+    return Opening(endpoint).reach().complete()
 
 
 @contextmanager

@@ -1,0 +1,295 @@
+"""What was asked of a kernel and is not answered yet, and what was heard of it: pure.
+
+A connection enters every request before it sends it, and shows every message that comes.  So it
+knows, when its websocket is lost, which requests are in doubt; and three things that no single
+message tells:
+
+* *which process* answers.  A kernel's own messages carry the id of the kernel process as
+  ``header.session``, another after every restart: its *incarnation*.  A request sent between a
+  kernel's death and its silent restart is executed by the new, empty process; that is no answer
+  to what was asked.  (Kernels that put the session of the request there, as IRkernel does, have
+  no incarnation that could be seen.)
+* *what is missing*.  jupyter_client's ``Session``, which every ipykernel uses, numbers a kernel's
+  messages (``<session>_<pid>_<number>``).  What a gateway drops, because it came too fast or
+  because a connection swallowed it, leaves a gap within the numbers of one execution.
+* *what came twice*, replayed by a gateway.
+
+All of this was measured on real servers.  Not thread-safe: the connection has the lock.
+"""
+
+from __future__ import annotations
+
+import math
+from collections import deque
+from collections.abc import Mapping
+from dataclasses import dataclass
+from enum import Enum
+from typing import Any
+from uuid import uuid4
+
+from .wire import Message
+
+__all__ = ["Heard", "Ledger", "Request"]
+
+_RECENT = 4096  # ids of messages among which one that comes twice is looked for
+_REMEMBERED = 1000  # requests that were given up; executions and what is missing of them
+_UNFINISHED = 256  # answered requests that still wait for their "idle", which may be lost
+
+
+class Heard(Enum):
+    """What a message is."""
+
+    NEWS = "to be delivered"
+    GAP = "to be delivered; the last of an execution of which messages are missing"
+    AGAIN = "replayed, though it came before"
+    STRANGE = "of a request that was given up, or from another process than the one it was sent to"
+    RESTARTED = "the first from a new kernel process; the old one's state is lost"
+
+
+@dataclass(eq=False)
+class Request:
+    """A message to the kernel whose effect is not known yet, and the frame it was sent in."""
+
+    msg_id: str
+    msg_type: str
+    channel: str
+    subprotocol: str
+    frame: tuple[int, bytes]
+    """Opcode and payload, in the format of the subprotocol."""
+    incarnation: str | None = None
+    """The kernel process that it was meant for; None where none was known."""
+    writing: bool = True
+    """Whether a thread is writing it to the websocket just now."""
+    generation: int = 0
+    """Which of the connection's websockets it was sent on first."""
+    sent: int = 1
+    """How often it was sent."""
+    seen: bool = False
+    """Whether a message was heard that has it as its parent: the kernel has it."""
+    replied: bool = False
+    idle: bool = False
+    began: tuple[int | None, int] | None = None
+    """With its first message on iopub: the number of that, and how many were counted before."""
+    counted: int = 0
+    """How many messages were counted with the last that was heard of it."""
+    reply_number: int | None = None
+
+    @property
+    def settled(self) -> bool:
+        """Whether its effect is known.  A ``comm_msg`` gets no reply, only an ``idle``."""
+        return self.replied if _is_request(self.msg_type) else self.idle
+
+
+class Ledger:
+    """The requests of one client, in the order in which they were sent.
+
+    Parameters
+    ----------
+    session_id : str
+        The client's; a gateway uses it for messages that it makes itself.
+    """
+
+    def __init__(self, session_id: str) -> None:
+        self.incarnation: str | None = None
+        """The kernel process that was heard of last, where that can be known."""
+        self.heard = 0
+        """How many messages came: grows while the kernel has something to say."""
+        self._own_sessions = {session_id}
+        self._past: set[str] = set()  # incarnations
+        self._requests: dict[str, Request] = {}
+        self._unfinished: dict[str, Request] = {}  # those that have their reply, but no "idle"
+        self._one_way: deque[str] = deque()  # the msg_ids of those that get no reply
+        self._given_up: dict[str, str | None] = {}  # msg_ids, and the process each was meant for
+        self._input_asked_by = ""  # the request that last asked for input
+        self._recent: deque[str] = deque(maxlen=_RECENT)
+        self._replayed: frozenset[str] = frozenset()
+        self._counted = 0
+        self._missing: dict[str, int | None] = {}
+
+    # --- requests -------------------------------------------------------------------------------
+
+    def enter(self, request: Request) -> None:
+        """A request is about to be sent."""
+        request.incarnation = self.incarnation
+        self._given_up.pop(request.msg_id, None)
+        if request.msg_type == "input_reply":
+            request.msg_id = _answer_to(self._input_asked_by)  # by which it will be looked for
+        if not _is_request(request.msg_type):
+            self._one_way.append(request.msg_id)
+            if len(self._one_way) > _REMEMBERED:  # a kernel that does not publish "idle" for them
+                self._requests.pop(self._one_way.popleft(), None)
+        self._requests[request.msg_id] = request
+
+    def strike(self, request: Request) -> bool:
+        """Forget a request, which was not sent after all; False where that was done already."""
+        return self._requests.pop(request.msg_id, None) is not None
+
+    def outstanding(self) -> list[Request]:
+        """The requests whose effect is not known, in order."""
+        return [request for request in list(self._requests.values()) if not request.settled]
+
+    def forget_unfinished(self, generation: float = math.inf) -> list[str]:
+        """Wait no more for the last output of what has its reply, and was sent before.
+
+        Returns the msg_ids of these requests.
+        """
+        unfinished = [
+            request
+            for request in list(self._unfinished.values())
+            if request.settled and request.generation < generation
+        ]
+        for request in unfinished:
+            self._finish(request, None)
+        return [request.msg_id for request in unfinished]
+
+    def give_up(self, *requests: Request) -> None:
+        """Nobody is to get an answer to these any more, should one come all the same."""
+        for request in requests:
+            self._requests.pop(request.msg_id, None)
+            self._unfinished.pop(request.msg_id, None)
+            self._given_up[request.msg_id] = request.incarnation
+        _forget_oldest(self._given_up)
+
+    def end_incarnation(self) -> None:
+        """The kernel process is no more, and what was asked of it will not be answered."""
+        self.give_up(*self.outstanding())
+        if self.incarnation is not None:
+            self._past.add(self.incarnation)
+            self.incarnation = None
+
+    def other_session(self) -> str:
+        """A new ``session_id``, for a gateway that is to take this client for another one."""
+        session_id = uuid4().hex
+        self._own_sessions.add(session_id)
+        return session_id
+
+    def missing(self, msg_id: str) -> int | None:
+        """How many messages of an execution have not come; None where that is not known."""
+        return self._missing.get(msg_id)
+
+    # --- what is heard --------------------------------------------------------------------------
+
+    def expect_replay(self) -> None:
+        """The websocket was opened again: what was heard before is not news."""
+        self._replayed = frozenset(self._recent)
+
+    def replay_is_over(self) -> None:
+        """From now on every message is news."""
+        self._replayed = frozenset()
+
+    def hear(self, channel: str, message: Message) -> Heard:
+        """Take note of a message that came.
+
+        One that is ``RESTARTED`` is not noted, but to be shown again after
+        :meth:`end_incarnation`.
+        """
+        msg_id, parent = message["msg_id"], message["parent_header"]
+        if self._replayed and msg_id in self._replayed:
+            return Heard.AGAIN
+        session, parent_id = message["header"].get("session"), parent.get("msg_id")
+        if session != self.incarnation and self.is_incarnation(session, parent):
+            if self.incarnation is not None:
+                return Heard.RESTARTED
+            self.incarnation = session
+        self.heard += 1
+        self._recent.append(msg_id)
+        output = channel == "iopub" or channel == "stdin"
+        numbered = output and session == self.incarnation
+        self._counted += numbered
+        if _state(message) == "idle" and _is_request(parent.get("msg_type")):
+            self._counted += 1  # its reply has a number, too, whoever gets that
+        if self._given_up and parent_id in self._given_up:
+            late = output and session in (self._given_up[parent_id], *self._own_sessions)
+            return Heard.NEWS if late else Heard.STRANGE
+        return self._follow(channel, message, parent_id, numbered)
+
+    def is_incarnation(self, session: Any, parent: Mapping[str, Any]) -> bool:
+        """Whether a header's session is the id of a kernel process, and not of a past one."""
+        return bool(
+            parent
+            and session
+            and isinstance(session, str)
+            and session != parent.get("session")
+            and session not in self._own_sessions
+            and session not in self._past
+        )
+
+    def _follow(self, channel: str, message: Message, parent_id: str, numbered: bool) -> Heard:
+        """See how far the request is that a message belongs to."""
+        msg_type, request = message["msg_type"], self._requests.get(parent_id)
+        if parent_id == self._input_asked_by:  # it goes on, so that it has its answer
+            self._requests.pop(_answer_to(parent_id), None)
+        if msg_type == "input_request":
+            self._input_asked_by = parent_id
+        state = _state(message)
+        if request is None:
+            return Heard.NEWS
+        if not request.seen:
+            request.seen = True
+            request.incarnation = request.incarnation or self.incarnation
+        if channel == "iopub" and numbered and request.began is None:
+            # First comes "busy"; where it did not, that one at least is missing.
+            first = _number(message["msg_id"], 0 if state == "busy" else 1)
+            request.began = first, self._counted - 1
+        request.counted = self._counted
+        if channel == request.channel and _is_reply(msg_type):
+            request.replied = True
+            request.reply_number = _number(message["msg_id"])
+            self._unfinished[parent_id] = request
+            if request.idle:
+                self._requests.pop(parent_id, None)
+                self._unfinished.pop(parent_id, None)
+            elif len(self._unfinished) > _UNFINISHED:
+                self._finish(next(iter(self._unfinished.values())), None)
+            if request.sent > 1 and request.msg_type != "execute_request":
+                self.give_up(request)  # a kernel that got it twice answers twice
+        if state == "idle":
+            return self._finish(request, _number(message["msg_id"]))
+        return Heard.NEWS
+
+    def _finish(self, request: Request, last: int | None) -> Heard:
+        """The last output of a request came, with this number; or none of it comes any more."""
+        request.idle = True
+        self._unfinished.pop(request.msg_id, None)
+        if request.settled:
+            self._requests.pop(request.msg_id, None)
+        if request.msg_type != "execute_request":
+            return Heard.NEWS
+        first, before = request.began or (None, 0)
+        missing = None
+        if first is not None and last is not None:
+            # Never negative: two threads of a kernel may give two messages one number.
+            missing = max(0, last - first + 1 - (self._counted - before))
+        elif first is not None and request.reply_number is not None:
+            # Where the last, which comes right after the reply, is one of those that are missing.
+            missing = max(1, request.reply_number + 1 - first - (request.counted - before))
+        self._missing[request.msg_id] = missing
+        _forget_oldest(self._missing)
+        return Heard.GAP if missing else Heard.NEWS
+
+
+def _state(message: Message) -> Any:
+    return message["content"].get("execution_state") if message["msg_type"] == "status" else ""
+
+
+def _is_request(msg_type: Any) -> bool:
+    return isinstance(msg_type, str) and msg_type.endswith("_request")
+
+
+def _is_reply(msg_type: Any) -> bool:
+    return isinstance(msg_type, str) and msg_type.endswith("_reply")
+
+
+def _answer_to(msg_id: str) -> str:
+    return f"answer to {msg_id}"
+
+
+def _number(msg_id: str, back: int = 0) -> int | None:
+    """The number of a message, less `back`; None where the kernel does not number them."""
+    _, line, number = msg_id.rpartition("_")
+    return int(number) - back if line and number.isdecimal() else None
+
+
+def _forget_oldest(table: dict[str, Any]) -> None:
+    while len(table) > _REMEMBERED:
+        del table[next(iter(table))]

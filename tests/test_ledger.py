@@ -1,0 +1,706 @@
+"""The ledger: what is outstanding, which kernel process answers, what is missing or came twice."""
+
+from __future__ import annotations
+
+from typing import Any
+from uuid import uuid4
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from jupyter_client.session import Session
+
+from gateway_blocking.ledger import Heard, Ledger, Request
+from gateway_blocking.wire import Message
+
+CONTROL = ("interrupt_request", "shutdown_request")
+
+
+class Kernel:
+    """A kernel process, whose messages are made by the Session that ipykernel uses."""
+
+    def __init__(self) -> None:
+        self.session = Session(key=b"secret")
+        self.incarnation = self.session.session
+
+    def says(self, msg_type: str, parent: Message | None, **content: Any) -> Message:
+        message: Message = self.session.msg(msg_type, content, parent=parent)
+        return message
+
+    def busy(self, parent: Message) -> Message:
+        return self.says("status", parent, execution_state="busy")
+
+    def idle(self, parent: Message) -> Message:
+        return self.says("status", parent, execution_state="idle")
+
+    def prints(self, parent: Message) -> Message:
+        return self.says("stream", parent, name="stdout", text="x")
+
+    def replies(self, parent: Message) -> Message:
+        return self.says(parent["msg_type"].replace("_request", "_reply"), parent)
+
+    def executes(self, parent: Message, prints: int = 3) -> list[Message]:
+        """All that comes of an execution."""
+        outputs = [self.busy(parent), self.says("execute_input", parent)]
+        outputs += [self.prints(parent) for _ in range(prints)]
+        return [*outputs, self.replies(parent), self.idle(parent)]
+
+    def serves(self, parent: Message) -> list[Message]:
+        """All that comes of another request."""
+        return [self.busy(parent), self.replies(parent), self.idle(parent)]
+
+
+class Unnumbered(Kernel):
+    """As xeus: the ids of its messages are random."""
+
+    def says(self, msg_type: str, parent: Message | None, **content: Any) -> Message:
+        message = super().says(msg_type, parent, **content)
+        message["msg_id"] = message["header"]["msg_id"] = uuid4().hex
+        return message
+
+
+class Echo(Unnumbered):
+    """As IRkernel: it puts the session of the request into its own headers, too."""
+
+    def says(self, msg_type: str, parent: Message | None, **content: Any) -> Message:
+        message = super().says(msg_type, parent, **content)
+        message["header"]["session"] = parent["header"]["session"] if parent else ""
+        return message
+
+
+class Client:
+    """A client with a ledger."""
+
+    def __init__(self) -> None:
+        self.session = Session(key=b"secret")
+        self.ledger = Ledger(self.session.session)
+
+    def asks(self, msg_type: str = "execute_request", channel: str = "shell") -> Message:
+        """A message that is sent, and entered before."""
+        message: Message = self.session.msg(msg_type, {})
+        self.enters(message, channel)
+        return message
+
+    def enters(self, message: Message, channel: str = "shell") -> Request:
+        msg_type = message["msg_type"]
+        request = Request(message["msg_id"], msg_type, channel, "", (1, b"{}"))
+        self.ledger.enter(request)
+        return request
+
+    def hears(self, *messages: Message) -> Heard:
+        """What the last of the messages is."""
+        for message in messages:
+            heard = self.ledger.hear(channel_of(message), message)
+        return heard
+
+    def waits_for(self) -> list[str]:
+        return [request.msg_id for request in self.ledger.outstanding()]
+
+
+def channel_of(message: Message) -> str:
+    if message["msg_type"].endswith("_reply"):
+        return "control" if message["parent_header"]["msg_type"] in CONTROL else "shell"
+    return "stdin" if message["msg_type"] == "input_request" else "iopub"
+
+
+@pytest.fixture
+def client() -> Client:
+    return Client()
+
+
+@pytest.fixture
+def kernel() -> Kernel:
+    return Kernel()
+
+
+@pytest.fixture
+def stranger() -> Client:
+    """Another client of the same kernel."""
+    return Client()
+
+
+# --- what is outstanding --------------------------------------------------------------------------
+
+
+def test_requests_are_outstanding_in_their_order_until_their_reply(
+    client: Client, kernel: Kernel
+) -> None:
+    """Each until its own reply comes, and not before, whatever it prints."""
+    first, second, third = (client.asks() for _ in range(3))
+    client.hears(kernel.busy(second), kernel.prints(second))
+    assert client.waits_for() == [first["msg_id"], second["msg_id"], third["msg_id"]]
+    assert client.hears(kernel.replies(second)) is Heard.NEWS
+    assert client.waits_for() == [first["msg_id"], third["msg_id"]]
+
+
+def test_an_idle_does_not_settle_a_request(client: Client, kernel: Kernel) -> None:
+    """Its reply may still come: the order between the channels is not kept."""
+    asked = client.asks()
+    client.hears(kernel.busy(asked), kernel.idle(asked))
+    assert client.waits_for() == [asked["msg_id"]]
+    client.hears(kernel.replies(asked))
+    assert client.waits_for() == []
+
+
+def test_a_reply_on_another_channel_does_not_settle_a_request(
+    client: Client, kernel: Kernel
+) -> None:
+    """ipykernel publishes shutdown_reply on iopub as well, before the reply proper."""
+    asked = client.asks("shutdown_request", "control")
+    published = kernel.replies(asked)
+    client.ledger.hear("iopub", published)
+    assert client.waits_for() == [asked["msg_id"]]
+    client.hears(kernel.replies(asked))
+    assert client.waits_for() == []
+
+
+def test_a_comm_message_is_settled_by_its_idle(client: Client, kernel: Kernel) -> None:
+    """Because it gets no reply."""
+    asked = client.asks("comm_msg")
+    client.hears(kernel.busy(asked))
+    assert client.waits_for() == [asked["msg_id"]]
+    assert client.hears(kernel.idle(asked)) is Heard.NEWS
+    assert client.waits_for() == []
+
+
+def test_an_input_reply_is_settled_when_the_execution_goes_on(
+    client: Client, kernel: Kernel
+) -> None:
+    """Its own id is never anybody's parent; another request's messages say nothing of it."""
+    asked, other = client.asks(), client.asks()
+    client.hears(kernel.busy(asked), kernel.says("input_request", asked, prompt="?"))
+    answer: Message = client.session.msg("input_reply", {"value": "x"})
+    request = client.enters(answer, "stdin")
+    client.hears(kernel.says("stream", other))
+    assert request in client.ledger.outstanding()
+    client.hears(kernel.prints(asked))
+    assert client.waits_for() == [asked["msg_id"], other["msg_id"]]
+
+
+def test_the_answer_to_the_first_input_is_settled_by_the_second(
+    client: Client, kernel: Kernel
+) -> None:
+    """And the answer to the second waits again."""
+    asked = client.asks()
+    for _ in range(2):
+        client.hears(kernel.says("input_request", asked, prompt="?"))
+        assert client.waits_for() == [asked["msg_id"]]
+        client.enters(client.session.msg("input_reply", {"value": "x"}), "stdin")
+        assert len(client.waits_for()) == 2
+    client.hears(kernel.replies(asked))
+    assert client.waits_for() == []
+
+
+def test_what_was_not_sent_is_struck_once(client: Client) -> None:
+    """The second time says that there was nothing to strike."""
+    request = client.enters(client.session.msg("execute_request", {}))
+    assert client.ledger.strike(request)
+    assert not client.ledger.strike(request)
+    assert client.waits_for() == []
+
+
+def test_whatever_is_heard_of_a_request_tells_that_the_kernel_has_it(
+    client: Client, kernel: Kernel
+) -> None:
+    """Also its output only; and then the process is known that it was meant for."""
+    request = client.enters(asked := client.session.msg("execute_request", {}))
+    assert not request.seen
+    assert request.incarnation is None
+    client.hears(kernel.prints(asked))
+    assert request.seen
+    assert request.incarnation == kernel.incarnation
+    assert not request.settled
+
+
+def test_every_message_counts_as_a_sign_of_life(client: Client, kernel: Kernel) -> None:
+    """`heard` grows with each, whoever it is for."""
+    asked = client.asks()
+    client.hears(*kernel.executes(asked), kernel.says("status", None, execution_state="starting"))
+    assert client.ledger.heard == 8
+
+
+# --- giving up ------------------------------------------------------------------------------------
+
+
+def test_nobody_gets_the_reply_to_a_request_that_was_given_up(
+    client: Client, kernel: Kernel
+) -> None:
+    """What it prints is still delivered: it is true, and nobody takes it for an answer."""
+    request = client.enters(asked := client.session.msg("execute_request", {}))
+    client.hears(kernel.busy(asked))
+    client.ledger.give_up(request)
+    assert client.waits_for() == []
+    assert client.hears(kernel.prints(asked)) is Heard.NEWS
+    assert client.hears(kernel.says("input_request", asked)) is Heard.NEWS
+    assert client.hears(kernel.replies(asked)) is Heard.STRANGE
+    assert client.hears(kernel.idle(asked)) is Heard.NEWS
+
+
+def test_the_gateways_own_word_on_what_was_given_up_is_delivered(
+    client: Client, kernel: Kernel
+) -> None:
+    """It speaks in the name of the client's session."""
+    request = client.enters(asked := client.session.msg("execute_request", {}))
+    client.hears(kernel.busy(asked))
+    client.ledger.give_up(request)
+    notice: Message = client.session.msg("stream", {"name": "stderr"}, parent=asked)
+    assert client.hears(notice) is Heard.NEWS
+
+
+def test_a_request_that_was_repeated_is_given_up_with_its_first_reply(
+    client: Client, kernel: Kernel
+) -> None:
+    """A kernel that got it twice answers twice: the second answer is nobody's."""
+    request = client.enters(asked := client.session.msg("complete_request", {}))
+    request.sent = 2
+    assert client.hears(*kernel.serves(asked)) is Heard.NEWS
+    assert client.waits_for() == []
+    assert client.hears(kernel.replies(asked)) is Heard.STRANGE
+
+
+def test_a_repeated_execution_is_followed_to_its_end(client: Client, kernel: Kernel) -> None:
+    """It is repeated only where it cannot run twice, and what is missing of it is of interest."""
+    client.hears(*kernel.serves(client.asks("kernel_info_request")))
+    request = client.enters(asked := client.session.msg("execute_request", {}))
+    request.sent = 2
+    busy, source, _, *rest = kernel.executes(asked)
+    assert client.hears(busy, source, *rest) is Heard.GAP
+    assert client.ledger.missing(asked["msg_id"]) == 1
+
+
+def test_the_same_message_may_be_sent_again_by_its_user(client: Client, kernel: Kernel) -> None:
+    """After it was given up: whoever sends it anew is to get the answer to it."""
+    request = client.enters(asked := client.session.msg("execute_request", {}))
+    client.hears(kernel.busy(asked))
+    client.ledger.end_incarnation()
+    assert request not in client.ledger.outstanding()
+    client.enters(asked)
+    assert client.hears(*Kernel().executes(asked)) is not Heard.STRANGE
+    assert client.waits_for() == []
+
+
+# --- which process --------------------------------------------------------------------------------
+
+
+def test_the_first_answer_tells_the_incarnation(client: Client, kernel: Kernel) -> None:
+    """What is asked from then on is meant for that process."""
+    client.hears(*kernel.serves(client.asks("kernel_info_request")))
+    assert client.ledger.incarnation == kernel.incarnation
+    assert client.enters(client.session.msg("execute_request", {})).incarnation == (
+        kernel.incarnation
+    )
+
+
+def test_a_message_without_a_parent_tells_no_incarnation(client: Client, kernel: Kernel) -> None:
+    """A gateway makes such messages as well, and gives them a session of its own."""
+    assert client.hears(kernel.says("status", None, execution_state="starting")) is Heard.NEWS
+    assert client.ledger.incarnation is None
+
+
+def test_another_clients_request_tells_the_incarnation_too(
+    client: Client, stranger: Client, kernel: Kernel
+) -> None:
+    """Its session is not taken for the kernel's."""
+    assert client.hears(kernel.busy(stranger.asks())) is Heard.NEWS
+    assert client.ledger.incarnation == kernel.incarnation
+
+
+def test_the_gateways_word_on_another_clients_output_tells_no_incarnation(
+    client: Client, stranger: Client
+) -> None:
+    """It speaks in this client's name there, too."""
+    notice: Message = client.session.msg("stream", {}, parent=stranger.asks())
+    assert client.hears(notice) is Heard.NEWS
+    assert client.ledger.incarnation is None
+
+
+def test_a_new_process_is_noticed_before_anything_else(client: Client, kernel: Kernel) -> None:
+    """RESTARTED is not noted; once the old process is ended, the message is shown again."""
+    old, asked = client.asks(), client.asks()
+    client.hears(kernel.busy(old))
+    heard, answer = client.ledger.heard, Kernel().replies(asked)
+    assert client.hears(answer) is Heard.RESTARTED
+    assert client.ledger.heard == heard
+    assert client.ledger.incarnation == kernel.incarnation
+    client.ledger.end_incarnation()
+    assert client.ledger.incarnation is None
+    assert client.waits_for() == []
+    assert client.hears(answer) is Heard.STRANGE  # an empty process answered
+    assert client.ledger.incarnation == answer["header"]["session"]
+
+
+def test_the_new_process_output_of_an_old_request_is_strange(
+    client: Client, kernel: Kernel
+) -> None:
+    """All that a gateway queued over the restart is run by the wrong process."""
+    client.hears(*kernel.serves(client.asks("kernel_info_request")))
+    asked = client.asks()
+    client.ledger.end_incarnation()
+    for message in Kernel().executes(asked):
+        assert client.hears(message) is Heard.STRANGE
+
+
+def test_a_past_process_is_not_taken_for_a_new_one(client: Client, kernel: Kernel) -> None:
+    """What it still says, which may overtake nothing but comes late, is only output."""
+    asked = client.asks()
+    client.hears(kernel.busy(asked))
+    client.ledger.end_incarnation()
+    client.hears(*(new := Kernel()).serves(client.asks("kernel_info_request")))
+    assert client.hears(kernel.prints(asked)) is Heard.NEWS
+    assert client.hears(kernel.replies(asked)) is Heard.STRANGE
+    assert client.ledger.incarnation == new.incarnation
+
+
+def test_ending_an_unknown_incarnation_ends_the_requests(client: Client, kernel: Kernel) -> None:
+    """And shuts no process out: the next that speaks is the kernel."""
+    client.asks()
+    client.ledger.end_incarnation()
+    assert client.waits_for() == []
+    client.hears(*kernel.serves(client.asks("kernel_info_request")))
+    assert client.ledger.incarnation == kernel.incarnation
+
+
+def test_a_kernel_that_echoes_the_session_has_no_incarnation(
+    client: Client, stranger: Client
+) -> None:
+    """With whoever's requests; all it says is news, and its replies settle."""
+    kernel = Echo()
+    for asked in (client.asks(), stranger.asks()):
+        for message in (kernel.busy(asked), kernel.prints(asked), *kernel.serves(asked)):
+            assert client.hears(message) is Heard.NEWS
+    assert client.ledger.incarnation is None
+    assert client.waits_for() == []
+
+
+def test_late_output_of_a_kernel_that_echoes_the_session_is_delivered(client: Client) -> None:
+    """Only the reply to what was given up is not."""
+    kernel = Echo()
+    request = client.enters(asked := client.session.msg("execute_request", {}))
+    client.ledger.give_up(request)
+    assert client.hears(kernel.prints(asked)) is Heard.NEWS
+    assert client.hears(kernel.replies(asked)) is Heard.STRANGE
+
+
+@pytest.mark.parametrize("session", [None, "", 7, ["list"]])
+def test_a_session_that_is_no_text_is_no_incarnation(client: Client, session: Any) -> None:
+    """Whatever a kernel puts there."""
+    message = Kernel().busy(client.asks())
+    message["header"]["session"] = session
+    assert client.hears(message) is Heard.NEWS
+    assert client.ledger.incarnation is None
+
+
+# --- what came twice ------------------------------------------------------------------------------
+
+
+def test_only_a_replay_makes_a_message_come_again(client: Client, kernel: Kernel) -> None:
+    """What came before the websocket was lost is no news; what came after it is."""
+    asked = client.asks()
+    busy, source, *rest = kernel.executes(asked)
+    client.hears(busy, source)
+    assert client.hears(source) is Heard.NEWS  # a kernel's business
+    client.ledger.expect_replay()
+    heard = client.ledger.heard
+    assert client.hears(busy) is Heard.AGAIN
+    assert client.hears(source) is Heard.AGAIN
+    assert client.ledger.heard == heard
+    for message in rest:
+        assert client.hears(message) in (Heard.NEWS, Heard.GAP)
+    client.ledger.replay_is_over()
+    assert client.hears(busy) is Heard.NEWS
+
+
+def test_a_replay_does_not_hide_a_gap(client: Client, kernel: Kernel) -> None:
+    """What comes twice counts once, so that the missing message is missed."""
+    asked = client.asks()
+    busy, source, *lost_and_more = kernel.executes(asked)
+    client.hears(busy, source)
+    client.ledger.expect_replay()
+    assert client.hears(busy, source, *lost_and_more[1:]) is Heard.GAP
+    assert client.ledger.missing(asked["msg_id"]) == 1
+
+
+# --- what is missing ------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("reply_at", [0, 1, 4, 99])
+def test_nothing_is_missing_of_a_complete_execution(
+    client: Client, kernel: Kernel, reply_at: int
+) -> None:
+    """Wherever among the outputs its reply comes, which has a number, too."""
+    asked = client.asks()
+    messages = kernel.executes(asked)
+    messages.insert(reply_at, messages.pop(-2))
+    for message in messages:
+        assert client.hears(message) is Heard.NEWS
+    assert client.ledger.missing(asked["msg_id"]) == 0
+
+
+@pytest.mark.parametrize("dropped", [1, 2, 7])
+@pytest.mark.parametrize("reply_last", [False, True])
+def test_a_gap_is_as_wide_as_what_was_dropped(
+    client: Client, kernel: Kernel, dropped: int, reply_last: bool
+) -> None:
+    """It is told with the idle, whether the reply came before or comes after."""
+    asked = client.asks()
+    *messages, reply, idle = kernel.executes(asked, prints=10)
+    del messages[3 : 3 + dropped]
+    client.hears(*messages)
+    if not reply_last:
+        client.hears(reply)
+    assert client.ledger.missing(asked["msg_id"]) is None
+    assert client.hears(idle) is Heard.GAP
+    if reply_last:
+        assert client.hears(reply) is Heard.NEWS
+    assert client.ledger.missing(asked["msg_id"]) == dropped
+    assert client.waits_for() == []
+
+
+@given(data=st.data(), kinds=st.lists(st.sampled_from(["stream", "input_request", "error"])))
+def test_every_gap_is_counted_exactly(data: st.DataObject, kinds: list[str]) -> None:
+    """For any outputs of which any but busy and idle are dropped; the reply comes anywhere.
+
+    Before it, another client's execution, of which some is dropped, too, is another matter.
+    """
+    client, kernel, stranger = Client(), Kernel(), Client()
+    client.hears(*outputs_of(kernel.executes(stranger.asks()))[data.draw(st.integers(0, 5)) :])
+    asked = client.asks()
+    busy = kernel.busy(asked)
+    outputs = [kernel.says(kind, asked) for kind in kinds]
+    reply, idle = kernel.replies(asked), kernel.idle(asked)
+    kept = [message for message in outputs if data.draw(st.booleans())]
+    heard = [busy, *kept, idle]
+    heard.insert(data.draw(st.integers(0, len(heard))), reply)
+    client.hears(*heard)
+    assert client.ledger.missing(asked["msg_id"]) == len(outputs) - len(kept)
+    assert client.waits_for() == []
+
+
+def outputs_of(messages: list[Message]) -> list[Message]:
+    """What other clients see of this."""
+    return [message for message in messages if channel_of(message) == "iopub"]
+
+
+@pytest.mark.parametrize("dropped", [0, 1])
+def test_other_clients_and_the_control_channel_leave_and_hide_no_gap(
+    client: Client, stranger: Client, kernel: Kernel, dropped: int
+) -> None:
+    """Their replies have numbers, but only their outputs come here; comms have no reply."""
+    asked, comm = client.asks(), stranger.asks("comm_msg")
+    client.hears(kernel.busy(asked), kernel.says("execute_input", asked))
+    client.hears(*outputs_of(kernel.serves(stranger.asks("interrupt_request", "control"))))
+    client.hears(*kernel.serves(client.asks("interrupt_request", "control")))
+    client.hears(kernel.busy(comm), kernel.says("comm_msg", comm), kernel.idle(comm))
+    for _ in range(dropped):
+        kernel.prints(asked)
+    client.hears(kernel.replies(asked), kernel.idle(asked))
+    assert client.ledger.missing(asked["msg_id"]) == dropped
+
+
+def test_another_clients_execution_between_two_leaves_no_gap(
+    client: Client, stranger: Client, kernel: Kernel
+) -> None:
+    """Queued requests of two clients are executed in turn."""
+    mine = [client.asks(), client.asks()]
+    first = kernel.executes(mine[0])
+    between = outputs_of(kernel.executes(stranger.asks()))
+    for message in (*first, *between, *kernel.executes(mine[1])):
+        assert client.hears(message) is Heard.NEWS
+    assert [client.ledger.missing(asked["msg_id"]) for asked in mine] == [0, 0]
+
+
+def test_late_output_of_a_request_that_was_given_up_leaves_no_gap(
+    client: Client, kernel: Kernel
+) -> None:
+    """A thread that an earlier execution began may print during a later one."""
+    request = client.enters(early := client.session.msg("execute_request", {}))
+    client.hears(kernel.busy(early))
+    client.ledger.give_up(request)
+    asked = client.asks()
+    client.hears(kernel.busy(asked), kernel.prints(early))
+    assert client.hears(kernel.replies(asked), kernel.idle(asked)) is Heard.NEWS
+    assert client.ledger.missing(asked["msg_id"]) == 0
+
+
+def test_the_answer_to_what_was_given_up_leaves_no_gap(client: Client, kernel: Kernel) -> None:
+    """On the control channel it may come in the middle of an execution."""
+    request = client.enters(early := client.session.msg("interrupt_request", {}), "control")
+    client.hears(kernel.busy(early))
+    client.ledger.give_up(request)
+    asked = client.asks()
+    client.hears(kernel.busy(asked), kernel.replies(early), kernel.idle(early))
+    assert client.hears(kernel.replies(asked), kernel.idle(asked)) is Heard.NEWS
+    assert client.ledger.missing(asked["msg_id"]) == 0
+
+
+def test_where_busy_is_missing_at_least_that_is_missing(client: Client, kernel: Kernel) -> None:
+    """How many were lost before what came first cannot be known."""
+    asked = client.asks()
+    assert client.hears(*kernel.executes(asked)[1:]) is Heard.GAP
+    assert client.ledger.missing(asked["msg_id"]) == 1
+    asked = client.asks()
+    assert client.hears(*kernel.executes(asked, prints=5)[4:]) is Heard.GAP
+    assert client.ledger.missing(asked["msg_id"]) == 1
+
+
+def test_where_only_the_idle_came_something_is_missing(client: Client, kernel: Kernel) -> None:
+    """And the reply, if that came, does not change it."""
+    asked = client.asks()
+    assert client.hears(*kernel.executes(asked)[-2:]) is Heard.GAP
+    assert client.ledger.missing(asked["msg_id"]) == 1
+
+
+@pytest.mark.parametrize("kind", [Unnumbered, Echo])
+def test_of_a_kernel_without_numbers_nothing_is_known(
+    client: Client, kind: type[Unnumbered]
+) -> None:
+    """None, and no warning, whether something was lost or not."""
+    kernel, asked = kind(), client.asks()
+    for message in (kernel.busy(asked), kernel.replies(asked), kernel.idle(asked)):
+        assert client.hears(message) is Heard.NEWS
+    assert client.ledger.missing(asked["msg_id"]) is None
+    assert client.waits_for() == []
+
+
+def test_the_gateways_notice_does_not_fill_the_gap(client: Client, kernel: Kernel) -> None:
+    """In place of ten outputs it sends one message of its own, with a number of its own."""
+    asked = client.asks()
+    busy, source, *dropped, reply, idle = kernel.executes(asked, prints=10)
+    notice: Message = client.session.msg("stream", {"name": "stderr"}, parent=asked)
+    assert client.hears(busy, source, notice, reply) is Heard.NEWS
+    assert client.hears(idle) is Heard.GAP
+    assert client.ledger.missing(asked["msg_id"]) == len(dropped) == 10
+
+
+def test_the_gateways_notice_is_not_the_first_number(client: Client, kernel: Kernel) -> None:
+    """Where busy was lost, too: its number is not the kernel's."""
+    for _ in range(100):
+        kernel.session.msg("stream")
+    asked = client.asks()
+    _, source, *_, reply, idle = kernel.executes(asked, prints=10)
+    notice: Message = client.session.msg("stream", {"name": "stderr"}, parent=asked)
+    assert client.hears(notice, source, reply, idle) is Heard.GAP
+    assert client.ledger.missing(asked["msg_id"]) == 11
+
+
+def test_two_messages_of_one_number_are_no_negative_gap(client: Client, kernel: Kernel) -> None:
+    """Two threads of a kernel may count at the same moment."""
+    asked = client.asks()
+    busy, one = kernel.busy(asked), kernel.prints(asked)
+    two = {**kernel.prints(asked), "msg_id": one["msg_id"]}
+    kernel.session.message_count -= 1
+    client.hears(busy, one, two)
+    assert client.hears(kernel.replies(asked), kernel.idle(asked)) is Heard.NEWS
+    assert client.ledger.missing(asked["msg_id"]) == 0
+
+
+def test_only_executions_are_examined(client: Client, kernel: Kernel) -> None:
+    """A completion has no output that could be missed."""
+    asked = client.asks("complete_request")
+    busy, _, reply, idle = kernel.busy(asked), kernel.prints(asked), *kernel.serves(asked)[1:]
+    assert client.hears(busy, reply, idle) is Heard.NEWS
+    assert client.ledger.missing(asked["msg_id"]) is None
+
+
+# --- the end of waiting, and of memory ------------------------------------------------------------
+
+
+@pytest.mark.parametrize("dropped", [0, 3])
+def test_an_idle_that_was_lost_is_not_waited_for(
+    client: Client, kernel: Kernel, dropped: int
+) -> None:
+    """It is missing, and what else is; what has no reply stays outstanding."""
+    asked, open_ = client.asks(), client.asks()
+    busy, *outputs, reply, idle = kernel.executes(asked, prints=10)
+    client.hears(busy, *outputs[dropped:], reply)
+    assert client.ledger.forget_unfinished() == [asked["msg_id"]]
+    assert client.ledger.missing(asked["msg_id"]) == dropped + 1
+    assert client.waits_for() == [open_["msg_id"]]
+    assert client.hears(idle) is Heard.NEWS
+    assert client.ledger.forget_unfinished() == []
+
+
+def test_where_idle_was_lost_the_answers_to_others_are_not_missing(
+    client: Client, kernel: Kernel
+) -> None:
+    """A recovery asks its questions on control while the kernel executes."""
+    asked = client.asks()
+    client.hears(kernel.busy(asked))
+    for _ in range(3):
+        client.hears(*kernel.serves(client.asks("interrupt_request", "control")))
+    client.hears(kernel.prints(asked), kernel.replies(asked))
+    client.ledger.forget_unfinished()
+    assert client.ledger.missing(asked["msg_id"]) == 1
+
+
+def test_where_idle_was_lost_nothing_is_known_of_a_kernel_without_numbers(client: Client) -> None:
+    """Not even that it was sent."""
+    kernel, asked = Unnumbered(), client.asks()
+    client.hears(*kernel.executes(asked)[:-1])
+    client.ledger.forget_unfinished()
+    assert client.ledger.missing(asked["msg_id"]) is None
+
+
+def test_what_was_sent_on_the_newest_websocket_is_waited_for(
+    client: Client, kernel: Kernel
+) -> None:
+    """Only what was sent on an earlier one is forgotten."""
+    sent: list[Message] = [client.session.msg("execute_request", {}) for _ in range(2)]
+    for generation, asked in enumerate(sent):
+        client.enters(asked).generation = generation
+    scripts = [kernel.executes(asked) for asked in sent]
+    client.hears(*scripts[0][:-1], *scripts[1][:-1])
+    assert client.ledger.forget_unfinished(1) == [sent[0]["msg_id"]]
+    client.hears(scripts[0][-1], scripts[1][-1])
+    assert [client.ledger.missing(asked["msg_id"]) for asked in sent] == [1, 0]
+
+
+def test_another_name_is_still_this_client(client: Client, kernel: Kernel) -> None:
+    """What a gateway says in it is no kernel's, and is delivered late, too."""
+    name = client.ledger.other_session()
+    assert name not in (client.session.session, client.ledger.other_session())
+    request = client.enters(asked := client.session.msg("execute_request", {}))
+    notice: Message = Session(key=b"secret", session=name).msg("stream", {}, parent=asked)
+    assert client.hears(notice) is Heard.NEWS
+    assert client.ledger.incarnation is None
+    client.hears(kernel.busy(asked))
+    client.ledger.give_up(request)
+    assert client.hears(notice) is Heard.NEWS
+
+
+def test_many_requests_under_way_lose_no_count(client: Client, kernel: Kernel) -> None:
+    """A thousand cells sent at once: that most are not answered is no reason to forget others."""
+    asked = [client.asks() for _ in range(1000)]
+    *messages, idle = kernel.executes(asked[0])
+    client.hears(*messages)
+    client.asks()
+    client.hears(idle)
+    assert client.ledger.missing(asked[0]["msg_id"]) == 0
+
+
+def test_a_long_life_takes_no_more_memory(client: Client, kernel: Kernel) -> None:
+    """Of executions, of lost idles, of what was given up and what was heard some are kept."""
+    for number in range(6000):
+        asked = client.asks()
+        if number % 3 == 0:
+            client.ledger.give_up(*client.ledger.outstanding())
+        client.hears(kernel.replies(asked))
+        if number % 3 == 1:
+            client.hears(kernel.idle(asked))
+    ledger = client.ledger
+    assert client.ledger.heard == 8000
+    assert len(ledger._requests) < 1000
+    assert len(ledger._given_up) <= 1000
+    assert len(ledger._missing) <= 1000
+    assert len(ledger._recent) <= 4096
+
+
+def test_a_request_that_was_given_up_long_ago_is_forgotten_first(
+    client: Client, kernel: Kernel
+) -> None:
+    """The newest of many is still known."""
+    sent: list[Message] = [client.session.msg("execute_request", {}) for _ in range(1500)]
+    for asked in sent:
+        client.ledger.give_up(client.enters(asked))
+    assert client.hears(kernel.replies(sent[-1])) is Heard.STRANGE
+    assert client.hears(kernel.replies(sent[0])) is Heard.NEWS
