@@ -48,9 +48,12 @@ id=$(jupyter gateway start); jupyter gateway run --kernel-id=$id load.py
         if len(self.extra_args) > 1:
             raise UsageError("one kernel at a time: give one NAME, or none")
         name = self.extra_args[0] if self.extra_args else None
+        from ..rest import choose_kernel_id
+
         with self.rest() as rest:
-            env = rest.gateway.kernel_env(cwd=str(Path.cwd()))
-            kernel_id = rest.start_kernel(name, env)["id"]
+            wanted = choose_kernel_id()  # by which it is found if the answer is lost
+            env = {**rest.gateway.kernel_env(cwd=str(Path.cwd())), "KERNEL_ID": wanted}
+            kernel_id = rest.start_kernel(name, env, kernel_id=wanted)["id"]
             remember(rest.gateway.url, kernel_id)
         write(sys.stdout, f"{kernel_id}\n")
         return OK
