@@ -336,7 +336,7 @@ def test_a_hole_keeps_an_end_back(echo: Echo, client: Client, link: Link, how: s
     assert link.open
     link.heal()
     until(lambda: echo.ends)
-    assert not link.open
+    until(lambda: not link.open)
     assert echo.got == [b"hellolast"]
 
 

@@ -511,18 +511,29 @@ def test_an_interrupt_by_somebody_else(gateway: LocalGateway, kc: Client) -> Non
 # --- limits ---------------------------------------------------------------------------------------
 
 
-def test_output_that_comes_too_fast(kc: Client, caplog: pytest.LogCaptureFixture) -> None:
-    """Fault 27: the gateway drops some and says so; how much is known and told."""
+def test_output_that_comes_too_fast(caplog: pytest.LogCaptureFixture) -> None:
+    """Fault 27: the gateway drops some and says so; how much is known and told.
+
+    Its limit is low here: of a thousand messages at once ZMQ may drop some, too, and any of them.
+    """
     printed: list[str] = []
 
     def see(message: dict[str, Any]) -> None:
         if message["msg_type"] == "stream" and message["content"]["name"] == "stdout":
             printed.append(message["content"]["text"])
 
-    code = COUNT.format(count=6000, pause=0)
-    reply = kc.execute_interactive(code, output_hook=see, timeout=60)
-    missing = kc.missing_messages(reply["parent_header"]["msg_id"])
-    assert missing == 6000 - len(printed)
+    limit = "--ZMQChannelsWebsocketConnection.iopub_msg_rate_limit=100"  # a second, for 3 s
+    with (
+        LocalGateway(kernel_gateway_args=[limit]) as gateway,
+        Manager(**gateway.options()) as km,
+    ):
+        km.start_kernel()
+        with km.client() as kc:
+            kc.wait_for_ready(timeout=60)
+            code = COUNT.format(count=600, pause=0)
+            reply = kc.execute_interactive(code, output_hook=see, timeout=60)
+            missing = kc.missing_messages(reply["parent_header"]["msg_id"])
+    assert missing == 600 - len(printed)
     assert missing > 0
     assert f"output is missing: at least {missing} messages" in caplog.text
 
