@@ -606,8 +606,8 @@ class BlockingGatewayKernelClient(RemoteKernelMixin, BlockingKernelClient):
         -------
         int or None
             At least so many are missing, 0 for none; None where that is not known: the execution
-            is not over, its end was lost, the kernel does not number its messages, or a thousand
-            others were executed since.
+            is not over, its end was lost, the kernel does not number its messages, the connection
+            was lost again while it was being recovered, or a thousand others were executed since.
         """
         connection = self._line.connection
         return None if connection is None else connection.missing(msg_id)

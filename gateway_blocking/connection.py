@@ -550,11 +550,11 @@ class Connection:
     def _warn_of_gap(self, msg_id: str) -> None:
         missing = self._ledger.missing(msg_id)
         self._log.warning(
-            "kernel %s: output is missing: %s messages of the execution %s did not come; the"
+            "kernel %s: output %s messages of the execution %s did not come; the"
             " gateway drops output that comes too fast (iopub_data_rate_limit), and a lost"
             " connection swallows what is on its way",
             self.name,
-            "some" if missing is None else f"at least {missing}",
+            "may be missing: perhaps" if missing is None else f"is missing: at least {missing}",
             msg_id,
         )
 
@@ -633,6 +633,7 @@ class Connection:
             self._recovery = recovery = Recovery(self._prefix)
             with self._lock:
                 self._ledger.expect_replay()
+                self._ledger.ask(*recovery.probes)
                 self._probe_at = monotonic() + _PROBE_PATIENCE
                 self._changed.notify_all()
         frames = {
@@ -679,6 +680,9 @@ class Connection:
                 frame = self._redated(request) if is_harmless(request) else request.frame
                 transport.send(*frame, self._send_timeout)
         for channel, msg_id in recovery.barriers.items():
+            if channel == "control":  # on shell it comes after all output that is in doubt
+                with self._lock:
+                    self._ledger.ask(msg_id)
             transport.send(*self._kernel_info(transport, channel, msg_id), self._send_timeout)
         if not deaf:
             self._set_state(State.OPEN)

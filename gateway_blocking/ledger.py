@@ -34,6 +34,7 @@ __all__ = ["Heard", "Ledger", "Request"]
 _RECENT = 4096  # ids of messages among which one that comes twice is looked for
 _REMEMBERED = 1000  # requests that were given up; executions and what is missing of them
 _UNFINISHED = 256  # answered requests that still wait for their "idle", which may be lost
+_ANSWERS = 3  # messages with a number of what asks for no output: busy, reply, idle
 
 
 class Heard(Enum):
@@ -104,6 +105,9 @@ class Ledger:
         self._recent: deque[str] = deque(maxlen=_RECENT)
         self._replayed: frozenset[str] = frozenset()
         self._counted = 0
+        # What the connection asked itself: how much of each answer is not heard; what was lost.
+        self._questions: dict[str, int] = {}
+        self._lost_questions: frozenset[str] = frozenset()
         self._missing: dict[str, int | None] = {}
 
     # --- requests -------------------------------------------------------------------------------
@@ -150,6 +154,14 @@ class Ledger:
             self._given_up[request.msg_id] = request.incarnation
         _forget_oldest(self._given_up)
 
+    def ask(self, *msg_ids: str) -> None:
+        """The connection sends requests of its own on control, the answers to which have numbers.
+
+        If its websocket is lost before they came, nobody can tell these numbers from those of
+        output, until :meth:`replay_is_over`.
+        """
+        self._questions.update(dict.fromkeys(msg_ids, _ANSWERS))
+
     def end_incarnation(self) -> None:
         """The kernel process is no more, and what was asked of it will not be answered."""
         self.give_up(*self.outstanding())
@@ -172,10 +184,12 @@ class Ledger:
     def expect_replay(self) -> None:
         """The websocket was opened again: what was heard before is not news."""
         self._replayed = frozenset(self._recent)
+        self._lost_questions = frozenset(self._questions)
 
     def replay_is_over(self) -> None:
-        """From now on every message is news."""
+        """From now on every message is news, and all that was asked before is done."""
         self._replayed = frozenset()
+        self._questions.clear()
 
     def hear(self, channel: str, message: Message) -> Heard:
         """Take note of a message that came.
@@ -195,9 +209,11 @@ class Ledger:
         self._recent.append(msg_id)
         output = channel == "iopub" or channel == "stdin"
         numbered = output and session == self.incarnation
-        self._counted += numbered
-        if _state(message) == "idle" and _is_request(parent.get("msg_type")):
-            self._counted += 1  # its reply has a number, too, whoever gets that
+        # With the idle comes a reply, which has a number, too, whoever gets that.
+        with_reply = _state(message) == "idle" and _is_request(parent.get("msg_type"))
+        self._counted += numbered + with_reply
+        if parent_id in self._questions:
+            self._questions[parent_id] -= numbered + with_reply
         if self._given_up and parent_id in self._given_up:
             late = output and session in (self._given_up[parent_id], *self._own_sessions)
             return Heard.NEWS if late else Heard.STRANGE
@@ -256,16 +272,19 @@ class Ledger:
         if request.msg_type != "execute_request":
             return Heard.NEWS
         first, before = request.began or (None, 0)
-        missing = None
+        unheard = sum(max(0, self._questions.get(one, 0)) for one in self._lost_questions)
+        gap = missing = None
         if first is not None and last is not None:
             # Never negative: two threads of a kernel may give two messages one number.
-            missing = max(0, last - first + 1 - (self._counted - before))
+            gap = max(0, last - first + 1 - (self._counted - before))
+            missing = _at_least(gap, unheard)
         elif first is not None and request.reply_number is not None:
             # Where the last, which comes right after the reply, is one of those that are missing.
-            missing = max(1, request.reply_number + 1 - first - (request.counted - before))
+            gap = max(1, request.reply_number + 1 - first - (request.counted - before))
+            missing = _at_least(gap, unheard) or 1
         self._missing[request.msg_id] = missing
         _forget_oldest(self._missing)
-        return Heard.GAP if missing else Heard.NEWS
+        return Heard.GAP if gap else Heard.NEWS
 
 
 def _state(message: Message) -> Any:
@@ -288,6 +307,11 @@ def _number(msg_id: str, back: int = 0) -> int | None:
     """The number of a message, less `back`; None where the kernel does not number them."""
     _, line, number = msg_id.rpartition("_")
     return int(number) - back if line and number.isdecimal() else None
+
+
+def _at_least(gap: int, other: int) -> int | None:
+    """How many of a gap's messages are output, if others may be; None where perhaps none is."""
+    return max(0, gap - other) or (None if gap else 0)
 
 
 def _forget_oldest(table: dict[str, Any]) -> None:

@@ -410,11 +410,11 @@ def test_status_of_an_encrypted_gateway(terminal: Terminal, tmp_path: Path) -> N
 
 
 def test_status_of_a_gateway_without_encryption_by_https(terminal: Terminal) -> None:
-    """It does not answer the handshake: that is said, in the time that a connection may take."""
+    """It does not answer the handshake, or not so: said in the time that a connection may take."""
     url = terminal.env["JUPYTER_GATEWAY_URL"].replace("http:", "https:")
     done = terminal("status", JUPYTER_GATEWAY_URL=url, JUPYTER_GATEWAY_CONNECT_TIMEOUT="1")
     assert done.returncode == 3
-    assert lines(done)["encryption"] == "FAILED the TLS handshake failed: no answer in time"
+    assert lines(done)["encryption"].startswith("FAILED the TLS handshake failed: ")
     assert "(or http)" in done.stdout
 
 

@@ -533,6 +533,45 @@ def test_the_answer_to_what_was_given_up_leaves_no_gap(client: Client, kernel: K
     assert client.ledger.missing(asked["msg_id"]) == 0
 
 
+@pytest.mark.parametrize(("dropped", "missing"), [(0, None), (2, 2)])
+def test_a_lost_question_of_the_connection_may_be_what_is_missing(
+    client: Client, kernel: Kernel, dropped: int, missing: int | None
+) -> None:
+    """Whether the kernel got it nobody knows."""
+    asked = client.asks()
+    client.hears(kernel.busy(asked))
+    client.ledger.ask((question := client.session.msg("kernel_info_request"))["msg_id"])
+    kernel.serves(question)
+    client.ledger.expect_replay()
+    for _ in range(dropped):
+        kernel.prints(asked)
+    assert client.hears(kernel.replies(asked), kernel.idle(asked)) is Heard.GAP
+    assert client.ledger.missing(asked["msg_id"]) == missing
+
+
+@pytest.mark.parametrize("dropped", [0, 1, 3])
+@pytest.mark.parametrize("answered", ["before", "late", "not yet"])
+def test_other_questions_of_the_connection_hide_no_gap(
+    client: Client, kernel: Kernel, dropped: int, answered: str
+) -> None:
+    """Not those that are answered, late or not, and not those lost before the execution."""
+    client.ledger.ask("lost")
+    client.ledger.expect_replay()
+    client.ledger.replay_is_over()
+    asked = client.asks()
+    client.hears(kernel.busy(asked))
+    client.ledger.ask((question := client.session.msg("kernel_info_request"))["msg_id"])
+    if answered == "before":
+        client.hears(*kernel.serves(question))
+    elif answered == "late":
+        client.ledger.expect_replay()
+        client.hears(*kernel.serves(question))
+    for _ in range(dropped):
+        kernel.prints(asked)
+    client.hears(kernel.replies(asked), kernel.idle(asked))
+    assert client.ledger.missing(asked["msg_id"]) == dropped
+
+
 def test_where_busy_is_missing_at_least_that_is_missing(client: Client, kernel: Kernel) -> None:
     """How many were lost before what came first cannot be known."""
     asked = client.asks()

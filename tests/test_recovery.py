@@ -99,6 +99,14 @@ class Once:
 
     def __init__(self, path: Path) -> None:
         self.path = path
+        self._gate = path.with_name("may go on")
+        self.pause = (
+            f"import os, time\nwhile not os.path.exists({str(self._gate)!r}): time.sleep(0.01)"
+        )
+
+    def go_on(self) -> None:
+        """End the pause that cells make."""
+        self._gate.touch()
 
     def cell(self, mark: str = "x", more: str = "") -> str:
         return f"with open({str(self.path)!r}, 'a') as f: f.write({mark!r})\n{more}"
@@ -156,15 +164,19 @@ class Counting:
     def is_done(self) -> bool:
         return self._reply.done()
 
-    def check(self, *, most_missing: int) -> None:
+    def check(self, *, most_missing: int, several_losses: bool = False) -> None:
         """It ends well, everything came once and in order, and what is missing is counted."""
         reply = self._reply.result(timeout=60)
         self._pool.shutdown()
         assert reply["content"]["status"] == "ok"
         assert self.printed == sorted(set(self.printed))
-        missing = self.kc.missing_messages(reply["parent_header"]["msg_id"])
-        assert missing == self.count - len(self.printed)
+        missing = self.count - len(self.printed)
         assert missing <= most_missing
+        counted = self.kc.missing_messages(reply["parent_header"]["msg_id"])
+        if several_losses:  # some of what the connection asked between them may be lost, too
+            assert counted in (None, *range(min(1, missing), missing + 1))
+        else:
+            assert counted == missing
 
 
 # --- the websocket is lost ------------------------------------------------------------------------
@@ -187,7 +199,7 @@ def test_ten_cuts(kc: Client, proxy: FaultProxy) -> None:
     for _ in range(10):
         proxy.websocket.cut("rst")
         time.sleep(0.2)
-    counting.check(most_missing=30)
+    counting.check(most_missing=30, several_losses=True)
 
 
 def test_a_connection_that_swallows_everything(kc: Client, proxy: FaultProxy) -> None:
@@ -260,10 +272,12 @@ def test_a_cut_right_after_each_request(kc: Client, proxy: FaultProxy, once: Onc
 
 def test_a_pipeline_that_is_cut(kc: Client, proxy: FaultProxy, once: Once) -> None:
     """Fault 6: five requests on their way, a cut after the second: each once, in order."""
-    pausing = "import time; time.sleep(0.1)"
-    requests = [kc.execute(once.cell(mark, pausing)) for mark in "abcde"]
+    requests = [kc.execute(once.cell("a"))]
+    requests += [kc.execute(once.cell(mark, once.pause)) for mark in "bcde"]
+    assert kc._recv_reply(requests.pop(0), timeout=30)["content"]["status"] == "ok"
     once.wait("ab")
     proxy.websocket.cut("rst")
+    once.go_on()
     for msg_id in requests:
         assert kc._recv_reply(msg_id, timeout=30)["content"]["status"] == "ok"
     assert once.marks == "abcde"
@@ -318,21 +332,21 @@ def test_an_answer_that_was_swallowed(kc: Client, proxy: FaultProxy) -> None:
     assert reply["content"]["status"] == "ok"
 
 
-def test_a_cut_in_the_middle_of_a_large_frame(kc: Client, proxy: FaultProxy) -> None:
+def test_a_cut_in_the_middle_of_a_large_frame(kc: Client, proxy: FaultProxy, once: Once) -> None:
     """Fault 8: no half message is delivered; what is lost is counted."""
     outputs: list[dict[str, Any]] = []
     proxy.websocket.cut_after("down", 1_000_000, "rst")
-    reply = kc.execute_interactive(
-        "display({'text/plain': 'z' * 3_000_000}, raw=True)\nprint('after')",
-        output_hook=outputs.append,
-        timeout=60,
-    )
+    code = f"display({{'text/plain': 'z' * 3_000_000}}, raw=True)\n{once.pause}\nprint('after')"
+    with ThreadPoolExecutor(1) as pool:
+        running = pool.submit(kc.execute_interactive, code, output_hook=outputs.append, timeout=60)
+        wait_until(lambda: len(proxy.websockets) == 2)
+        once.go_on()
+        reply = running.result(timeout=60)
     assert reply["content"]["status"] == "ok"
-    large = [m for m in outputs if m["msg_type"] == "display_data"]
-    assert all(len(m["content"]["data"]["text/plain"]) == 3_000_000 for m in large)
-    after = [m for m in outputs if m["msg_type"] == "stream"]
-    lost = 2 - len(large) - len(after)
-    assert kc.missing_messages(reply["parent_header"]["msg_id"]) in (lost, lost + 1)  # the "idle"
+    kinds = [message["msg_type"] for message in outputs]
+    assert kinds.count("display_data") == 0
+    assert kinds.count("stream") == 1
+    assert kc.missing_messages(reply["parent_header"]["msg_id"]) == 1
 
 
 def test_a_gateway_in_trouble(kc: Client, proxy: FaultProxy) -> None:
