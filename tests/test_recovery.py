@@ -21,6 +21,7 @@ from urllib.parse import urlsplit
 
 import pytest
 from faultproxy import FaultProxy
+from rawserver import certificate
 
 from gateway_blocking import (
     BlockingGatewayKernelClient as Client,
@@ -190,6 +191,30 @@ def test_a_cut_in_the_middle_of_a_cell(kc: Client, proxy: FaultProxy, how: Any) 
     proxy.websocket.cut(how)
     counting.check(most_missing=3)
     assert len(proxy.websockets) == 2
+
+
+@pytest.mark.parametrize("how", ["rst", "fin", "hole"])
+def test_an_encrypted_connection(tmp_path: Path, once: Once, how: Any) -> None:
+    """Faults 1 to 3: the same, though what is lost is then a piece of a TLS record."""
+    _, cert = certificate(tmp_path)
+    files = [f"--KernelGatewayApp.certfile={cert}"]
+    files += [f"--KernelGatewayApp.keyfile={tmp_path / 'key.pem'}"]
+    with ExitStack() as stack:
+        own = stack.enter_context(LocalGateway(kernel_gateway_args=files))
+        proxy = stack.enter_context(proxy_of(own))
+        options = {**IMPATIENT, "auth_token": own.token, "ca_certs": cert}
+        km = stack.enter_context(Manager(url=own.url, **options))
+        km.start_kernel()
+        url = proxy.url.replace("http:", "https:")
+        kc = stack.enter_context(Client(kernel_id=km.kernel_id, url=url, **options))
+        kc.wait_for_ready(timeout=60)
+        counting = Counting(kc)
+        counting.wait_for(5)
+        for link in proxy.links:  # which of them is the websocket cannot be seen
+            link.cut(how)
+        counting.check(most_missing=35)
+        assert kc.execute(once.cell(), reply=True, timeout=30)["content"]["status"] == "ok"
+        assert once.marks == "x"
 
 
 def test_ten_cuts(kc: Client, proxy: FaultProxy) -> None:
