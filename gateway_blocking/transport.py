@@ -152,7 +152,7 @@ class Transport:
             except (OSError, ValueError) as error:
                 raise self._lost(error) from error
             else:
-                if count == 0 or self._aborted:
+                if count == 0:
                     raise self._lost(None)
                 if self._prompt_reads > 0:
                     self._prompt_reads -= 1

@@ -266,6 +266,34 @@ def test_abort_wakes_receiver_and_sender(tls: bool, tmp_path: Path) -> None:
 # --- sending --------------------------------------------------------------------------------------
 
 
+@pytest.mark.parametrize("tls", [False, True])
+def test_what_came_before_the_end_is_received(tls: bool, tmp_path: Path) -> None:
+    """Also where a sender learns first that the connection is lost, and gives it up."""
+    opened, ended = threading.Event(), threading.Event()
+
+    def answer_and_reset(peer: Peer) -> None:
+        assert opened.wait(10)
+        for number in range(3):
+            peer.send(TEXT, b"%d" % number)
+        peer.reset()
+        ended.set()
+
+    changes: dict[str, Any] = {}
+    if tls:
+        server, cert = certificate(tmp_path)
+        changes = {"tls": server, "ssl_context": ssl.create_default_context(cafile=cert)}
+    with connected(answer_and_reset, **changes) as transport:
+        opened.set()
+        assert ended.wait(10)
+        with pytest.raises(GatewayConnectionError):
+            while True:
+                transport.send(TEXT, b"a request")
+        transport.abort()
+        assert [bytes(transport.receive()[1]) for _ in range(3)] == [b"0", b"1", b"2"]
+        with pytest.raises(GatewayConnectionError):
+            transport.receive()
+
+
 def test_a_message_too_large_is_not_sent() -> None:
     """The limit itself is sent, one more byte is refused, and the connection goes on."""
     sizes: list[int] = []
