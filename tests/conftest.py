@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import hypothesis
 import pytest
 import requests
 from jupyter_core.utils import ensure_event_loop
@@ -25,6 +26,11 @@ if TYPE_CHECKING:
 # A cell that no interrupt ends: what shuts a kernel down interrupts first, and ipykernel 6 replies
 # to that (KeyboardInterrupt) before it goes.
 DEAF = "import signal, time; signal.signal(signal.SIGINT, signal.SIG_IGN); time.sleep(60)"
+
+
+# Hypothesis would fail what takes longer than 0.2 s, as anything may on a busy machine.
+hypothesis.settings.register_profile("without a clock", deadline=None)
+hypothesis.settings.load_profile("without a clock")
 
 
 # --------------------------------------------------------------------------- surroundings
