@@ -108,6 +108,7 @@ class Ledger:
         # What the connection asked itself: how much of each answer is not heard; what was lost.
         self._questions: dict[str, int] = {}
         self._lost_questions: frozenset[str] = frozenset()
+        self._heard_meanwhile: set[str] = set()  # msg_ids
         self._missing: dict[str, int | None] = {}
 
     # --- requests -------------------------------------------------------------------------------
@@ -190,6 +191,7 @@ class Ledger:
         """From now on every message is news, and all that was asked before is done."""
         self._replayed = frozenset()
         self._questions.clear()
+        self._heard_meanwhile.clear()
 
     def hear(self, channel: str, message: Message) -> Heard:
         """Take note of a message that came.
@@ -212,8 +214,12 @@ class Ledger:
         # With the idle comes a reply, which has a number, too, whoever gets that.
         with_reply = _state(message) == "idle" and _is_request(parent.get("msg_type"))
         self._counted += numbered + with_reply
-        if parent_id in self._questions:
-            self._questions[parent_id] -= numbered + with_reply
+        if self._questions and session == self.incarnation:
+            if parent_id in self._questions:
+                self._questions[parent_id] -= numbered + with_reply
+            # The thread that answers may give a number to a message that another thread gives, too.
+            self._counted -= msg_id in self._heard_meanwhile
+            self._heard_meanwhile.add(msg_id)
         if self._given_up and parent_id in self._given_up:
             late = output and session in (self._given_up[parent_id], *self._own_sessions)
             return Heard.NEWS if late else Heard.STRANGE

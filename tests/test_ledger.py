@@ -633,6 +633,28 @@ def test_two_messages_of_one_number_are_no_negative_gap(client: Client, kernel: 
     assert client.ledger.missing(asked["msg_id"]) == 0
 
 
+@pytest.mark.parametrize("double", ["busy", "reply"])
+@pytest.mark.parametrize("dropped", [0, 1])
+def test_two_messages_of_one_number_hide_no_gap(
+    client: Client, kernel: Kernel, double: str, dropped: int
+) -> None:
+    """An answer on control, which the connection asked for, and an output beside it."""
+    asked = client.asks()
+    client.hears(kernel.busy(asked))
+    question = client.session.msg("kernel_info_request")
+    client.ledger.ask(question["msg_id"])
+    for step in ("busy", "reply", "idle"):
+        answer = {"busy": kernel.busy, "reply": kernel.replies, "idle": kernel.idle}[step](question)
+        client.hears(answer)
+        if step == double:
+            kernel.session.message_count -= 1
+            client.hears(kernel.prints(asked))
+    for _ in range(dropped):
+        kernel.prints(asked)
+    client.hears(kernel.replies(asked), kernel.idle(asked))
+    assert client.ledger.missing(asked["msg_id"]) == dropped
+
+
 def test_only_executions_are_examined(client: Client, kernel: Kernel) -> None:
     """A completion has no output that could be missed."""
     asked = client.asks("complete_request")
