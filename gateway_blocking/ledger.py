@@ -105,9 +105,10 @@ class Ledger:
         self._recent: deque[str] = deque(maxlen=_RECENT)
         self._replayed: frozenset[str] = frozenset()
         self._counted = 0
-        # What the connection asked itself: how much of each answer is not heard; what was lost.
+        # What the connection asked itself: how much of each answer was not heard, and of which
+        # nothing more is to be expected.
         self._questions: dict[str, int] = {}
-        self._lost_questions: frozenset[str] = frozenset()
+        self._past_questions: set[str] = set()
         self._heard_meanwhile: set[str] = set()  # msg_ids
         self._missing: dict[str, int | None] = {}
 
@@ -158,8 +159,8 @@ class Ledger:
     def ask(self, *msg_ids: str) -> None:
         """The connection sends requests of its own on control, the answers to which have numbers.
 
-        If its websocket is lost before they came, nobody can tell these numbers from those of
-        output, until :meth:`replay_is_over`.
+        The numbers of those that are lost cannot be told from the numbers of lost output, until
+        :meth:`replay_is_over`.
         """
         self._questions.update(dict.fromkeys(msg_ids, _ANSWERS))
 
@@ -185,12 +186,13 @@ class Ledger:
     def expect_replay(self) -> None:
         """The websocket was opened again: what was heard before is not news."""
         self._replayed = frozenset(self._recent)
-        self._lost_questions = frozenset(self._questions)
+        self._past_questions.update(self._questions)
 
     def replay_is_over(self) -> None:
         """From now on every message is news, and all that was asked before is done."""
         self._replayed = frozenset()
         self._questions.clear()
+        self._past_questions.clear()
         self._heard_meanwhile.clear()
 
     def hear(self, channel: str, message: Message) -> Heard:
@@ -217,6 +219,8 @@ class Ledger:
         if self._questions and session == self.incarnation:
             if parent_id in self._questions:
                 self._questions[parent_id] -= numbered + with_reply
+                if not output:
+                    self._past_questions.add(parent_id)
             # The thread that answers may give a number to a message that another thread gives, too.
             self._counted -= msg_id in self._heard_meanwhile
             self._heard_meanwhile.add(msg_id)
@@ -278,7 +282,7 @@ class Ledger:
         if request.msg_type != "execute_request":
             return Heard.NEWS
         first, before = request.began or (None, 0)
-        unheard = sum(max(0, self._questions.get(one, 0)) for one in self._lost_questions)
+        unheard = sum(max(0, self._questions[one]) for one in self._past_questions)
         gap = missing = None
         if first is not None and last is not None:
             # Never negative: two threads of a kernel may give two messages one number.

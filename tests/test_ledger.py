@@ -549,6 +549,25 @@ def test_a_lost_question_of_the_connection_may_be_what_is_missing(
     assert client.ledger.missing(asked["msg_id"]) == missing
 
 
+@pytest.mark.parametrize("heard", [["reply", "idle"], ["reply"]])
+@pytest.mark.parametrize("dropped", [0, 3])
+def test_an_answer_to_the_connection_that_a_gateway_did_not_pass_on(
+    client: Client, kernel: Kernel, heard: list[str], dropped: int
+) -> None:
+    """It listens to a kernel's output a moment later than to its replies."""
+    asked = client.asks()
+    client.hears(kernel.busy(asked))
+    client.ledger.ask((question := client.session.msg("kernel_info_request"))["msg_id"])
+    _busy, reply, idle = kernel.serves(question)
+    assert client.ledger.hear("control", reply) is Heard.NEWS
+    if "idle" in heard:
+        client.hears(idle)
+    for _ in range(dropped):
+        kernel.prints(asked)
+    client.hears(kernel.replies(asked), kernel.idle(asked))
+    assert client.ledger.missing(asked["msg_id"]) == (dropped or None)
+
+
 @pytest.mark.parametrize("dropped", [0, 1, 3])
 @pytest.mark.parametrize("answered", ["before", "late", "not yet"])
 def test_other_questions_of_the_connection_hide_no_gap(
