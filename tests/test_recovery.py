@@ -364,7 +364,8 @@ def test_a_cut_in_the_middle_of_a_large_frame(kc: Client, proxy: FaultProxy, onc
     code = f"display({{'text/plain': 'z' * 3_000_000}}, raw=True)\n{once.pause}\nprint('after')"
     with ThreadPoolExecutor(1) as pool:
         running = pool.submit(kc.execute_interactive, code, output_hook=outputs.append, timeout=60)
-        wait_until(lambda: len(proxy.websockets) == 2)
+        wait_until(lambda: len(proxy.websockets) == 2 and state_of(kc) is State.OPEN)
+        time.sleep(1)  # in which the last question on control is answered, too
         once.go_on()
         reply = running.result(timeout=60)
     assert reply["content"]["status"] == "ok"
