@@ -617,7 +617,7 @@ def test_a_recovery_that_is_cut_short(gateway: LocalGateway, proxy: FaultProxy, 
     heartbeat goes on, and finds the next loss."""
     with kernel_by(proxy, gateway, gateway_retry_max=30) as (_km, kc):
         proxy.websocket.cut("rst")
-        wait_until(lambda: state_of(kc) is State.RECOVERING)
+        wait_until(lambda: len(proxy.websockets) == 2)
         again = proxy.websocket
         again.hole("up")  # the questions, or what is still to be sent of them, are swallowed
         with proxy.refusing():
