@@ -404,10 +404,11 @@ def test_a_lost_gateway_ends_every_wait_with_the_reason() -> None:
         kc.execute("1", reply=True, timeout=10)
         kc.execute("2")
         wait_until(lambda: kc.shell_channel.qsize() == 1)
+        sleeping = "import time; time.sleep(60)"
         with ThreadPoolExecutor(2) as pool:
             replies = [
-                pool.submit(kc.execute, "import time; time.sleep(60)", reply=True),
-                pool.submit(kc.execute_interactive, "2", output_hook=lambda msg: None),
+                pool.submit(kc.execute, sleeping, reply=True),
+                pool.submit(kc.execute_interactive, sleeping, output_hook=lambda msg: None),
             ]
             time.sleep(0.5)
             assert own.pid is not None

@@ -239,10 +239,10 @@ def test_a_reply_that_was_swallowed(kc: Client, proxy: FaultProxy, once: Once) -
     """Fault 4: the kernel executed it, once, and its waiter is told so; the next is as usual."""
     with ThreadPoolExecutor(1) as pool:
         link = proxy.websocket
-        pausing = "import time; time.sleep(0.3); print('swallowed')"
-        waiting = pool.submit(kc.execute, once.cell(more=pausing), reply=True)
+        waiting = pool.submit(kc.execute, once.cell(more=f"{once.pause}\nprint(1)"), reply=True)
         once.wait("x")
         link.hole("down")
+        once.go_on()
         with pytest.raises(ReplyLost, match="the kernel executed it, once") as caught:
             waiting.result(timeout=30)
     assert caught.value.executed is True
@@ -252,10 +252,10 @@ def test_a_reply_that_was_swallowed(kc: Client, proxy: FaultProxy, once: Once) -
 
 def test_a_lost_reply_stands_in_the_queue(kc: Client, proxy: FaultProxy, once: Once) -> None:
     """For who reads the channel without waiting for a certain reply: raised once, in its place."""
-    pausing = "import time; time.sleep(0.3)"
-    msg_id = kc.execute(once.cell(more=pausing))
+    msg_id = kc.execute(once.cell(more=once.pause))
     once.wait("x")
     proxy.websocket.hole("down")
+    once.go_on()
     with pytest.raises(ReplyLost) as caught:
         kc.get_shell_msg(timeout=30)
     assert caught.value.msg_id == msg_id
@@ -424,7 +424,7 @@ def test_a_kernel_that_is_not_there_any_more(gateway: LocalGateway, proxy: Fault
 def test_a_gateway_that_never_comes_back(kc: Client, proxy: FaultProxy) -> None:
     """Fault 13: told when the tries are used up, with how many they were."""
     with ThreadPoolExecutor(1) as pool, proxy.refusing():
-        waiting = pool.submit(kc.execute, "1", reply=True)
+        waiting = pool.submit(kc.execute, "import time; time.sleep(30)", reply=True)
         proxy.websocket.cut("rst")
         with pytest.raises(GatewayConnectionClosed, match=r"tried 6 times within \d+ s"):
             waiting.result(timeout=60)
@@ -624,18 +624,20 @@ def test_a_recovery_that_is_cut_short(gateway: LocalGateway, proxy: FaultProxy, 
             again.cut("rst")
             time.sleep(4)  # longer than a kernel is given to answer
         with ThreadPoolExecutor(1) as pool:
-            pausing = "import time; time.sleep(0.5)"
-            waiting = pool.submit(kc.execute, once.cell(more=pausing), reply=True)
+            waiting = pool.submit(kc.execute, once.cell(more=once.pause), reply=True)
             once.wait("x")
             proxy.websocket.hole("down")
+            once.go_on()
             with pytest.raises(ReplyLost):
                 waiting.result(timeout=30)
 
 
-def test_harmless_requests_are_answered_after_all(kc: Client, proxy: FaultProxy) -> None:
+def test_harmless_requests_are_answered_after_all(
+    kc: Client, proxy: FaultProxy, once: Once
+) -> None:
     """Also by a kernel that had them before, and ignores what it had."""
     with ThreadPoolExecutor(3) as pool:
-        kc.execute("import time; time.sleep(1)")
+        kc.execute(once.pause)
         waiting = [
             pool.submit(kc.complete, "impor", reply=True),
             pool.submit(kc.is_complete, "for x in y:", reply=True),
@@ -643,6 +645,7 @@ def test_harmless_requests_are_answered_after_all(kc: Client, proxy: FaultProxy)
         ]
         time.sleep(0.3)
         proxy.websocket.hole("down")
+        once.go_on()
         answers = [one.result(timeout=30) for one in waiting]
     assert "import" in answers[0]["content"]["matches"]
     assert answers[1]["content"]["status"] == "incomplete"
@@ -707,10 +710,11 @@ def test_another_client_takes_what_came_meanwhile(
     is lost, and that is said."""
     with kernel_by(proxy, gateway) as (km, kc), km.client() as other:
         other.wait_for_ready(timeout=60)
-        msg_id = kc.execute(once.cell(more="import time; time.sleep(1)\nprint('lost')"))
+        msg_id = kc.execute(once.cell(more=f"{once.pause}\nprint('lost')"))
         once.wait("x")
         with proxy.refusing():
             proxy.websocket.cut("rst")
+            once.go_on()
             time.sleep(1.5)
         with pytest.raises(ReplyLost) as caught:
             kc._recv_reply(msg_id, timeout=30)
