@@ -34,6 +34,7 @@ __all__ = ["Heard", "Ledger", "Request"]
 _RECENT = 4096  # ids of messages among which one that comes twice is looked for
 _REMEMBERED = 1000  # requests that were given up; executions and what is missing of them
 _UNFINISHED = 256  # answered requests that still wait for their "idle", which may be lost
+_ASSUMED = 64  # replies to others whose place is not certain
 _ANSWERS = 3  # messages with a number of what asks for no output: busy, reply, idle
 
 
@@ -69,10 +70,9 @@ class Request:
     """Whether a message was heard that has it as its parent: the kernel has it."""
     replied: bool = False
     idle: bool = False
-    began: tuple[int | None, int] | None = None
-    """With its first message on iopub: the number of that, and how many were counted before."""
-    counted: int = 0
-    """How many messages were counted with the last that was heard of it."""
+    first: int | None = None
+    """The number of the first message that came of it on iopub."""
+    first_is_busy: bool = False
     reply_number: int | None = None
 
     @property
@@ -104,12 +104,11 @@ class Ledger:
         self._input_asked_by = ""  # the request that last asked for input
         self._recent: deque[str] = deque(maxlen=_RECENT)
         self._replayed: frozenset[str] = frozenset()
-        self._counted = 0
+        self._numbers = _Numbers()
         # What the connection asked itself: how much of each answer was not heard, and of which
         # nothing more is to be expected.
         self._questions: dict[str, int] = {}
         self._past_questions: set[str] = set()
-        self._heard_meanwhile: set[str] = set()  # msg_ids
         self._missing: dict[str, int | None] = {}
 
     # --- requests -------------------------------------------------------------------------------
@@ -193,7 +192,6 @@ class Ledger:
         self._replayed = frozenset()
         self._questions.clear()
         self._past_questions.clear()
-        self._heard_meanwhile.clear()
 
     def hear(self, channel: str, message: Message) -> Heard:
         """Take note of a message that came.
@@ -208,26 +206,21 @@ class Ledger:
         if session != self.incarnation and self.is_incarnation(session, parent):
             if self.incarnation is not None:
                 return Heard.RESTARTED
-            self.incarnation = session
+            self.incarnation, self._numbers = session, _Numbers()
         self.heard += 1
         self._recent.append(msg_id)
-        output = channel == "iopub" or channel == "stdin"
-        numbered = output and session == self.incarnation
-        # With the idle comes a reply, which has a number, too, whoever gets that.
-        with_reply = _state(message) == "idle" and _is_request(parent.get("msg_type"))
-        self._counted += numbered + with_reply
-        if self._questions and session == self.incarnation:
+        number = _number(msg_id) if session == self.incarnation else None
+        if number is not None:
+            answered = self._numbers.hear(message, number)
             if parent_id in self._questions:
-                self._questions[parent_id] -= numbered + with_reply
-                if not output:
+                self._questions[parent_id] -= answered
+                if channel == "control":
                     self._past_questions.add(parent_id)
-            # The thread that answers may give a number to a message that another thread gives, too.
-            self._counted -= msg_id in self._heard_meanwhile
-            self._heard_meanwhile.add(msg_id)
         if self._given_up and parent_id in self._given_up:
+            output = channel == "iopub" or channel == "stdin"
             late = output and session in (self._given_up[parent_id], *self._own_sessions)
             return Heard.NEWS if late else Heard.STRANGE
-        return self._follow(channel, message, parent_id, numbered)
+        return self._follow(channel, message, parent_id, number)
 
     def is_incarnation(self, session: Any, parent: Mapping[str, Any]) -> bool:
         """Whether a header's session is the id of a kernel process, and not of a past one."""
@@ -240,7 +233,7 @@ class Ledger:
             and session not in self._past
         )
 
-    def _follow(self, channel: str, message: Message, parent_id: str, numbered: bool) -> Heard:
+    def _follow(self, channel: str, message: Message, parent_id: str, number: int | None) -> Heard:
         """See how far the request is that a message belongs to."""
         msg_type, request = message["msg_type"], self._requests.get(parent_id)
         if parent_id == self._input_asked_by:  # it goes on, so that it has its answer
@@ -253,14 +246,11 @@ class Ledger:
         if not request.seen:
             request.seen = True
             request.incarnation = request.incarnation or self.incarnation
-        if channel == "iopub" and numbered and request.began is None:
-            # First comes "busy"; where it did not, that one at least is missing.
-            first = _number(message["msg_id"], 0 if state == "busy" else 1)
-            request.began = first, self._counted - 1
-        request.counted = self._counted
+        if channel == "iopub" and request.first is None:
+            request.first, request.first_is_busy = number, state == "busy"
         if channel == request.channel and _is_reply(msg_type):
             request.replied = True
-            request.reply_number = _number(message["msg_id"])
+            request.reply_number = number
             self._unfinished[parent_id] = request
             if request.idle:
                 self._requests.pop(parent_id, None)
@@ -270,7 +260,7 @@ class Ledger:
             if request.sent > 1 and request.msg_type != "execute_request":
                 self.give_up(request)  # a kernel that got it twice answers twice
         if state == "idle":
-            return self._finish(request, _number(message["msg_id"]))
+            return self._finish(request, number)
         return Heard.NEWS
 
     def _finish(self, request: Request, last: int | None) -> Heard:
@@ -281,20 +271,120 @@ class Ledger:
             self._requests.pop(request.msg_id, None)
         if request.msg_type != "execute_request":
             return Heard.NEWS
-        first, before = request.began or (None, 0)
-        unheard = sum(max(0, self._questions[one]) for one in self._past_questions)
-        gap = missing = None
-        if first is not None and last is not None:
-            # Never negative: two threads of a kernel may give two messages one number.
-            gap = max(0, last - first + 1 - (self._counted - before))
-            missing = _at_least(gap, unheard)
-        elif first is not None and request.reply_number is not None:
-            # Where the last, which comes right after the reply, is one of those that are missing.
-            gap = max(1, request.reply_number + 1 - first - (request.counted - before))
-            missing = _at_least(gap, unheard) or 1
+        first, end = request.first, request.reply_number if last is None else last
+        missing, gap = None, 0
+        if first is not None and end is not None:
+            gap = self._numbers.missing(first, end) + (not request.first_is_busy)
+            other = sum(max(0, self._questions[one]) for one in self._past_questions)
+            other += self._numbers.being_answered(first, end, but=request.msg_id)
+            if last is None:  # it comes right after the reply, and is missing at least
+                missing = _at_least(gap + 1, other) or 1
+            elif gap or not self._numbers.may_hide(first, end):
+                missing = _at_least(gap, other)
         self._missing[request.msg_id] = missing
         _forget_oldest(self._missing)
-        return Heard.GAP if gap else Heard.NEWS
+        return Heard.GAP if gap or (first is not None and missing is None) else Heard.NEWS
+
+
+class _Numbers:
+    """Which messages of a kernel process came, by their numbers.
+
+    Messages without a place here have numbers, too: the replies to other clients.  Each comes
+    after the "busy" of its request and before the "idle", so that one number between these that
+    did not come is taken for the reply's.
+    """
+
+    def __init__(self) -> None:
+        self._next = 0
+        self._gaps: list[tuple[int, int]] = []  # from, and up to but without
+        self._busy: dict[str, int] = {}  # by request, until its "idle"
+        self._replied: dict[str, None] = {}  # requests, until their "idle"
+        # The "busy" and the number that was taken for the reply's, of requests that were not ours
+        # or whose reply may still come.
+        self._assumed: dict[str, tuple[int, int]] = {}
+
+    def missing(self, first: int, last: int) -> int:
+        """How many from the first to the last did not come."""
+        return sum(
+            max(0, min(end, last + 1) - max(start, first)) for start, end in reversed(self._gaps)
+        )
+
+    def being_answered(self, first: int, last: int, but: str) -> int:
+        """How many other requests began to be answered in between, and are not done yet."""
+        return sum(first < number < last for one, number in self._busy.items() if one != but)
+
+    def may_hide(self, first: int, last: int) -> bool:
+        """Whether what was taken for a reply there may be another message, and the reply before."""
+        return any(
+            busy < first <= reply <= last and self.missing(busy, first - 1)
+            for busy, reply in self._assumed.values()
+        )
+
+    def hear(self, message: Message, number: int) -> int:
+        """Note a message; how many of the answers to its request are accounted for with it."""
+        msg_type, parent = message["msg_type"], message["parent_header"]
+        if msg_type == "status" and _is_request(parent.get("msg_type")):
+            return self._hear_state(message["content"].get("execution_state"), parent, number)
+        if _is_reply(msg_type):
+            return self._hear_reply(parent.get("msg_id"), number)
+        self._note(number)
+        return 1
+
+    def _hear_state(self, state: Any, parent: Mapping[str, Any], number: int) -> int:
+        self._note(number)
+        request = parent.get("msg_id", "")
+        if state == "busy":
+            self._busy[request] = number
+            _forget_oldest(self._busy)
+        elif state == "idle":
+            busy = self._busy.pop(request, 0)
+            if request in self._replied:
+                del self._replied[request]
+            elif (reply := self._last_missing(busy, number)) is not None:
+                self._fill(reply)
+                self._assumed[request] = busy, reply
+                _forget_oldest(self._assumed, _ASSUMED)
+                return 2
+        return 1
+
+    def _hear_reply(self, request: str, number: int) -> int:
+        if (assumed := self._assumed.pop(request, None)) is None:
+            self._note(number)
+            self._replied[request] = None
+            _forget_oldest(self._replied)
+            return 1
+        _, place = assumed
+        if place != number:
+            self._gaps.append((place, place + 1))
+            self._gaps.sort()
+            self._note(number)
+        return 0
+
+    def _note(self, number: int) -> None:
+        if number == self._next:
+            self._next += 1
+        elif number > self._next:
+            if self._next:
+                self._gaps.append((self._next, number))
+                del self._gaps[:-_REMEMBERED]
+            self._next = number + 1
+        else:
+            self._fill(number)
+
+    def _fill(self, number: int) -> None:
+        for place in reversed(range(len(self._gaps))):
+            start, end = self._gaps[place]
+            if start <= number < end:
+                parts = ((start, number), (number + 1, end))
+                self._gaps[place : place + 1] = [part for part in parts if part[0] < part[1]]
+            if start <= number:
+                return
+
+    def _last_missing(self, first: int, last: int) -> int | None:
+        for start, end in reversed(self._gaps):
+            if start < last and end > first:
+                return min(end, last) - 1
+        return None
 
 
 def _state(message: Message) -> Any:
@@ -313,10 +403,10 @@ def _answer_to(msg_id: str) -> str:
     return f"answer to {msg_id}"
 
 
-def _number(msg_id: str, back: int = 0) -> int | None:
-    """The number of a message, less `back`; None where the kernel does not number them."""
+def _number(msg_id: str) -> int | None:
+    """The number of a message; None where the kernel does not number them."""
     _, line, number = msg_id.rpartition("_")
-    return int(number) - back if line and number.isdecimal() else None
+    return int(number) if line and number.isdecimal() else None
 
 
 def _at_least(gap: int, other: int) -> int | None:
@@ -324,6 +414,6 @@ def _at_least(gap: int, other: int) -> int | None:
     return max(0, gap - other) or (None if gap else 0)
 
 
-def _forget_oldest(table: dict[str, Any]) -> None:
-    while len(table) > _REMEMBERED:
+def _forget_oldest(table: dict[str, Any], most: int = _REMEMBERED) -> None:
+    while len(table) > most:
         del table[next(iter(table))]

@@ -497,6 +497,59 @@ def test_other_clients_and_the_control_channel_leave_and_hide_no_gap(
     assert client.ledger.missing(asked["msg_id"]) == dropped
 
 
+@pytest.mark.parametrize(
+    ("before", "dropped", "missing"), [(1, 0, 0), (1, 1, 1), (2, 0, 0), (2, 1, None), (2, 2, 1)]
+)
+def test_an_answer_to_another_that_began_before_hides_no_gap(
+    client: Client,
+    stranger: Client,
+    kernel: Kernel,
+    before: int,
+    dropped: int,
+    missing: int | None,
+) -> None:
+    """Its status and perhaps its reply come before the execution, the rest within."""
+    asked, other = client.asks(), stranger.asks("kernel_info_request", "control")
+    steps = iter([kernel.busy, kernel.replies, kernel.idle])
+    answers = [next(steps)(other) for _ in range(before)]
+    client.hears(answers[0], kernel.busy(asked), kernel.says("execute_input", asked))
+    for _ in range(dropped):
+        kernel.prints(asked)
+    answers = [step(other) for step in steps]
+    client.hears(answers[-1], kernel.prints(asked), kernel.replies(asked))
+    heard = client.hears(kernel.idle(asked))
+    assert client.ledger.missing(asked["msg_id"]) == missing
+    assert heard is (Heard.NEWS if dropped == 0 else Heard.GAP)
+
+
+@pytest.mark.parametrize(("dropped", "missing"), [(0, None), (2, 2)])
+def test_an_answer_to_another_that_is_not_over_is_no_gap(
+    client: Client, stranger: Client, kernel: Kernel, dropped: int, missing: int | None
+) -> None:
+    """Whether its reply is what did not come is not known when the execution ends."""
+    asked, other = client.asks(), stranger.asks("kernel_info_request", "control")
+    client.hears(kernel.busy(asked), kernel.busy(other))
+    for _ in range(dropped):
+        kernel.prints(asked)
+    kernel.replies(other)
+    client.hears(kernel.replies(asked), kernel.idle(asked), kernel.idle(other))
+    assert client.ledger.missing(asked["msg_id"]) == missing
+
+
+def test_a_reply_that_comes_after_the_idle_fills_its_own_place(
+    client: Client, kernel: Kernel
+) -> None:
+    """And gives back the one that was taken for it: channels have no common order."""
+    asked, other = client.asks(), client.asks("kernel_info_request", "control")
+    client.hears(kernel.busy(asked), kernel.busy(other))
+    reply = kernel.replies(other)
+    kernel.prints(asked)  # lost, and its number is nearer to the idle
+    client.hears(kernel.idle(other))
+    client.ledger.hear("control", reply)
+    client.hears(kernel.replies(asked), kernel.idle(asked))
+    assert client.ledger.missing(asked["msg_id"]) == 1
+
+
 def test_another_clients_execution_between_two_leaves_no_gap(
     client: Client, stranger: Client, kernel: Kernel
 ) -> None:
