@@ -21,7 +21,7 @@ from __future__ import annotations
 
 import math
 from collections import deque
-from collections.abc import Mapping
+from collections.abc import Mapping, Set
 from dataclasses import dataclass
 from enum import Enum
 from typing import Any
@@ -34,7 +34,7 @@ __all__ = ["Heard", "Ledger", "Request"]
 _RECENT = 4096  # ids of messages among which one that comes twice is looked for
 _REMEMBERED = 1000  # requests that were given up; executions and what is missing of them
 _UNFINISHED = 256  # answered requests that still wait for their "idle", which may be lost
-_ASSUMED = 64  # replies to others whose place is not certain
+_ASSUMED = 64  # messages to others whose place is not certain
 _ANSWERS = 3  # messages with a number of what asks for no output: busy, reply, idle
 
 
@@ -276,7 +276,7 @@ class Ledger:
         if first is not None and end is not None:
             gap = self._numbers.missing(first, end) + (not request.first_is_busy)
             other = sum(max(0, self._questions[one]) for one in self._past_questions)
-            other += self._numbers.being_answered(first, end, but=request.msg_id)
+            other += self._numbers.other(first, end, but={request.msg_id, *self._past_questions})
             if last is None:  # it comes right after the reply, and is missing at least
                 missing = _at_least(gap + 1, other) or 1
             elif gap or not self._numbers.may_hide(first, end):
@@ -298,6 +298,7 @@ class _Numbers:
         self._next = 0
         self._gaps: list[tuple[int, int]] = []  # from, and up to but without
         self._busy: dict[str, int] = {}  # by request, until its "idle"
+        self._headless: deque[tuple[str, int]] = deque(maxlen=_ASSUMED)  # "idle" without "busy"
         self._replied: dict[str, None] = {}  # requests, until their "idle"
         # The "busy" and the number that was taken for the reply's, of requests that were not ours
         # or whose reply may still come.
@@ -309,9 +310,16 @@ class _Numbers:
             max(0, min(end, last + 1) - max(start, first)) for start, end in reversed(self._gaps)
         )
 
-    def being_answered(self, first: int, last: int, but: str) -> int:
-        """How many other requests began to be answered in between, and are not done yet."""
-        return sum(first < number < last for one, number in self._busy.items() if one != but)
+    def other(self, first: int, last: int, but: Set[str]) -> int:
+        """How many in between may not have come that are of other requests than these.
+
+        The reply to one that began in between and is not done yet; and the "busy" of one that was
+        done in between, where only its "idle" came, as after a gateway's own question.
+        """
+        open_or_headless = (*self._busy.items(), *self._headless)
+        return sum(
+            first < number < last and request not in but for request, number in open_or_headless
+        )
 
     def may_hide(self, first: int, last: int) -> bool:
         """Whether what was taken for a reply there may be another message, and the reply before."""
@@ -337,7 +345,9 @@ class _Numbers:
             self._busy[request] = number
             _forget_oldest(self._busy)
         elif state == "idle":
-            busy = self._busy.pop(request, 0)
+            if (busy := self._busy.pop(request, None)) is None:
+                self._headless.append((request, number))
+                busy = 0
             if request in self._replied:
                 del self._replied[request]
             elif (reply := self._last_missing(busy, number)) is not None:

@@ -536,6 +536,21 @@ def test_an_answer_to_another_that_is_not_over_is_no_gap(
     assert client.ledger.missing(asked["msg_id"]) == missing
 
 
+@pytest.mark.parametrize(("dropped", "missing"), [(0, None), (2, 2)])
+def test_a_gateways_own_question_is_no_gap(
+    client: Client, stranger: Client, kernel: Kernel, dropped: int, missing: int | None
+) -> None:
+    """It keeps the answer's first status for itself, and passes on the last."""
+    asked, question = client.asks(), stranger.asks("kernel_info_request", "control")
+    client.hears(kernel.busy(asked))
+    _, _, idle = kernel.serves(question)
+    client.hears(idle)
+    for _ in range(dropped):
+        kernel.prints(asked)
+    client.hears(kernel.replies(asked), kernel.idle(asked))
+    assert client.ledger.missing(asked["msg_id"]) == missing
+
+
 def test_a_reply_that_comes_after_the_idle_fills_its_own_place(
     client: Client, kernel: Kernel
 ) -> None:
