@@ -306,9 +306,7 @@ class _Numbers:
 
     def missing(self, first: int, last: int) -> int:
         """How many from the first to the last did not come."""
-        return sum(
-            max(0, min(end, last + 1) - max(start, first)) for start, end in reversed(self._gaps)
-        )
+        return sum(max(0, min(end, last + 1) - max(start, first)) for start, end in self._gaps)
 
     def other(self, first: int, last: int, but: Set[str]) -> int:
         """How many in between may not have come that are of other requests than these.
