@@ -84,7 +84,6 @@ class BlockingGatewayKernelClient(RemoteKernelMixin, BlockingKernelClient):
 
     def __init__(self, **kwargs: Any) -> None:
         super().__init__(**kwargs)
-        self._owns_rest = "rest" not in kwargs
         self._line = _Line()
         self._finalizer: weakref.finalize[Any, Any] | None = None
         self._starting = threading.Lock()
@@ -216,8 +215,7 @@ class BlockingGatewayKernelClient(RemoteKernelMixin, BlockingKernelClient):
         for channel in self._channels.values():
             if channel.is_alive():
                 channel.stop()
-        if self._owns_rest and self.trait_has_value("rest"):
-            self.rest.close()
+        self._close_rest()
 
     def after_fork(self) -> None:
         """End in a child process: a gateway takes two with one session for one, and drops one."""

@@ -406,7 +406,7 @@ class BlockingGatewayKernelManager(RemoteKernelMixin, KernelManager):
                 self.shutdown_kernel(now=True)
         if self._created_context:  # by old code that touched `context`; we have none ourselves
             self.context.destroy(linger=100)
-        self.rest.close()
+        self._close_rest()
 
     def _require_kernel(self, what: str) -> KernelModel:
         if self._kernel is None:

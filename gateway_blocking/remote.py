@@ -1,4 +1,4 @@
-"""What client and manager share: which gateway, and what a remote kernel does not have."""
+"""What all that speaks with a gateway shares: which one it is, and what a kernel there has not."""
 
 from __future__ import annotations
 
@@ -8,12 +8,13 @@ from typing import Any, NoReturn
 from jupyter_client.connect import ConnectionFileMixin
 from jupyter_client.session import new_id
 from traitlets import Instance, default
+from traitlets.config import LoggingConfigurable
 
 from .config import GatewayClient
 from .errors import NotRemotelyPossible
 from .rest import GatewayREST
 
-__all__ = ["RemoteKernelMixin", "not_remotely"]
+__all__ = ["GatewayMixin", "RemoteKernelMixin", "not_remotely"]
 
 
 def not_remotely(name: str, why: str) -> Callable[..., NoReturn]:
@@ -31,8 +32,8 @@ _NO_SOCKETS = "a kernel behind a gateway has no ZMQ sockets to connect to, only 
 _NO_FILE = "a kernel behind a gateway has no connection file, only its id"
 
 
-class RemoteKernelMixin(ConnectionFileMixin):
-    """The gateway of a remote kernel, and an honest no to ports and connection files.
+class GatewayMixin(LoggingConfigurable):
+    """The gateway that this speaks with.
 
     Parameters
     ----------
@@ -44,13 +45,13 @@ class RemoteKernelMixin(ConnectionFileMixin):
 
     gateway = Instance(GatewayClient, help="The options of the gateway.")
     rest = Instance(GatewayREST, help="The gateway's REST interface.")
-    kernel_id: Any  # a trait of both
 
     def __init__(self, **kwargs: Any) -> None:
         names = GatewayClient.class_traits(config=True)
         options = {name: kwargs.pop(name) for name in list(kwargs) if name in names}
         if options and "gateway" in kwargs:
             raise TypeError(f"give either gateway= or {', '.join(sorted(options))}=, not both")
+        self._owns_rest = "rest" not in kwargs
         super().__init__(**kwargs)
         if options:
             self.gateway = GatewayClient(config=self.config, **options)
@@ -63,6 +64,23 @@ class RemoteKernelMixin(ConnectionFileMixin):
     @default("rest")
     def _default_rest(self) -> GatewayREST:
         return GatewayREST(self.gateway)
+
+    def _close_rest(self) -> None:
+        """Close what REST keeps open, unless it was given by somebody who shares it."""
+        if self._owns_rest and self.trait_has_value("rest"):
+            self.rest.close()
+
+
+class RemoteKernelMixin(GatewayMixin, ConnectionFileMixin):
+    """The gateway of a remote kernel, and an honest no to ports and connection files.
+
+    Parameters
+    ----------
+    gateway, **options
+        See :class:`.GatewayMixin`.
+    """
+
+    kernel_id: Any  # a trait of both
 
     def get_connection_info(  # type: ignore[override]  # other keys: there are no ports
         self, session: bool = False
