@@ -409,6 +409,11 @@ class GatewayClient(LoggingConfigurable):
         return f"{self._base_url()}/api"
 
     @property
+    def sessions_url(self) -> str:
+        """Where sessions are listed and created, on servers that have them."""
+        return f"{self.api_url}/sessions"
+
+    @property
     def kernels_url(self) -> str:
         """Where the kernels are."""
         return _join(self._base_url(), self.kernels_endpoint)

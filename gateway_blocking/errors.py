@@ -49,6 +49,7 @@ __all__ = [
     "NoKernel",
     "NoSuchKernel",
     "NoSuchKernelSpec",
+    "NoSuchSession",
     "NotRemotelyPossible",
     "ReplyLost",
     "WireError",
@@ -143,6 +144,10 @@ class GatewayAuthError(GatewayHTTPError):
 
 class NoSuchKernel(GatewayHTTPError, KeyError):
     """The gateway knows no kernel of this id: it was shut down, culled, or never there."""
+
+
+class NoSuchSession(GatewayHTTPError, KeyError):
+    """There is no session of this id: it was deleted, or never there."""
 
 
 class NoSuchKernelSpec(GatewayHTTPError, kernelspec.NoSuchKernel):

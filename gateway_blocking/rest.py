@@ -42,10 +42,11 @@ from .errors import (
     GatewayTimeout,
     NoSuchKernel,
     NoSuchKernelSpec,
+    NoSuchSession,
 )
 from .forking import tell_after_fork
 
-__all__ = ["GatewayREST", "KernelModel", "choose_kernel_id"]
+__all__ = ["GatewayREST", "KernelModel", "SessionModel", "choose_kernel_id"]
 
 _MAX_RETRIES = 10
 _BACKOFF = 0.1  # seconds, doubled from try to try
@@ -73,6 +74,16 @@ class KernelModel(_RequiredKernelModel, total=False):
     execution_state: str
     connections: int
     reason: str
+
+
+class SessionModel(TypedDict):
+    """A session, as a Jupyter Server describes it: a notebook or another thing with a kernel."""
+
+    id: str
+    path: str
+    name: str
+    type: str
+    kernel: KernelModel
 
 
 class GatewayREST:
@@ -230,15 +241,52 @@ class GatewayREST:
                 self.get_kernel(kernel_id)
             raise
 
-    def list_kernelspecs(self) -> dict[str, Any]:
-        """The gateway's ``default`` kernelspec and all ``kernelspecs`` by name."""
-        return cast("dict[str, Any]", self._request("GET", self.gateway.kernelspecs_url))
+    def list_kernelspecs(self, user: str | None = None) -> dict[str, Any]:
+        """The gateway's ``default`` kernelspec and all ``kernelspecs`` by name.
 
-    def get_kernelspec(self, name: str) -> dict[str, Any]:
+        Parameters
+        ----------
+        user : str, optional
+            Only those that this user may start, where the gateway makes a difference.
+        """
+        url = self.gateway.kernelspecs_url + _query(user)
+        return cast("dict[str, Any]", self._request("GET", url))
+
+    def get_kernelspec(self, name: str, user: str | None = None) -> dict[str, Any]:
         """A kernelspec's ``name``, ``spec`` and ``resources``; or NoSuchKernelSpec."""
-        url = f"{self.gateway.kernelspecs_url}/{quote(name, safe='')}"
+        url = f"{self.gateway.kernelspecs_url}/{quote(name, safe='')}{_query(user)}"
         missing = partial(NoSuchKernelSpec, name=name)
         return cast("dict[str, Any]", self._request("GET", url, missing=missing))
+
+    def get_kernelspec_resource(self, name: str, path: str) -> bytes:
+        """A file of a kernelspec, such as ``logo-64x64.png``; or NoSuchKernelSpec."""
+        url = f"{self.gateway.kernelspecs_resource_url}/{quote(name, safe='')}/{quote(path)}"
+        missing = partial(NoSuchKernelSpec, name=name)
+        return cast("bytes", self._request("GET", url, missing=missing, content=True))
+
+    def list_sessions(self) -> list[SessionModel]:
+        """All sessions of the server."""
+        return cast("list[SessionModel]", self._request("GET", self.gateway.sessions_url))
+
+    def create_session(self, wanted: dict[str, Any]) -> SessionModel:
+        """Create a session, and start its kernel if it is to have a new one.
+
+        Parameters
+        ----------
+        wanted : dict
+            ``path``, ``name``, ``type`` and ``kernel``, of which an ``id`` or a ``name``.
+        """
+        body = json.dumps(wanted).encode()
+        return cast("SessionModel", self._request("POST", self.gateway.sessions_url, body))
+
+    def update_session(self, session_id: str, changes: dict[str, Any]) -> SessionModel:
+        """Change a session; NoSuchSession where there is none."""
+        body = json.dumps(changes).encode()
+        return cast("SessionModel", self._session_request("PATCH", session_id, body))
+
+    def delete_session(self, session_id: str) -> None:
+        """End a session and shut its kernel down; NoSuchSession where there is none."""
+        self._session_request("DELETE", session_id)
 
     def cookie_header(self, url: str) -> str | None:
         """What a websocket handshake with `url` is to send as its ``Cookie``."""
@@ -255,6 +303,10 @@ class GatewayREST:
             session.mount(scheme, _Adapter(max_retries=policy, pool_maxsize=_POOL_SIZE))
         return session
 
+    def _session_request(self, method: str, session_id: str, body: bytes | None = None) -> Any:
+        url = f"{self.gateway.sessions_url}/{quote(session_id, safe='')}"
+        return self._request(method, url, body, missing=NoSuchSession)
+
     def _kernel(self, method: str, kernel_id: str, action: str = "", **how: Any) -> Any:
         url = self.gateway.kernel_url(kernel_id) + action
         body = b"{}" if action else None
@@ -269,14 +321,17 @@ class GatewayREST:
         missing: _Kind = GatewayHTTPError,
         session: requests.Session | None = None,
         timeout: float | None = None,
+        content: bool = False,
     ) -> Any:
-        """Make a request and return the JSON of its answer; `missing` is what a 404 means."""
+        """Make a request and return the JSON of its answer, or with `content` its bytes.
+
+        `missing` is what a 404 means.
+        """
         retry: Retry = self._policy
+        session = session or self._session
         while True:
             try:
-                return self._request_once(
-                    method, url, body, missing, session or self._session, timeout
-                )
+                return self._request_once(method, url, body, missing, session, timeout, content)
             except _CutOff as error:
                 # The answer broke off, or is not JSON though the gateway was fine with it: that
                 # is a lost connection as well, but one that urllib3 does not see.
@@ -296,6 +351,7 @@ class GatewayREST:
         missing: _Kind,
         session: requests.Session,
         timeout: float | None,
+        content: bool,
     ) -> Any:
         gateway = self.gateway
         limits: Any = (gateway.connect_timeout, gateway.effective_request_timeout)
@@ -329,6 +385,8 @@ class GatewayREST:
             raise _refused(tried, response, missing)
         if response.status_code == 204:
             return None
+        if content:
+            return response.content
         try:
             return response.json()
         except ValueError as error:
@@ -381,6 +439,10 @@ class GatewayREST:
                 reason=error.reason,
                 message=error.message,
             ) from error
+
+
+def _query(user: str | None) -> str:
+    return f"?user={quote(user, safe='')}" if user else ""
 
 
 def choose_kernel_id(*wanted: str | None) -> str:
