@@ -28,12 +28,14 @@ from .errors import (
     ReplyLost,
     WireError,
 )
+from .kernelspec import BlockingGatewayKernelSpecManager
 from .manager import BlockingGatewayKernelManager, run_kernel, start_new_kernel
 from .tokens import GatewayTokenRenewerBase, NoOpTokenRenewer
 
 __all__ = [
     "BlockingGatewayKernelClient",
     "BlockingGatewayKernelManager",
+    "BlockingGatewayKernelSpecManager",
     "DeadKernelError",
     "GatewayAuthError",
     "GatewayClient",

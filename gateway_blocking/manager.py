@@ -15,7 +15,7 @@ from jupyter_client.kernelspec import KernelSpec
 from jupyter_client.manager import KernelManager
 from jupyter_client.managerabc import KernelManagerABC
 from jupyter_client.multikernelmanager import MultiKernelManager
-from traitlets import DottedObjectName, Type, Unicode
+from traitlets import DottedObjectName, Type, Unicode, default
 
 from .channels import Settling, called_by_coroutine
 from .client import BlockingGatewayKernelClient
@@ -23,6 +23,7 @@ from .config import GatewayClient
 from .deadline import Deadline
 from .errors import GatewayHTTPError, NoKernel, NoSuchKernel, NotRemotelyPossible
 from .forking import tell_after_fork
+from .kernelspec import BlockingGatewayKernelSpecManager
 from .remote import RemoteKernelMixin, not_remotely
 from .rest import KernelModel, choose_kernel_id
 from .signals import SigtermRaises
@@ -125,6 +126,12 @@ class BlockingGatewayKernelManager(RemoteKernelMixin, KernelManager):
     def owned_kernel(self, owned: bool) -> None:
         self._owns_kernel = owned
 
+    @default("kernel_spec_manager")
+    def _default_kernel_spec_manager(self) -> BlockingGatewayKernelSpecManager:
+        return BlockingGatewayKernelSpecManager(
+            gateway=self.gateway, rest=self.rest, config=self.config, log=self.log
+        )
+
     @property
     def kernel_spec(self) -> KernelSpec | None:
         """The kernelspec of :attr:`kernel_name`, from the gateway.
@@ -135,8 +142,7 @@ class BlockingGatewayKernelManager(RemoteKernelMixin, KernelManager):
             The gateway has none of this name.
         """
         if self._kernel_spec is None and self.kernel_name:
-            model = self.rest.get_kernelspec(self.kernel_name)
-            self._kernel_spec = KernelSpec(resource_dir="", **model["spec"])
+            self._kernel_spec = self.kernel_spec_manager.get_kernel_spec(self.kernel_name)
         return self._kernel_spec
 
     @property

@@ -26,7 +26,7 @@ LAYERS = (
     },
     {"tokens", "config", "rest", "transport", "channels", "signals"},  # edges
     {"connection"},  # engine
-    {"remote", "client", "manager"},  # mirror
+    {"remote", "client", "kernelspec", "manager"},  # mirror
     {"local", "papermill_engine", "__init__"},  # front
     {"cli.command", "cli.terminal", "cli.files", "cli.mine"},  # what all commands share
     {  # commands
@@ -47,7 +47,8 @@ SIDEWAYS = {
     "config": {"tokens"},
     "rest": {"config"},
     "client": {"remote"},
-    "manager": {"client", "remote"},
+    "kernelspec": {"remote"},
+    "manager": {"client", "kernelspec", "remote"},
     "cli.command": {"cli.mine", "cli.terminal"},
     "cli.mine": {"cli.terminal"},
     "cli.files": {"cli.command"},
