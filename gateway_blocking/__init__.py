@@ -30,12 +30,14 @@ from .errors import (
 )
 from .kernelspec import BlockingGatewayKernelSpecManager
 from .manager import BlockingGatewayKernelManager, run_kernel, start_new_kernel
+from .multikernelmanager import BlockingGatewayMultiKernelManager
 from .tokens import GatewayTokenRenewerBase, NoOpTokenRenewer
 
 __all__ = [
     "BlockingGatewayKernelClient",
     "BlockingGatewayKernelManager",
     "BlockingGatewayKernelSpecManager",
+    "BlockingGatewayMultiKernelManager",
     "DeadKernelError",
     "GatewayAuthError",
     "GatewayClient",

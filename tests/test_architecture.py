@@ -26,7 +26,7 @@ LAYERS = (
     },
     {"tokens", "config", "rest", "transport", "channels", "signals"},  # edges
     {"connection"},  # engine
-    {"remote", "client", "kernelspec", "manager"},  # mirror
+    {"remote", "client", "kernelspec", "manager", "multikernelmanager"},  # mirror
     {"local", "papermill_engine", "__init__"},  # front
     {"cli.command", "cli.terminal", "cli.files", "cli.mine"},  # what all commands share
     {  # commands
@@ -49,6 +49,7 @@ SIDEWAYS = {
     "client": {"remote"},
     "kernelspec": {"remote"},
     "manager": {"client", "kernelspec", "remote"},
+    "multikernelmanager": {"kernelspec", "manager", "remote"},
     "cli.command": {"cli.mine", "cli.terminal"},
     "cli.mine": {"cli.terminal"},
     "cli.files": {"cli.command"},
@@ -232,7 +233,8 @@ def test_threads_live_in_the_connection_only() -> None:
     """Nothing else starts a thread, in whatever way."""
     ways = {"Thread", "Timer", "ThreadPoolExecutor", "ProcessPoolExecutor", "to_thread"}
     ways |= {"start_new_thread", "run_in_executor", "Process"}
-    pools = {"cli.run"}  # the application's own, one for each file that it executes
+    # One for each file that is executed; one for each kernel while all of them are asked for.
+    pools = {"cli.run", "multikernelmanager"}
     assert {m for m in MODULES if calls_of(tree_of(m)) & ways} == {"connection"} | pools
 
 

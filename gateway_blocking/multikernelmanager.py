@@ -1,0 +1,252 @@
+"""The manager of several kernels behind a gateway, with jupyter_client's blocking API."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterable
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any, TypeVar
+
+from jupyter_client.kernelspec import KernelSpecManager
+from jupyter_client.multikernelmanager import MultiKernelManager
+from traitlets import Bool, DottedObjectName, Instance, Unicode, default
+
+from .errors import GatewayAuthError, GatewayError, NoSuchKernel
+from .forking import tell_after_fork
+from .kernelspec import BlockingGatewayKernelSpecManager
+from .manager import BlockingGatewayKernelManager
+from .remote import GatewayMixin
+from .rest import KernelModel
+from .signals import SigtermRaises
+
+__all__ = ["BlockingGatewayMultiKernelManager"]
+
+_Self = TypeVar("_Self", bound="BlockingGatewayMultiKernelManager")
+_T = TypeVar("_T")
+_R = TypeVar("_R")
+
+_AT_ONCE = 16  # requests, where there is one for each kernel
+
+
+class BlockingGatewayMultiKernelManager(GatewayMixin, MultiKernelManager):
+    """A :class:`~jupyter_client.multikernelmanager.MultiKernelManager` of a gateway's kernels.
+
+    >>> with BlockingGatewayMultiKernelManager() as kernels:  # doctest: +SKIP
+    ...     kernel_id = kernels.start_kernel(kernel_name="python3")
+    ...     kc = kernels.get_kernel(kernel_id).client()
+
+    Ours are the kernels that were started here or attached to; what else the gateway has is not
+    touched.  May be used by any number of threads.  As a context manager it shuts down at the end
+    what it started.
+
+    Every method that asks the gateway raises :exc:`.GatewayError` where that does not answer, and
+    every method with a `kernel_id` a ``KeyError`` where it is not one of ours.
+
+    Parameters
+    ----------
+    gateway, **options
+        See :class:`.GatewayMixin`.
+    """
+
+    kernel_manager_class = DottedObjectName(
+        "gateway_blocking.manager.BlockingGatewayKernelManager", config=True
+    )
+    kernel_spec_manager = Instance(KernelSpecManager)
+    default_kernel_name = Unicode(
+        "", config=True, help="The kernelspec to start by default; '' for the gateway's own."
+    )
+    shared_context = Bool(False, help="There are no ZMQ sockets, and so no context to share.")
+
+    def __init__(self, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self._lock = threading.Lock()
+        self._culled: set[str] = set()
+        self._sigterm = SigtermRaises()
+        tell_after_fork(self)
+
+    def __repr__(self) -> str:
+        return f"<{type(self).__name__} of {self.gateway!r}, {len(self._kernels)} kernels>"
+
+    def __enter__(self: _Self) -> _Self:
+        self._sigterm.__enter__()
+        return self
+
+    def __exit__(self, *exc_info: object) -> None:
+        with self._sigterm.end():
+            try:
+                self.shutdown_all(now=True)
+            finally:
+                self._close_rest()
+
+    def after_fork(self) -> None:
+        """In a child process nobody would release the lock."""
+        self._lock = threading.Lock()
+
+    @default("kernel_spec_manager")
+    def _default_kernel_spec_manager(self) -> BlockingGatewayKernelSpecManager:
+        return BlockingGatewayKernelSpecManager(gateway=self.gateway, rest=self.rest, parent=self)
+
+    # --- starting and ending --------------------------------------------------------------------
+
+    def start_kernel(self, *, kernel_name: str | None = None, **kwargs: Any) -> str:
+        """Start a kernel, or attach to one that runs.
+
+        Parameters
+        ----------
+        kernel_name : str, optional
+            The kernelspec; by default :attr:`default_kernel_name`.
+        kernel_id : str, optional
+            Attach to this kernel of the gateway, which then is not ours to shut down.
+        **kwargs
+            As for :meth:`.BlockingGatewayKernelManager.start_kernel`: ``env``, ``cwd``, ``path``.
+
+        Returns
+        -------
+        str
+            The kernel's id.
+
+        Raises
+        ------
+        NoSuchKernel, NoSuchKernelSpec
+            There is no such kernel to attach to, or no such kernelspec.
+        """
+        manager: BlockingGatewayKernelManager = self.kernel_manager_factory(
+            gateway=self.gateway,
+            rest=self.rest,
+            kernel_spec_manager=self.kernel_spec_manager,
+            kernel_name=kernel_name or self.default_kernel_name,
+            config=self.config,
+            log=self.log,
+        )
+        manager.start_kernel(**kwargs)
+        kernel_id = str(manager.kernel_id)
+        with self._lock:
+            # Attached to twice, or first started: the manager that came first has the clients.
+            self._kernels.setdefault(kernel_id, manager)
+            self._culled.discard(kernel_id)
+        return kernel_id
+
+    def shutdown_kernel(
+        self, kernel_id: str, now: bool | None = False, restart: bool | None = False
+    ) -> None:
+        """Shut a kernel down, if it was started here, and let go of it in any case.
+
+        Parameters
+        ----------
+        kernel_id : str
+            The kernel.
+        now, restart : bool
+            See :meth:`.BlockingGatewayKernelManager.shutdown_kernel`.
+        """
+        self.get_kernel(kernel_id).shutdown_kernel(now=bool(now), restart=bool(restart))
+        self.remove_kernel(kernel_id)
+
+    def shutdown_all(self, now: bool = False) -> None:
+        """Shut down all that were started here, many at once, and let go of all.
+
+        Raises
+        ------
+        GatewayError
+            Some could not be shut down, and stay ours.  The text says which and why; the
+            ``__cause__`` is the first of their errors.
+        """
+
+        def shut_down(kernel_id: str) -> tuple[str, GatewayError] | None:
+            try:
+                self.shutdown_kernel(kernel_id, now=now)
+            except KeyError:
+                pass  # another thread was faster
+            except GatewayError as error:
+                return kernel_id, error
+            return None
+
+        failed = [each for each in _at_once(shut_down, list(self._kernels)) if each]
+        if failed:
+            reasons = "; ".join(f"{kernel_id}: {error}" for kernel_id, error in failed)
+            raise GatewayError(
+                f"{len(failed)} kernels could not be shut down, and may still run: {reasons}"
+            ) from failed[0][1]
+
+    def remove_kernel(self, kernel_id: str) -> Any:
+        """Let go of a kernel without shutting it down; its manager, None if it is not ours."""
+        with self._lock:
+            return self._kernels.pop(kernel_id, None)
+
+    def restart_kernel(self, kernel_id: str, now: bool = False) -> None:
+        """Restart a kernel: see :meth:`.BlockingGatewayKernelManager.restart_kernel`."""
+        self.get_kernel(kernel_id).restart_kernel(now=now)
+
+    # --- what there is --------------------------------------------------------------------------
+
+    def list_kernels(self) -> list[KernelModel]:
+        """The models of our kernels, as the gateway has them now.
+
+        One request, or one for each where the gateway does not let kernels be listed.  A kernel
+        that is not there any more is not ours any longer: see :meth:`kernel_culled`.
+        """
+        ours = list(self._kernels)
+        if not ours:
+            return []
+        try:
+            listed = {model["id"]: model for model in self.rest.list_kernels()}
+        except GatewayAuthError as error:
+            if error.status_code != 403:
+                raise
+            listed = {}
+        # One that is missing is asked for: the list may be of a moment ago, or of another server.
+        missing = [kernel_id for kernel_id in ours if kernel_id not in listed]
+        listed |= {model["id"]: model for model in _at_once(self._refresh, missing) if model}
+        models = []
+        for kernel_id in ours:
+            manager = self._kernels.get(kernel_id)
+            if manager is not None and (model := listed.get(kernel_id)):
+                models.append(manager.refresh_model(model))
+        return models
+
+    def _refresh(self, kernel_id: str) -> KernelModel | None:
+        """A kernel's model; None for one that is gone, which then is not ours any longer."""
+        manager = self._kernels.get(kernel_id)
+        model = manager.refresh_model() if manager is not None else None
+        if manager is not None and model is None:
+            with self._lock:
+                if self._kernels.get(kernel_id) is manager:
+                    del self._kernels[kernel_id]
+                    self._culled.add(kernel_id)
+        return model
+
+    def list_kernel_ids(self) -> list[str]:
+        """The ids of our kernels, see :meth:`list_kernels`."""
+        return [model["id"] for model in self.list_kernels()]
+
+    def __len__(self) -> int:
+        """How many kernels are ours, as far as is known here."""
+        return len(self._kernels)
+
+    def kernel_model(self, kernel_id: str) -> KernelModel:
+        """A kernel's model, as the gateway has it now.
+
+        Raises
+        ------
+        KeyError
+            It is not ours; or the gateway does not have it any more (:exc:`.NoSuchKernel`).
+        """
+        self._check_kernel_id(kernel_id)
+        model = self._refresh(kernel_id)
+        if model is None:
+            raise NoSuchKernel(f"kernel {kernel_id} is gone: it was shut down or culled")
+        return model
+
+    def kernel_culled(self, kernel_id: str) -> bool:
+        """Whether a kernel that was ours is gone from the gateway, without our doing."""
+        if kernel_id in self._kernels:
+            self._refresh(kernel_id)
+        return kernel_id in self._culled
+
+
+def _at_once(do: Callable[[_T], _R], items: Iterable[_T]) -> list[_R]:
+    """What `do` makes of each of the items, in threads of their own."""
+    items = list(items)
+    if not items:
+        return []
+    with ThreadPoolExecutor(min(len(items), _AT_ONCE)) as pool:
+        return list(pool.map(do, items))

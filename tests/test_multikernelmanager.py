@@ -1,0 +1,184 @@
+"""The manager of several kernels, by the names of jupyter_client's MultiKernelManager."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+import pytest
+from conftest import kernels_of
+from jupyter_client.multikernelmanager import MultiKernelManager
+
+from gateway_blocking import (
+    BlockingGatewayKernelManager,
+    GatewayError,
+    NoSuchKernel,
+    NoSuchKernelSpec,
+)
+from gateway_blocking import BlockingGatewayMultiKernelManager as Kernels
+from gateway_blocking.local import LocalGateway
+
+
+@pytest.fixture
+def kernels(gateway: LocalGateway) -> Iterator[Kernels]:
+    with Kernels(**gateway.options()) as kernels:
+        yield kernels
+
+
+@pytest.fixture(scope="module")
+def open_gateway() -> Iterator[LocalGateway]:
+    """One that lets its kernels be listed."""
+    listing = "--JupyterWebsocketPersonality.list_kernels=True"
+    ipc = "--KernelManager.transport=ipc"
+    with LocalGateway(kernel_gateway_args=[listing, ipc]) as gateway:
+        yield gateway
+
+
+def value_of(kernels: Kernels, kernel_id: str, expression: str) -> str:
+    """What an expression is in a kernel."""
+    with kernels.get_kernel(kernel_id).client() as kc:
+        kc.wait_for_ready(timeout=60)
+        reply = kc.execute("", user_expressions={"it": expression}, reply=True, timeout=60)
+    text: str = reply["content"]["user_expressions"]["it"]["data"]["text/plain"]
+    return text
+
+
+def test_from_start_to_end(kernels: Kernels, gateway: LocalGateway) -> None:
+    """Started, used, interrupted, restarted, shut down; by id, as jupyter_client has it."""
+    assert isinstance(kernels, MultiKernelManager)
+    before = kernels_of(gateway)
+    kernel_id = kernels.start_kernel(kernel_name="python3")
+    assert kernel_id in kernels
+    assert len(kernels) == 1
+    assert kernels.list_kernel_ids() == [kernel_id]
+    assert isinstance(kernels.get_kernel(kernel_id), BlockingGatewayKernelManager)
+    assert kernels.kernel_model(kernel_id)["name"] == "python3"
+    assert kernels.is_alive(kernel_id) is True
+    assert value_of(kernels, kernel_id, "6 * 7") == "42"
+    kernels.interrupt_kernel(kernel_id)
+    kernels.restart_kernel(kernel_id)
+    assert value_of(kernels, kernel_id, "6 * 7") == "42"
+    kernels.shutdown_kernel(kernel_id)
+    assert kernel_id not in kernels
+    assert len(kernels) == 0
+    assert kernels_of(gateway) == before
+
+
+def test_what_is_not_ours(kernels: Kernels) -> None:
+    """A KeyError, as of jupyter_client; but nothing to let go of is none."""
+    for name in ("get_kernel", "kernel_model", "shutdown_kernel", "restart_kernel"):
+        with pytest.raises(KeyError):
+            getattr(kernels, name)("no-such-kernel-at-all")
+    for name in ("interrupt_kernel", "is_alive"):
+        with pytest.raises(KeyError):
+            getattr(kernels, name)("no-such-kernel-at-all")
+    assert kernels.remove_kernel("no-such-kernel-at-all") is None
+    assert not kernels.kernel_culled("no-such-kernel-at-all")
+
+
+def test_what_cannot_be_started(kernels: Kernels) -> None:
+    """Is not ours then."""
+    with pytest.raises(NoSuchKernelSpec, match="cobol"):
+        kernels.start_kernel(kernel_name="cobol")
+    with pytest.raises(NoSuchKernel):
+        kernels.start_kernel(kernel_id="1-2-3-4-5")
+    assert len(kernels) == 0
+
+
+def test_attaching(kernels: Kernels, gateway: LocalGateway) -> None:
+    """A kernel that somebody else started is listed, used, and left running."""
+    with BlockingGatewayKernelManager(**gateway.options()) as km:
+        km.start_kernel()
+        assert kernels.start_kernel(kernel_id=km.kernel_id) == km.kernel_id
+        manager = kernels.get_kernel(km.kernel_id)
+        assert kernels.start_kernel(kernel_id=km.kernel_id) == km.kernel_id
+        assert kernels.get_kernel(km.kernel_id) is manager
+        assert len(kernels) == 1
+        kernels.shutdown_all()
+        assert len(kernels) == 0
+        assert km.is_alive()
+
+
+@pytest.mark.parametrize("lists", [False, True])
+def test_kernels_that_are_gone(
+    lists: bool, gateway: LocalGateway, open_gateway: LocalGateway
+) -> None:
+    """Deleted behind our back: not ours any longer, but known to have been, also where the
+    gateway does not let its kernels be listed.  Others of the gateway are not ours."""
+    server = open_gateway if lists else gateway
+    with Kernels(**server.options()) as kernels, Kernels(**server.options()) as others:
+        others.start_kernel()
+        one, two, three = (kernels.start_kernel() for _ in range(3))
+        for gone in (one, two):
+            kernels.rest.delete_kernel(gone)
+        assert kernels.kernel_culled(one)
+        assert [model["id"] for model in kernels.list_kernels()] == [three]
+        assert kernels.kernel_culled(two)
+        assert not kernels.kernel_culled(three)
+        with pytest.raises(KeyError):
+            kernels.kernel_model(one)
+        assert len(others) == 1
+
+
+def test_shutting_down_all(kernels: Kernels, caplog: pytest.LogCaptureFixture) -> None:
+    """What fails does not keep the others; one error tells of all that failed, and they stay."""
+    ids = [kernels.start_kernel() for _ in range(3)]
+    stubborn = kernels.get_kernel(ids[1])
+    original = stubborn.shutdown_kernel
+
+    def fail(**kwargs: Any) -> None:
+        raise GatewayError("not today")
+
+    stubborn.shutdown_kernel = fail
+    with pytest.raises(GatewayError, match=f"1 kernels could not .*{ids[1]}: not today") as caught:
+        kernels.shutdown_all(now=True)
+    assert str(caught.value.__cause__) == "not today"
+    assert list(kernels._kernels) == [ids[1]]
+    stubborn.shutdown_kernel = original
+    kernels.shutdown_all()
+    assert len(kernels) == 0
+
+
+def test_many_threads(kernels: Kernels) -> None:
+    """Sixteen start, use and stop kernels at once; nobody sees another's."""
+
+    def use(number: int) -> None:
+        kernel_id = kernels.start_kernel(env={"KERNEL_NUMBER": str(number)})
+        assert value_of(kernels, kernel_id, "__import__('os').environ['KERNEL_NUMBER']") == repr(
+            str(number)
+        )
+        assert kernel_id in kernels.list_kernel_ids()
+        if number % 2:
+            kernels.shutdown_kernel(kernel_id)
+
+    with ThreadPoolExecutor(16) as pool:
+        list(pool.map(use, range(16)))
+    assert len(kernels) == 8
+    kernels.shutdown_all()
+
+
+def test_two_managers_share_nothing(gateway: LocalGateway) -> None:
+    """In one process, on one gateway: the reference keeps its kernels in a class attribute."""
+    with Kernels(**gateway.options()) as one, Kernels(**gateway.options()) as two:
+        kernel_id = one.start_kernel()
+        assert kernel_id not in two
+        assert two.list_kernels() == []
+
+
+def test_jupyter_clients_own_multi_kernel_manager(
+    gateway_env: LocalGateway, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Given our manager class, it starts kernels on the gateway: it makes up their ids."""
+    name = "gateway_blocking.BlockingGatewayKernelManager"
+    kernels = MultiKernelManager(kernel_manager_class=name, shared_context=False)
+    with caplog.at_level(logging.ERROR):
+        kernel_id = kernels.start_kernel()
+        try:
+            assert kernel_id in kernels_of(gateway_env)
+            assert kernels.is_alive(kernel_id)
+        finally:
+            kernels.shutdown_all()
+            assert kernel_id not in kernels_of(gateway_env)
+    assert not caplog.records
