@@ -31,6 +31,7 @@ from .errors import (
 from .kernelspec import BlockingGatewayKernelSpecManager
 from .manager import BlockingGatewayKernelManager, run_kernel, start_new_kernel
 from .multikernelmanager import BlockingGatewayMultiKernelManager
+from .sessions import BlockingGatewaySessionManager
 from .tokens import GatewayTokenRenewerBase, NoOpTokenRenewer
 
 __all__ = [
@@ -38,6 +39,7 @@ __all__ = [
     "BlockingGatewayKernelManager",
     "BlockingGatewayKernelSpecManager",
     "BlockingGatewayMultiKernelManager",
+    "BlockingGatewaySessionManager",
     "DeadKernelError",
     "GatewayAuthError",
     "GatewayClient",

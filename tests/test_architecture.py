@@ -26,7 +26,9 @@ LAYERS = (
     },
     {"tokens", "config", "rest", "transport", "channels", "signals"},  # edges
     {"connection"},  # engine
-    {"remote", "client", "kernelspec", "manager", "multikernelmanager"},  # mirror
+    {  # mirror
+        *("remote", "client", "kernelspec", "manager", "multikernelmanager", "sessions"),
+    },
     {"local", "papermill_engine", "__init__"},  # front
     {"cli.command", "cli.terminal", "cli.files", "cli.mine"},  # what all commands share
     {  # commands
@@ -50,6 +52,7 @@ SIDEWAYS = {
     "kernelspec": {"remote"},
     "manager": {"client", "kernelspec", "remote"},
     "multikernelmanager": {"kernelspec", "manager", "remote"},
+    "sessions": {"multikernelmanager", "remote"},
     "cli.command": {"cli.mine", "cli.terminal"},
     "cli.mine": {"cli.terminal"},
     "cli.files": {"cli.command"},

@@ -1,0 +1,263 @@
+"""Sessions: which notebook, or other thing with a path, has which kernel."""
+
+from __future__ import annotations
+
+import threading
+import uuid
+from typing import Any, Protocol, cast
+
+from traitlets import Instance, default
+
+from .errors import GatewayHTTPError, NoSuchSession
+from .forking import tell_after_fork
+from .multikernelmanager import BlockingGatewayMultiKernelManager
+from .remote import GatewayMixin
+from .rest import GatewayREST, KernelModel, SessionModel
+
+__all__ = ["BlockingGatewaySessionManager"]
+
+
+class BlockingGatewaySessionManager(GatewayMixin):
+    """The sessions of a Jupyter Server; or of this object, where a gateway has none.
+
+    A Jupyter Server has sessions that all of its users' clients see: of it, they are listed and
+    changed.  A Kernel Gateway and an Enterprise Gateway do not list them, or answer with an
+    error: with those, the sessions are kept here, and only the kernels are the gateway's.
+
+    >>> sessions = BlockingGatewaySessionManager()  # doctest: +SKIP
+    >>> session = sessions.create_session("load.ipynb", kernel_name="python3")  # doctest: +SKIP
+    >>> kc = sessions.kernel_manager.get_kernel(session["kernel"]["id"]).client()  # doctest: +SKIP
+
+    May be used by any number of threads.  Every method raises :exc:`.GatewayError` where the
+    server does not answer, and with an unknown session :exc:`.NoSuchSession`.
+
+    Parameters
+    ----------
+    kernel_manager : BlockingGatewayMultiKernelManager, optional
+        Where the sessions' kernels are.
+    gateway, **options
+        See :class:`.GatewayMixin`.
+    """
+
+    kernel_manager = Instance(BlockingGatewayMultiKernelManager)
+
+    def __init__(self, **kwargs: Any) -> None:
+        kernel_manager = kwargs.get("kernel_manager")
+        if kernel_manager is not None:  # one without kernels has the length 0
+            kwargs |= {"gateway": kernel_manager.gateway, "rest": kernel_manager.rest}
+        super().__init__(**kwargs)
+        self._lock = threading.Lock()
+        self._kept: _Sessions | None = None
+        tell_after_fork(self)
+
+    def after_fork(self) -> None:
+        """In a child process nobody would release the lock."""
+        self._lock = threading.Lock()
+
+    @default("kernel_manager")
+    def _default_kernel_manager(self) -> BlockingGatewayMultiKernelManager:
+        return BlockingGatewayMultiKernelManager(
+            gateway=self.gateway, rest=self.rest, config=self.config, log=self.log
+        )
+
+    @property
+    def _sessions(self) -> _Sessions:
+        with self._lock:
+            if self._kept is None:
+                shared = _has_sessions(self.rest)
+                self._kept = _Shared(self.rest) if shared else _Own(self.kernel_manager)
+            return self._kept
+
+    @property
+    def are_shared(self) -> bool:
+        """Whether the sessions are the server's, for all to see, and not only this object's."""
+        return isinstance(self._sessions, _Shared)
+
+    def create_session(
+        self,
+        path: str | None = None,
+        name: str | None = None,
+        type: str | None = None,  # noqa: A002 - as jupyter_server names it
+        kernel_name: str | None = None,
+        kernel_id: str | None = None,
+    ) -> SessionModel:
+        """Create a session, and start its kernel; that of the same path, where there is one.
+
+        Parameters
+        ----------
+        path : str, optional
+            Of the notebook; made up where there is none.
+        name, type : str, optional
+            What to call it, and what it is: ``notebook`` by default.
+        kernel_name : str, optional
+            The kernelspec of a new kernel.
+        kernel_id : str, optional
+            A kernel that runs already.
+        """
+        if kernel_id:
+            self.kernel_manager.start_kernel(kernel_id=kernel_id)  # an error if it does not run
+        kernel = {"id": kernel_id} if kernel_id else {"name": kernel_name} if kernel_name else {}
+        path = path or f"session-{uuid.uuid4()}"
+        session = self._sessions.create(
+            {"path": path, "name": name or "", "type": type or "notebook", "kernel": kernel}
+        )
+        if session["kernel"]["id"] not in self.kernel_manager:
+            self.kernel_manager.start_kernel(kernel_id=session["kernel"]["id"])
+        return session
+
+    def list_sessions(self) -> list[SessionModel]:
+        """All sessions, but those whose kernel is gone."""
+        return self._sessions.list()
+
+    def get_session(self, **which: str) -> SessionModel:
+        """The session that is asked for.
+
+        Parameters
+        ----------
+        **which
+            One or more of ``session_id``, ``path``, ``name``, ``type`` and ``kernel_id``.
+
+        Raises
+        ------
+        TypeError
+            Nothing is asked for, or something that a session has not.
+        """
+        if not which or not which.keys() <= {"session_id", "path", "name", "type", "kernel_id"}:
+            raise TypeError(f"sessions are found by session_id, path or kernel_id, not {which}")
+        for session in self._sessions.list():
+            found = {**session, "session_id": session["id"], "kernel_id": session["kernel"]["id"]}
+            if which.items() <= {key: found[key] for key in which}.items():
+                return session
+        raise NoSuchSession(f"there is no session with {which}")
+
+    def session_exists(self, path: str) -> bool:
+        """Whether there is a session of this path."""
+        return any(session["path"] == path for session in self._sessions.list())
+
+    def update_session(self, session_id: str, **changes: Any) -> SessionModel:
+        """Change a session.
+
+        Parameters
+        ----------
+        session_id : str
+            The session.
+        **changes
+            ``path``, ``name``, ``type``; or ``kernel_id``, for another kernel, that runs.
+        """
+        if kernel_id := changes.pop("kernel_id", None):
+            changes["kernel"] = {"id": kernel_id}
+        return self._sessions.update(session_id, changes)
+
+    def delete_session(self, session_id: str) -> None:
+        """End a session, and shut its kernel down."""
+        kernel_id = self.get_session(session_id=session_id)["kernel"]["id"]
+        self._sessions.delete(session_id)
+        self.kernel_manager.remove_kernel(kernel_id)  # so that it does not count as culled
+
+    def kernel_culled(self, kernel_id: str) -> bool:
+        """Whether a kernel that was ours is gone from the gateway, without our doing."""
+        return self.kernel_manager.kernel_culled(kernel_id)
+
+
+class _Sessions(Protocol):
+    """Where the sessions are."""
+
+    def list(self) -> list[SessionModel]: ...
+    def create(self, wanted: dict[str, Any]) -> SessionModel: ...
+    def update(self, session_id: str, changes: dict[str, Any]) -> SessionModel: ...
+    def delete(self, session_id: str) -> None: ...
+
+
+class _Shared:
+    """On the server."""
+
+    def __init__(self, rest: GatewayREST) -> None:
+        self.list = rest.list_sessions
+        self.create = rest.create_session
+        self.update = rest.update_session
+        self.delete = rest.delete_session
+
+
+class _Own:
+    """In a table here, whose kernels are a gateway's."""
+
+    def __init__(self, kernels: BlockingGatewayMultiKernelManager) -> None:
+        self._kernels = kernels
+        self._lock = threading.Lock()
+        self._starts: dict[str, threading.Lock] = {}  # by path: two of the same get the same
+        self._table: dict[str, SessionModel] = {}
+        tell_after_fork(self)
+
+    def after_fork(self) -> None:
+        """In a child process nobody would release the locks."""
+        self._lock = threading.Lock()
+        self._starts = {}
+
+    def list(self) -> list[SessionModel]:
+        models = {model["id"]: model for model in self._kernels.list_kernels()}
+        with self._lock:
+            for session_id, session in list(self._table.items()):
+                if model := models.get(session["kernel"]["id"]):
+                    session["kernel"] = model
+                elif session["kernel"]["id"] not in self._kernels:  # else it was just started
+                    del self._table[session_id]
+            return [session.copy() for session in self._table.values()]
+
+    def create(self, wanted: dict[str, Any]) -> SessionModel:
+        path = wanted["path"]
+        with self._lock:
+            start = self._starts.setdefault(path, threading.Lock())
+        with start:
+            with self._lock:
+                there = [each for each in self._table.values() if each["path"] == path]
+            if there:
+                return there[0].copy()
+            kernel = self._kernel(wanted["kernel"])
+            session = cast("SessionModel", {**wanted, "id": str(uuid.uuid4()), "kernel": kernel})
+            with self._lock:
+                self._table[session["id"]] = session
+            return session.copy()
+
+    def update(self, session_id: str, changes: dict[str, Any]) -> SessionModel:
+        if wanted := changes.get("kernel"):
+            changes = {**changes, "kernel": self._kernel(wanted)}
+        with self._lock:
+            session = cast("SessionModel", {**self._get(session_id), **changes})
+            self._table[session_id] = session
+            return session.copy()
+
+    def delete(self, session_id: str) -> None:
+        with self._lock:
+            session = self._get(session_id)
+            del self._table[session_id]
+        try:
+            self._kernels.shutdown_kernel(session["kernel"]["id"])
+        except KeyError:
+            pass  # it is gone already
+
+    def _get(self, session_id: str) -> SessionModel:
+        try:
+            return self._table[session_id]
+        except KeyError:
+            raise NoSuchSession(f"there is no session {session_id}") from None
+
+    def _kernel(self, wanted: dict[str, Any]) -> KernelModel:
+        """The kernel of an id, or a new one of a name."""
+        given = {"kernel_id": wanted["id"]} if "id" in wanted else {}
+        kernel_id = self._kernels.start_kernel(kernel_name=wanted.get("name"), **given)
+        return self._kernels.kernel_model(kernel_id)
+
+
+def _has_sessions(rest: GatewayREST) -> bool:
+    """Whether this is a Jupyter Server.
+
+    A Kernel Gateway 3.0 answers 403, or 500 from the second request on; neither it nor an
+    Enterprise Gateway has ``/api/status``.
+    """
+    try:
+        rest.server_status()
+    except GatewayHTTPError as error:
+        if error.status_code == 404:
+            return False
+        raise
+    return True
