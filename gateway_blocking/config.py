@@ -21,10 +21,12 @@ from typing import Any
 from urllib.parse import quote, unquote, urlsplit
 
 import certifi
+from traitlets import Any as AnyTrait
 from traitlets import Bool, Float, HasTraits, Int, TraitError, TraitType, Type, Unicode, observe
 from traitlets.config import Config, LoggingConfigurable
 
 from .errors import GatewayConnectionError, GatewayError
+from .events import can_be_told, emit
 from .forking import tell_after_fork
 from .tokens import NoOpTokenRenewer
 
@@ -34,6 +36,7 @@ __all__ = [
     "File",
     "GatewayClient",
     "Headers",
+    "Listener",
     "Seconds",
     "Switch",
     "Text",
@@ -193,6 +196,18 @@ class Count(Int[Any, Any]):
             raise TraitError(f"{s!r} is not a whole number") from None
 
 
+class Listener(AnyTrait):
+    """Who can be told of an event; or nobody."""
+
+    def validate(self, obj: Any, value: Any) -> Any:
+        """The value, if it is a good one."""
+        if value is None or can_be_told(value):
+            return value
+        raise TraitError(
+            f"{self.name}={value!r} is neither a callable nor a logging.Logger nor an EventLogger"
+        )
+
+
 _HEADER_NAME = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")  # RFC 9110, 5.6.2
 _HEADER_VALUE = re.compile(r"[\t\x20-\x7e\x80-\xff]*")
 
@@ -324,6 +339,11 @@ class GatewayClient(LoggingConfigurable):
         **_env("KERNEL_LAUNCH_TIMEOUT")
     )
 
+    event_logger = Listener(
+        help="Who is told of requests and of what is done to kernels: a callable of a schema id"
+        " and a dict, a logging.Logger, or an EventLogger of jupyter_events."
+    ).tag(**_env())
+
     def __init__(self, **kwargs: Any) -> None:
         parent = kwargs.get("parent")
         given = kwargs.pop("config", None) or (parent.config if parent is not None else {})
@@ -335,6 +355,10 @@ class GatewayClient(LoggingConfigurable):
         self._token_renewer: Any = None
         super().__init__(config=config, **kwargs)
         tell_after_fork(self)
+
+    def emit(self, schema_id: str, **data: Any) -> None:
+        """Tell the :attr:`event_logger`, if there is one, of an event; see :mod:`.events`."""
+        emit(self.event_logger, schema_id, data, self.log)
 
     def after_fork(self) -> None:
         """In a child process nobody would release the lock."""
@@ -377,7 +401,7 @@ class GatewayClient(LoggingConfigurable):
     def table(cls) -> list[tuple[str, str, str, str, str]]:
         """A row for each option: name, type, environment variables, default, help."""
         kinds = {Switch: "yes or no", Seconds: "seconds", Count: "number", URL: "URL"}
-        kinds.update({Headers: "JSON object", File: "file", Type: "class"})
+        kinds.update({Headers: "JSON object", File: "file", Type: "class", Listener: "object"})
         return [
             (
                 name,

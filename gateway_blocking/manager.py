@@ -22,6 +22,7 @@ from .client import BlockingGatewayKernelClient
 from .config import GatewayClient
 from .deadline import Deadline
 from .errors import GatewayHTTPError, NoKernel, NoSuchKernel, NotRemotelyPossible
+from .events import KERNEL_ACTIONS
 from .forking import tell_after_fork
 from .kernelspec import BlockingGatewayKernelSpecManager
 from .remote import RemoteKernelMixin, not_remotely
@@ -222,14 +223,15 @@ class BlockingGatewayKernelManager(RemoteKernelMixin, KernelManager):
             self.kernel_name = kernel_name
         kernel_id = kw.pop("kernel_id", None) or self._attach_to
         chosen_id = isinstance(self.parent, MultiKernelManager)
-        if kernel_id and not chosen_id:
-            self._kernel = self.rest.get_kernel(kernel_id)
-            self._owns_kernel = False
-        else:
-            self._kernel = self._start(kernel_id, **kw)
-            self._owns_kernel = True
+        with self._told("start"):
+            if kernel_id and not chosen_id:
+                self._kernel = self.rest.get_kernel(kernel_id)
+                self._owns_kernel = False
+            else:
+                self._kernel = self._start(kernel_id, **kw)
+                self._owns_kernel = True
+            self.kernel_id = self._kernel["id"]
         self._attach_to = None
-        self.kernel_id = self._kernel["id"]
         name = self._kernel.get("name", "")
         if name and name != self.kernel_name:
             self.log.info("kernel %s is a %s, not a %s", self.kernel_id, name, self.kernel_name)
@@ -292,7 +294,8 @@ class BlockingGatewayKernelManager(RemoteKernelMixin, KernelManager):
 
     def _shut_down(self, kernel_id: str) -> None:
         self.shutting_down = True
-        self._delete_kernel(kernel_id)
+        with self._told("shutdown"):
+            self._delete_kernel(kernel_id)
         self._forget_kernel(f"kernel {kernel_id} was shut down")
 
     def _delete_kernel(self, kernel_id: str) -> None:
@@ -343,7 +346,8 @@ class BlockingGatewayKernelManager(RemoteKernelMixin, KernelManager):
         if kw:
             self.log.debug("ignored for a remote kernel: %s", ", ".join(sorted(kw)))
         restarted = [client._before_restart() for client in self._clients]
-        self._kernel = self.rest.restart_kernel(kernel_id)
+        with self._told("restart"):
+            self._kernel = self.rest.restart_kernel(kernel_id)
         for tell in restarted:
             tell()
 
@@ -357,7 +361,9 @@ class BlockingGatewayKernelManager(RemoteKernelMixin, KernelManager):
         GatewayError
             The gateway does not know the kernel any more, or could not be reached.
         """
-        self.rest.interrupt_kernel(self._require_kernel("interrupt")["id"])
+        kernel_id = self._require_kernel("interrupt")["id"]
+        with self._told("interrupt"):
+            self.rest.interrupt_kernel(kernel_id)
 
     def signal_kernel(self, signum: int) -> None:
         """Interrupt the kernel, if `signum` is SIGINT; no other signal gets through a gateway."""
@@ -413,6 +419,22 @@ class BlockingGatewayKernelManager(RemoteKernelMixin, KernelManager):
         if self._created_context:  # by old code that touched `context`; we have none ourselves
             self.context.destroy(linger=100)
         self._close_rest()
+
+    @contextmanager
+    def _told(self, action: str) -> Iterator[None]:
+        """Let it be known how something ended that was done to the kernel: an event each time."""
+
+        def tell(status: str, msg: str, status_code: int | None = None) -> None:
+            about = {"kernel_id": self.kernel_id, "kernel_name": self.kernel_name}
+            outcome = {"status": status, "status_code": status_code, "msg": msg}
+            self.gateway.emit(KERNEL_ACTIONS, action=action, **about, **outcome)
+
+        try:
+            yield
+        except Exception as error:
+            tell("error", str(error), getattr(error, "status_code", None))
+            raise
+        tell("success", f"{action}: kernel {self.kernel_id}")
 
     def _require_kernel(self, what: str) -> KernelModel:
         if self._kernel is None:

@@ -44,6 +44,7 @@ from .errors import (
     NoSuchKernelSpec,
     NoSuchSession,
 )
+from .events import GATEWAY_CLIENT
 from .forking import tell_after_fork
 
 __all__ = ["GatewayREST", "KernelModel", "SessionModel", "choose_kernel_id"]
@@ -343,7 +344,18 @@ class GatewayREST:
                     raise GatewayConnectionError(str(error)) from error.__cause__
                 retry.sleep()
 
-    def _request_once(
+    def _request_once(self, method: str, url: str, *how: Any) -> Any:
+        """Make a request, and let it be known how it ended."""
+        told = partial(self.gateway.emit, GATEWAY_CLIENT, gateway_url=safe_url(self.gateway.url))
+        try:
+            status, answer = self._exchange(method, url, *how)
+        except (GatewayError, _CutOff) as error:
+            told(status="error", status_code=getattr(error, "status_code", None), msg=str(error))
+            raise
+        told(status="success", status_code=status, msg=f"{method} {safe_url(url)}: {status}")
+        return answer
+
+    def _exchange(
         self,
         method: str,
         url: str,
@@ -352,7 +364,8 @@ class GatewayREST:
         session: requests.Session,
         timeout: float | None,
         content: bool,
-    ) -> Any:
+    ) -> tuple[int, Any]:
+        """The status and the JSON, or with `content` the bytes, of a good answer."""
         gateway = self.gateway
         limits: Any = (gateway.connect_timeout, gateway.effective_request_timeout)
         if timeout is not None:
@@ -381,14 +394,14 @@ class GatewayREST:
         self._log.debug("%s: %s in %.3f s", tried, response.status_code, monotonic() - start)
         if not 200 <= response.status_code < 300:
             if method == "DELETE" and response.status_code == 404 and _was_retried(response):
-                return None  # done by an earlier try, whose answer was lost
+                return response.status_code, None  # done by an earlier try, its answer was lost
             raise _refused(tried, response, missing)
         if response.status_code == 204:
-            return None
+            return response.status_code, None
         if content:
-            return response.content
+            return response.status_code, response.content
         try:
-            return response.json()
+            return response.status_code, response.json()
         except ValueError as error:
             raise _CutOff(
                 f"{tried}: the answer, {response.status_code}, is not JSON but {_begin(response)};"

@@ -24,7 +24,7 @@ LAYERS = (
         *("_version", "errors", "deadline", "forking"),
         *("frames", "wire", "liveness", "ledger", "reconnect"),
     },
-    {"tokens", "config", "rest", "transport", "channels", "signals"},  # edges
+    {"tokens", "events", "config", "rest", "transport", "channels", "signals"},  # edges
     {"connection"},  # engine
     {  # mirror
         *("remote", "client", "kernelspec", "manager", "multikernelmanager", "sessions"),
@@ -46,8 +46,8 @@ SIDEWAYS = {
     "wire": {"errors", "frames"},
     "ledger": {"wire"},
     "reconnect": {"errors", "ledger", "wire"},
-    "config": {"tokens"},
-    "rest": {"config"},
+    "config": {"events", "tokens"},
+    "rest": {"config", "events"},
     "client": {"remote"},
     "kernelspec": {"remote"},
     "manager": {"client", "kernelspec", "remote"},

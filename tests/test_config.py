@@ -61,6 +61,7 @@ VALUES: dict[str, tuple[str, Any]] = {
     "accept_cookies": ("YES", True),
     "max_request_retries": ("4", 4),
     "kernel_launch_timeout": ("90", 90.0),
+    "event_logger": ("", None),  # an object: no text stands for one
 }
 OPTIONS = GatewayClient.class_traits(config=True)
 VARIABLES = [
@@ -76,16 +77,16 @@ def section(**options: Any) -> Config:
 
 
 def test_every_option_of_jupyter_server_is_there() -> None:
-    """Same names but for the event logger, same variables, same defaults."""
+    """Same names, same variables, same defaults; but that nobody is told of events by default."""
     other = reference.GatewayClient()
-    theirs = other.class_own_traits(config=True).keys() - {"event_logger"}
+    theirs = other.class_own_traits(config=True).keys()
     added = {"ws_ping_interval", "ws_ping_timeout", "ws_max_message_size"}
     assert theirs == OPTIONS.keys() - {"max_request_retries", "kernel_launch_timeout"} - added
     ours = GatewayClient()
-    for name in theirs - {"gateway_token_renewer_class"}:
+    for name in theirs - {"gateway_token_renewer_class", "event_logger"}:
         assert getattr(ours, name) == getattr(other, name), name
     assert ours.gateway_token_renewer_class is NoOpTokenRenewer
-    for name in theirs - {"env_whitelist"}:
+    for name in theirs - {"env_whitelist", "event_logger"}:
         assert OPTIONS[name].metadata["env"][0] == getattr(other, f"{name}_env"), name
     assert ours.max_request_retries == reference.RetryableHTTPClient.MAX_RETRIES_DEFAULT
     assert ours.kernel_launch_timeout == reference.GatewayClient.KERNEL_LAUNCH_TIMEOUT
@@ -220,7 +221,11 @@ def test_the_command_line_works_as_with_jupyter_server() -> None:
     class App(Application):
         classes = [GatewayClient]  # noqa: RUF012  # as traitlets wants it
 
-    texts = {n: t for n, (t, _) in VALUES.items() if n not in ("gateway_token_renewer_class",)}
+    texts = {
+        n: t
+        for n, (t, _) in VALUES.items()
+        if n not in ("gateway_token_renewer_class", "event_logger")
+    }
     app = App()
     app.parse_command_line([f"--GatewayClient.{name}={text}" for name, text in texts.items()])
     with pytest.warns(DeprecationWarning, match="allowed_envs"):
