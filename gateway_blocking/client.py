@@ -798,6 +798,7 @@ def _endpoint(
         handshake_timeout=gateway.effective_request_timeout,
         max_incoming=gateway.ws_max_message_size,
         proxy=_proxy_for(gateway),
+        keep_cookies=partial(rest.keep_cookies, url),
     )
 
 

@@ -477,7 +477,7 @@ class Connection:
     def _run_reader(self) -> None:
         error: BaseException = GatewayConnectionClosed("the connection was closed here")
         try:
-            transport = self._complete(State.OPEN)
+            transport = self._complete_first()
             while True:
                 try:
                     self._read(transport)
@@ -494,6 +494,19 @@ class Connection:
             self._failure = error
             self._end(error)
             self._set_state(State.CLOSED)
+
+    def _complete_first(self) -> Transport:
+        """Do the handshake; if it is refused once more, where there is another login by now."""
+        assert isinstance(self._socket, Opening)
+        refused = self._socket.endpoint
+        try:
+            return self._complete(State.OPEN)
+        except GatewayAuthError:
+            again = self._new_opening()  # for which the token's renewer was asked
+            if again.endpoint.headers == refused.headers:
+                raise
+            again.reach()
+            return self._complete(State.OPEN)
 
     def _complete(self, state: State) -> Transport:
         """Do the handshake with the gateway that was reached."""

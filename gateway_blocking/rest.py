@@ -5,11 +5,13 @@ from __future__ import annotations
 import json
 import logging
 import random
+import re
 import uuid
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from email.message import Message
 from functools import partial
-from http.cookiejar import DefaultCookiePolicy
+from http.cookiejar import Cookie, DefaultCookiePolicy
 from io import BytesIO
 from queue import Empty, Full
 from threading import Lock
@@ -20,7 +22,7 @@ from urllib.parse import quote, urljoin
 import requests
 from requests.adapters import HTTPAdapter
 from requests.auth import AuthBase
-from requests.cookies import RequestsCookieJar
+from requests.cookies import MockRequest, MockResponse, RequestsCookieJar
 from urllib3.connectionpool import HTTPConnectionPool, HTTPSConnectionPool
 from urllib3.exceptions import (
     ConnectTimeoutError,
@@ -58,6 +60,7 @@ _LOOK_PAUSE = 0.5  # seconds from the first to the second, doubled from look to 
 _LOOK_TIMEOUT = 5.0
 _POOL_SIZE = 32
 _SHOWN = 200  # characters of what the gateway says
+_XSRF = re.compile(r'(?:^|; *)_xsrf="?([^";]+)')  # in a Cookie header
 
 
 _Kind = Callable[..., GatewayHTTPError]
@@ -111,7 +114,7 @@ class GatewayREST:
         self._auth = _Headers(gateway)
         self._cookies = RequestsCookieJar()
         if not gateway.accept_cookies:
-            self._cookies.set_policy(DefaultCookiePolicy(allowed_domains=[]))
+            self._cookies.set_policy(_OnlyXSRF())
         self._session = self._new_session(self._policy)
         self._open = _held()
         tell_after_fork(self)
@@ -207,8 +210,7 @@ class GatewayREST:
         """
         gateway = self.gateway
         wanted = {"name": name, "env": env, "path": path, "kernel_id": kernel_id}
-        wanted = {key: value for key, value in wanted.items() if value is not None}
-        body = _Body(json.dumps(wanted).encode())
+        body = _Body.of(wanted)
         until = monotonic() + gateway.launch_timeout + gateway.launch_timeout_pad
         try:
             # On a connection that was kept, and that the server just closed, it would seem lost.
@@ -289,10 +291,24 @@ class GatewayREST:
         """End a session and shut its kernel down; NoSuchSession where there is none."""
         self._session_request("DELETE", session_id)
 
+    # --- cookies --------------------------------------------------------------------------------
+
     def cookie_header(self, url: str) -> str | None:
         """What a websocket handshake with `url` is to send as its ``Cookie``."""
-        request = requests.Request("GET", "http" + url[len("ws") :])
-        return self._session.prepare_request(request).headers.get("Cookie")
+        return self._of_websocket(url).headers.get("Cookie")
+
+    def keep_cookies(self, url: str, cookies: Iterable[str]) -> None:
+        """Keep what a websocket handshake with `url` was answered as its ``Set-Cookie``."""
+        answer = Message()
+        for cookie in cookies:
+            answer["Set-Cookie"] = cookie
+        # As requests does with its own answers; http.cookiejar knows no other way.
+        request: Any = MockRequest(self._of_websocket(url))
+        response: Any = MockResponse(answer)
+        self._cookies.extract_cookies(response, request)
+
+    def _of_websocket(self, url: str) -> requests.PreparedRequest:
+        return self._session.prepare_request(requests.Request("GET", "http" + url[len("ws") :]))
 
     # --- requests -------------------------------------------------------------------------------
 
@@ -373,17 +389,11 @@ class GatewayREST:
         tried = f"{method} {safe_url(url)}"
         start = monotonic()
         try:
-            response = session.request(
-                method,
-                url,
-                data=body,
-                headers={"Content-Type": "application/json"} if body is not None else None,
-                auth=self._auth,
-                timeout=limits,
-                verify=gateway.tls_verify,
-                cert=gateway.tls_cert,
-                allow_redirects=False,  # the credentials must not leave, nor a POST become a GET
-            )
+            response = self._send(session, method, url, body, limits)
+            if response.status_code in (401, 403) and self._has_another_login(response):
+                if isinstance(body, _Body):
+                    body.seek(0)
+                response = self._send(session, method, url, body, limits)
         except (requests.RequestException, OSError) as error:
             kind = type(error).__name__
             self._log.debug("%s: %s after %.3f s", tried, kind, monotonic() - start)
@@ -407,6 +417,37 @@ class GatewayREST:
                 f"{tried}: the answer, {response.status_code}, is not JSON but {_begin(response)};"
                 " is this the URL of a gateway, and not of a login page?"
             ) from error
+
+    def _send(
+        self, session: requests.Session, method: str, url: str, body: Any, limits: Any
+    ) -> requests.Response:
+        return session.request(
+            method,
+            url,
+            data=body,
+            headers={"Content-Type": "application/json"} if body is not None else None,
+            auth=self._auth,
+            timeout=limits,
+            verify=self.gateway.tls_verify,
+            cert=self.gateway.tls_cert,
+            allow_redirects=False,  # the credentials must not leave, nor a POST become a GET
+        )
+
+    def _has_another_login(self, refused: requests.Response) -> bool:
+        """Whether what was refused may be granted now: there are other credentials than it had.
+
+        The token's renewer may have a new one.  Or this is a Jupyter Server that wants no login:
+        then it wants a cookie of its own, in a header as well, with all that changes something
+        (against forged requests of other sites).  It gives the cookie with its pages, even with
+        one that says 404.
+        """
+        if b"_xsrf" in refused.content.lower():
+            gateway = self.gateway
+            limits = (gateway.connect_timeout, gateway.effective_request_timeout)
+            self._send(self._session, "GET", f"{gateway.api_url}/no-such-page", None, limits)
+        again = self._session.prepare_request(requests.Request("GET", refused.url, auth=self._auth))
+        sent = refused.request.headers
+        return any(sent.get(name) != value for name, value in again.headers.items())
 
     def _find(self, kernel_id: str | None, lost: GatewayError, until: float) -> KernelModel | None:
         """The kernel whose start was not answered; None, and `lost` says more, if there is none."""
@@ -478,6 +519,11 @@ class _Body(BytesIO):
     """What is sent with a request.  Before it is read, the request cannot have arrived."""
 
     was_read = False
+
+    @classmethod
+    def of(cls, wanted: Mapping[str, Any]) -> _Body:
+        """What is wanted as JSON, but for what is None."""
+        return cls(json.dumps({k: v for k, v in wanted.items() if v is not None}).encode())
 
     def read(self, size: int | None = -1, /) -> bytes:
         self.was_read = True
@@ -557,7 +603,16 @@ class _Headers(AuthBase):
         own = request.headers.get("Cookie")
         if kept and own and kept != own:  # the user's cookies do not replace the gateway's
             request.headers["Cookie"] = f"{own}; {kept}"
+        if proof := _XSRF.search(request.headers.get("Cookie", "")):
+            request.headers.setdefault("X-XSRFToken", proof[1])
         return request
+
+
+class _OnlyXSRF(DefaultCookiePolicy):
+    """Takes no cookies but the one without which a Jupyter Server may refuse to do anything."""
+
+    def set_ok(self, cookie: Cookie, request: Any) -> bool:
+        return cookie.name == "_xsrf" and super().set_ok(cookie, request)
 
 
 class _Policy(Retry):

@@ -18,7 +18,7 @@ import sys
 import threading
 from base64 import b64encode
 from collections import deque
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from time import monotonic
 from typing import Any, TypeVar
@@ -88,6 +88,8 @@ class Endpoint:
     handshake_timeout: float = 42.0
     max_incoming: int = MAX_INCOMING
     proxy: str | None = field(default=None, repr=False)
+    keep_cookies: Callable[[list[str]], None] | None = field(default=None, repr=False)
+    """Called with each ``Set-Cookie`` of the answer, whatever that is."""
 
 
 class Transport:
@@ -371,7 +373,7 @@ class Opening:
     """A websocket that is being opened: :meth:`reach` the gateway, then :meth:`complete` it."""
 
     def __init__(self, endpoint: Endpoint) -> None:
-        self._endpoint = endpoint
+        self.endpoint = endpoint
         self._sock: socket.socket | None = None
         self._aborted = False
 
@@ -391,12 +393,12 @@ class Opening:
             self.close()
             if not isinstance(error, Exception) or isinstance(error, GatewayError):
                 raise
-            raise _not_reached(error, self._endpoint) from error
+            raise _not_reached(error, self.endpoint) from error
         return self
 
     def _connect(self) -> None:
         """A TCP connection to the gateway, through a proxy and TLS where they are asked for."""
-        endpoint = self._endpoint
+        endpoint = self.endpoint
         parts = urlsplit(endpoint.url)
         host, port = parts.hostname or "", parts.port or (443 if parts.scheme == "wss" else 80)
         if endpoint.proxy is None:
@@ -448,7 +450,7 @@ class Opening:
             The gateway refused: 401 or 403, 404, anything else.
         """
         assert self._sock is not None, "reach() it first"
-        endpoint = self._endpoint
+        endpoint = self.endpoint
         ws = websocket.WebSocket(enable_multithread=False)
         try:
             _handshake(ws, self._sock, endpoint)
@@ -491,38 +493,78 @@ def _open_tunnel(proxy: str, host: str, port: int, timeout: float) -> socket.soc
 
 
 def _handshake(ws: websocket.WebSocket, sock: socket.socket, endpoint: Endpoint) -> None:
-    headers = dict(endpoint.headers)
+    headers = {name.lower(): value for name, value in endpoint.headers.items()}
     if endpoint.subprotocols:
         # Not as `subprotocols=`: websocket-client then refuses a server that selects none.
-        headers["Sec-WebSocket-Protocol"] = ", ".join(endpoint.subprotocols)
+        headers["sec-websocket-protocol"] = ", ".join(endpoint.subprotocols)
     if any(bad in text for pair in headers.items() for text in pair for bad in "\r\n"):
         raise GatewayConnectionError("a header with a line break in it cannot be sent")
-    ws.connect(
-        endpoint.url,
-        socket=_Bounded(sock, Deadline(endpoint.handshake_timeout)),
-        header=headers,
-        suppress_origin=True,  # behind a proxy that rewrites Host, a gateway refuses its own
-        redirect_limit=0,  # websocket-client would take the credentials along
-    )
+    upgrade = _Upgrade(sock, Deadline(endpoint.handshake_timeout))
+    try:
+        ws.connect(
+            endpoint.url,
+            socket=upgrade,
+            header=headers,
+            suppress_origin=True,  # behind a proxy that rewrites Host, a gateway refuses its own
+            redirect_limit=0,  # websocket-client would take the credentials along
+        )
+    finally:
+        if endpoint.keep_cookies is not None and upgrade.cookies:
+            endpoint.keep_cookies(upgrade.cookies)
 
 
-class _Bounded:
-    """A socket whose every receive ends at one deadline.
+class _Upgrade:
+    """The socket of a handshake, with two things kept from websocket-client.
 
-    websocket-client reads the handshake byte by byte, with its time-out for each: a server
-    that trickles would hold it for ever.
+    Time: each receive ends at one deadline, also for a server that trickles; websocket-client
+    reads byte by byte, with its time-out for each.
+
+    Cookies: it has one jar for all of a process, and keeps what it reads and adds what it kept
+    there, with a domain but without path or expiry.  So it gets to see none, and those that it
+    adds, by the name ``Cookie``, are not sent.
     """
 
     def __init__(self, sock: socket.socket, deadline: Deadline) -> None:
+        self.cookies: list[str] = []
         self._sock = sock
         self._deadline = deadline
+        self._in_head = True
+        self._line = b""  # of the answer's head: what is not taken yet
+
+    def send(self, data: bytes) -> int:
+        lines = data.split(b"\r\n")
+        self._sock.settimeout(self._left())
+        self._sock.sendall(b"\r\n".join(line for line in lines if line[:7] != b"Cookie:"))
+        return len(data)
 
     def recv(self, size: int) -> bytes:
+        if self._in_head and not self._line:
+            self._line = self._next_line()
+            self._in_head = bool(self._line.strip())
+        if not self._line:
+            return self._receive(size)
+        taken, self._line = self._line[:size], self._line[size:]
+        return taken
+
+    def _next_line(self) -> bytes:
+        while True:
+            line = bytearray()
+            while line[-1:] != b"\n" and (byte := self._receive(1)):
+                line += byte
+            name, _, value = line.partition(b":")
+            if name.lower() != b"set-cookie":
+                return bytes(line)
+            self.cookies.append(value.decode("latin-1").strip())
+
+    def _receive(self, size: int) -> bytes:
+        self._sock.settimeout(self._left())
+        return self._sock.recv(size)
+
+    def _left(self) -> float | None:
         left = self._deadline.left()
         if left == 0:
             raise TimeoutError("timed out")
-        self._sock.settimeout(left)
-        return self._sock.recv(size)
+        return left
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._sock, name)

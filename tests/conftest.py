@@ -5,6 +5,7 @@ from __future__ import annotations
 import gc
 import os
 import signal
+import ssl
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -15,6 +16,7 @@ import hypothesis
 import pytest
 import requests
 from jupyter_core.utils import ensure_event_loop
+from rawserver import certificate
 from terminal import Terminal
 
 from gateway_blocking.local import LocalGateway
@@ -79,6 +81,12 @@ def gateway(_clean_environment: None) -> Iterator[LocalGateway]:
     """
     with LocalGateway(kernel_gateway_args=["--KernelManager.transport=ipc"]) as gateway:
         yield gateway
+
+
+@pytest.fixture(scope="session")
+def tls(tmp_path_factory: pytest.TempPathFactory) -> tuple[ssl.SSLContext, str]:
+    """A server's TLS for 127.0.0.1, and its certificate."""
+    return certificate(tmp_path_factory.mktemp("tls"))
 
 
 @pytest.fixture

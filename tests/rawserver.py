@@ -46,11 +46,10 @@ class Peer:
     def answer(self, status: str, body: bytes = b"", **headers: str) -> None:
         """Refuse the handshake."""
         self.read_request()
-        lines = [f"HTTP/1.1 {status}", f"Content-Length: {len(body)}"]
-        lines += [f"{name.replace('_', '-')}: {value}" for name, value in headers.items()]
+        lines = [f"HTTP/1.1 {status}", f"Content-Length: {len(body)}", *_lines(headers)]
         self.sock.sendall("\r\n".join([*lines, "", ""]).encode() + body)
 
-    def accept(self, subprotocol: str = "") -> dict[str, str]:
+    def accept(self, subprotocol: str = "", **more: str) -> dict[str, str]:
         """Shake hands."""
         headers = self.read_request()
         key = headers["sec-websocket-key"] + "258EAFA5-E914-47DA-95CA-C5AB0DC85B11"
@@ -59,6 +58,7 @@ class Peer:
         lines.append(f"Sec-WebSocket-Accept: {proof}")
         if subprotocol:
             lines.append(f"Sec-WebSocket-Protocol: {subprotocol}")
+        lines += _lines(more)
         self.sock.sendall("\r\n".join([*lines, "", ""]).encode())
         return headers
 
@@ -101,6 +101,12 @@ class Peer:
                 pass
         except OSError:
             pass
+
+
+def _lines(headers: dict[str, str]) -> list[str]:
+    """Headers, which have _ for - in their names; one with several lines is sent several times."""
+    pairs = [(name, line) for name, value in headers.items() for line in value.split("\n")]
+    return [f"{name.replace('_', '-')}: {line}" for name, line in pairs]
 
 
 @contextmanager

@@ -60,6 +60,16 @@ def says(body: Any, status: str = "200 OK", **headers: str) -> Script:
     return lambda peer: peer.answer(status, content, Connection="close", **headers)
 
 
+def accepts(**headers: str) -> Script:
+    """Shakes hands for a websocket, on which then nothing comes."""
+
+    def script(peer: Peer) -> None:
+        peer.accept(**headers)
+        peer.wait_for_end()
+
+    return script
+
+
 def sends(data: bytes) -> Script:
     """Sends this, whatever it is, and ends the connection."""
     return lambda peer: peer.sock.sendall(data)
@@ -78,6 +88,7 @@ def stalls(data: bytes = b"") -> Script:
 CUT_BODY = b'HTTP/1.1 200 OK\r\nContent-Length: 100\r\n\r\n{"id": '
 CUT_CHUNK = b'HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n40\r\n{"id": '
 CUT_HEADERS = b"HTTP/1.1 200 OK\r\nContent-Le"
+COOKIE = {"Set_Cookie": "one=1; Path=/"}
 NOT_THERE = says({"message": "Kernel does not exist: k", "reason": None}, "404 Not Found")
 BUSY = says({"message": "busy"}, "503 Service Unavailable")
 

@@ -26,6 +26,7 @@ from jupyter_client.kernelspec import NoSuchKernel as NoSuchLocalSpec
 from rawserver import Peer, Script, certificate, serving
 from scripted import (
     BUSY,
+    COOKIE,
     CUT_BODY,
     CUT_CHUNK,
     CUT_HEADERS,
@@ -916,12 +917,6 @@ def test_an_answer_that_is_always_cut(fault: bytes) -> None:
 # --- TLS ----------------------------------------------------------------------------------------
 
 
-@pytest.fixture(scope="module")
-def tls(tmp_path_factory: pytest.TempPathFactory) -> tuple[ssl.SSLContext, str]:
-    """A server's TLS for 127.0.0.1, and its certificate."""
-    return certificate(tmp_path_factory.mktemp("tls"))
-
-
 @contextmanager
 def secure(tls: ssl.SSLContext, host: str = "127.0.0.1") -> Iterator[str]:
     with scripted(says(MODEL), tls=tls) as server:
@@ -1064,7 +1059,7 @@ def test_http_to_a_gateway_with_tls(tls: tuple[ssl.SSLContext, str]) -> None:
     assert "does it want https?" in str(error)
 
 
-# --- headers, cookies, proxies ------------------------------------------------------------------
+# --- headers, proxies ---------------------------------------------------------------------------
 
 
 def test_headers_are_made_for_each_request() -> None:
@@ -1108,48 +1103,6 @@ def test_a_login_in_the_url_is_sent_as_a_header() -> None:
         assert server.headers[0]["authorization"].startswith("Basic ")
         assert server.headers[0]["host"] == server.where
         assert SECRET not in repr(rest)
-
-
-COOKIE = {"Set_Cookie": "one=1; Path=/"}
-
-
-@pytest.mark.parametrize("accept", [True, False])
-def test_cookies_are_kept_where_that_is_configured(accept: bool) -> None:
-    """And sent back then, by REST and with a websocket's handshake."""
-    with scripted(says(MODEL, **COOKIE)) as server, rest_of(server, accept_cookies=accept) as rest:
-        rest.get_kernel("k")
-        rest.get_kernel("k")
-        expected = "one=1" if accept else None
-        assert [h.get("cookie") for h in server.headers] == [None, expected]
-        assert rest.cookie_header(f"ws://{server.where}/api/kernels/k/channels") == expected
-        assert rest.cookie_header("ws://other.example/") is None
-
-
-def test_a_secure_cookie_is_for_a_secure_websocket(tls: tuple[ssl.SSLContext, str]) -> None:
-    """wss counts as https."""
-    with scripted(says(MODEL, Set_Cookie="one=1; Secure; Path=/"), tls=tls[0]) as server:
-        options = {"accept_cookies": True, "ca_certs": tls[1]}
-        with rest_of(f"https://{server.where}", **options) as rest:
-            rest.get_kernel("k")
-            assert rest.cookie_header(f"wss://{server.where}/") == "one=1"
-            assert rest.cookie_header(f"ws://{server.where}/") is None
-
-
-@pytest.mark.parametrize("bad", ["one=1; Max-Age=soon", "=", "one=1; Expires=never; Partitioned"])
-def test_a_cookie_that_is_malformed_is_no_error(bad: str) -> None:
-    """It is the gateway's problem."""
-    script = says(MODEL, Set_Cookie=bad)
-    with scripted(script) as server, rest_of(server, accept_cookies=True) as rest:
-        assert rest.get_kernel("k") == rest.get_kernel("k") == MODEL
-
-
-def test_the_users_cookies_are_sent_with_those_of_the_gateway() -> None:
-    """Both, in one header."""
-    options = {"accept_cookies": True, "headers": {"cookie": "mine=1"}}
-    with scripted(says(MODEL, **COOKIE)) as server, rest_of(server, **options) as rest:
-        rest.get_kernel("k")
-        rest.get_kernel("k")
-    assert [h["cookie"] for h in server.headers] == ["mine=1", "mine=1; one=1"]
 
 
 def test_the_proxy_of_the_environment_is_used(monkeypatch: pytest.MonkeyPatch) -> None:
