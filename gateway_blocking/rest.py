@@ -216,6 +216,11 @@ class GatewayREST:
             # On a connection that was kept, and that the server just closed, it would seem lost.
             with self._new_session(self._policy) as session:
                 model = self._request("POST", gateway.kernels_url, body, session=session)
+                if model is None:
+                    # A Jupyter Server in front of a gateway takes the id for one to attach to,
+                    # does not find it, and has started none.
+                    body = _Body.of({**wanted, "kernel_id": None})
+                    model = self._request("POST", gateway.kernels_url, body, session=session)
             return cast("KernelModel", model)
         except GatewayError as error:
             status = error.status_code if isinstance(error, GatewayHTTPError) else None

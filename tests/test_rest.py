@@ -667,6 +667,16 @@ def test_a_start_that_failed_is_not_looked_for() -> None:
     assert server.lines == ["POST /api/kernels", "GET /api/kernelspecs"]
 
 
+def test_a_server_that_takes_the_id_for_one_to_attach_to_is_asked_without() -> None:
+    """As a Jupyter Server in front of a gateway does: it answers 201, and null."""
+    scripts = (says(None, "201 Created"), says(MODEL, "201 Created"))
+    with scripted(*scripts) as server, rest_of(server) as rest:
+        assert start(rest) == MODEL
+    with_id, without = server.bodies
+    assert with_id.pop("kernel_id")
+    assert without == with_id
+
+
 def test_a_start_that_was_never_sent_is_not_looked_for(tls: tuple[ssl.SSLContext, str]) -> None:
     """No connection, no TLS, no trust: the gateway has not read it."""
     with socket.create_server(("127.0.0.1", 0)) as reserved:
