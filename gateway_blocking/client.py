@@ -12,8 +12,6 @@ from functools import partial
 from getpass import getpass
 from queue import Empty
 from typing import Any, TypeVar
-from urllib.parse import urlsplit
-from urllib.request import getproxies, proxy_bypass
 
 from jupyter_client.blocking.client import BlockingKernelClient
 from jupyter_client.client import validate_string_dict
@@ -39,7 +37,7 @@ from .forking import tell_after_fork
 from .liveness import LIVING, Verdict
 from .reconnect import delays
 from .remote import RemoteKernelMixin
-from .rest import GatewayREST
+from .rest import GatewayREST, proxy_for
 from .transport import Endpoint
 from .wire import V1, Message
 
@@ -797,7 +795,7 @@ def _endpoint(
         connect_timeout=gateway.connect_timeout,
         handshake_timeout=gateway.effective_request_timeout,
         max_incoming=gateway.ws_max_message_size,
-        proxy=_proxy_for(gateway),
+        proxy=proxy_for(url),
         keep_cookies=partial(rest.keep_cookies, url),
     )
 
@@ -841,15 +839,6 @@ def _ask(request: Mapping[str, Any]) -> str:
         return prompt(request.get("prompt", ""))
     except EOFError:
         return "\x04"
-
-
-def _proxy_for(gateway: GatewayClient) -> str | None:
-    """The HTTP proxy that the environment asks for, as it is for REST."""
-    parts = urlsplit(gateway.url or "")
-    if proxy_bypass(parts.hostname or ""):
-        return None
-    proxies = getproxies()
-    return proxies.get(parts.scheme) or proxies.get("all")
 
 
 KernelClientABC.register(BlockingGatewayKernelClient)

@@ -23,6 +23,7 @@ import requests
 from requests.adapters import HTTPAdapter
 from requests.auth import AuthBase
 from requests.cookies import MockRequest, MockResponse, RequestsCookieJar
+from requests.utils import get_environ_proxies, select_proxy
 from urllib3.connectionpool import HTTPConnectionPool, HTTPSConnectionPool
 from urllib3.exceptions import (
     ConnectTimeoutError,
@@ -49,7 +50,7 @@ from .errors import (
 from .events import GATEWAY_CLIENT
 from .forking import tell_after_fork
 
-__all__ = ["GatewayREST", "KernelModel", "SessionModel", "choose_kernel_id"]
+__all__ = ["GatewayREST", "KernelModel", "SessionModel", "choose_kernel_id", "proxy_for"]
 
 _MAX_RETRIES = 10
 _BACKOFF = 0.1  # seconds, doubled from try to try
@@ -296,7 +297,7 @@ class GatewayREST:
         """End a session and shut its kernel down; NoSuchSession where there is none."""
         self._session_request("DELETE", session_id)
 
-    # --- cookies --------------------------------------------------------------------------------
+    # --- for websockets -------------------------------------------------------------------------
 
     def cookie_header(self, url: str) -> str | None:
         """What a websocket handshake with `url` is to send as its ``Cookie``."""
@@ -313,7 +314,7 @@ class GatewayREST:
         self._cookies.extract_cookies(response, request)
 
     def _of_websocket(self, url: str) -> requests.PreparedRequest:
-        return self._session.prepare_request(requests.Request("GET", "http" + url[len("ws") :]))
+        return self._session.prepare_request(requests.Request("GET", _as_http(url)))
 
     # --- requests -------------------------------------------------------------------------------
 
@@ -498,6 +499,18 @@ class GatewayREST:
                 reason=error.reason,
                 message=error.message,
             ) from error
+
+
+def proxy_for(url: str) -> str | None:
+    """The proxy that the environment names for a URL; of a websocket, that of its handshake."""
+    url = _as_http(url)
+    proxy = select_proxy(url, get_environ_proxies(url))
+    return f"http://{proxy}" if proxy and "://" not in proxy else proxy
+
+
+def _as_http(url: str) -> str:
+    """The URL of a websocket's handshake."""
+    return "http" + url[len("ws") :] if url.startswith("ws") else url
 
 
 def _query(user: str | None) -> str:

@@ -1069,7 +1069,7 @@ def test_http_to_a_gateway_with_tls(tls: tuple[ssl.SSLContext, str]) -> None:
     assert "does it want https?" in str(error)
 
 
-# --- headers, proxies ---------------------------------------------------------------------------
+# --- headers ------------------------------------------------------------------------------------
 
 
 def test_headers_are_made_for_each_request() -> None:
@@ -1113,19 +1113,6 @@ def test_a_login_in_the_url_is_sent_as_a_header() -> None:
         assert server.headers[0]["authorization"].startswith("Basic ")
         assert server.headers[0]["host"] == server.where
         assert SECRET not in repr(rest)
-
-
-def test_the_proxy_of_the_environment_is_used(monkeypatch: pytest.MonkeyPatch) -> None:
-    """As for everything else that uses requests; NO_PROXY, too."""
-    with scripted(says(MODEL)) as proxy, scripted(says(MODEL)) as server:
-        monkeypatch.setenv("http_proxy", f"http://{proxy.where}")
-        with rest_of("http://gateway.invalid") as rest:
-            assert rest.get_kernel("k") == MODEL
-        assert proxy.lines == ["GET http://gateway.invalid/api/kernels/k"]
-        monkeypatch.setenv("no_proxy", "127.0.0.1")
-        with rest_of(server) as rest:
-            rest.get_kernel("k")
-        assert len(server.lines) == 1
 
 
 # --- nothing secret, and a log ------------------------------------------------------------------

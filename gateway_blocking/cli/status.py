@@ -15,7 +15,6 @@ from statistics import median
 from time import perf_counter
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
-from urllib.request import getproxies, proxy_bypass
 
 from traitlets import Unicode
 
@@ -190,9 +189,12 @@ jupyter gateway status --json
 
 def _way(gateway: GatewayClient) -> Iterator[_Check]:
     """Whether the gateway's host can be reached, and what its certificate says."""
+    from ..config import safe_url
+    from ..rest import proxy_for
+
     parts = urlsplit(gateway.url)
-    if proxy := _proxy(parts.scheme, parts.hostname or ""):
-        yield _Check("reached", f"through a proxy of the environment, {proxy}")
+    if proxy := proxy_for(gateway.kernels_url):
+        yield _Check("reached", f"through a proxy of the environment, {safe_url(proxy)}")
         return  # what is behind it, the answer says
     port = parts.port or (443 if parts.scheme == "https" else 80)
     where = f"{parts.hostname} port {port}"
@@ -216,15 +218,6 @@ def _todo(error: OSError) -> str:
     if isinstance(error, ConnectionRefusedError):
         return "is the gateway running, and is the port right?"
     return "is the address right, and is there a way to it (network, firewall, proxy)?"
-
-
-def _proxy(scheme: str, host: str) -> str | None:
-    """The proxy that requests go through, without its password."""
-    from ..config import safe_url
-
-    proxies = {} if proxy_bypass(host) else getproxies()
-    found = proxies.get(scheme) or proxies.get("all")
-    return safe_url(found) if found else None
 
 
 def _encryption(gateway: GatewayClient, sock: socket.socket) -> _Check:

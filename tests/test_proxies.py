@@ -1,0 +1,178 @@
+"""The HTTP proxies of the environment, used or not used alike by REST and websockets."""
+
+from __future__ import annotations
+
+import base64
+import socket
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from urllib.parse import urlsplit
+
+import pytest
+from rawserver import Peer, serving
+
+from gateway_blocking import (
+    BlockingGatewayKernelClient,
+    BlockingGatewayKernelManager,
+    GatewayClient,
+    GatewayConnectionError,
+    GatewayHTTPError,
+    run_kernel,
+)
+from gateway_blocking.local import LocalGateway
+from gateway_blocking.rest import GatewayREST, proxy_for
+
+
+def _relay(source: socket.socket, target: socket.socket) -> None:
+    try:
+        while data := source.recv(65536):
+            target.sendall(data)
+    except OSError:
+        pass
+    for sock in (source, target):
+        try:
+            sock.shutdown(socket.SHUT_RDWR)
+        except OSError:
+            pass
+
+
+@contextmanager
+def http_proxy(target: str, log: list[str], logins: list[str | None]) -> Iterator[str]:
+    """A proxy that takes every host for the target, and notes what it was asked for."""
+    host, port = urlsplit(target).hostname, urlsplit(target).port
+
+    def script(peer: Peer) -> None:
+        headers = peer.read_request()
+        method, what, _ = peer.request.decode("latin-1").split(" ", 2)
+        log.append(f"{method} {what}")
+        logins.append(headers.get("proxy-authorization"))
+        with socket.create_connection((host, port), timeout=30) as upstream:
+            upstream.settimeout(None)
+            if method == "CONNECT":
+                peer.sock.sendall(b"HTTP/1.1 200 Connection established\r\n\r\n")
+            else:  # one request, with the path only
+                head, _, body = peer.request.partition(b"\r\n\r\n")
+                line, *lines = head.split(b"\r\n")
+                path = urlsplit(what).path
+                lines = [x for x in lines if not x.lower().startswith(b"connection")]
+                lines.insert(0, line.replace(what.encode(), path.encode()))
+                upstream.sendall(b"\r\n".join([*lines, b"Connection: close", b"", b""]) + body)
+            back = threading.Thread(target=_relay, args=(upstream, peer.sock), daemon=True)
+            back.start()
+            _relay(peer.sock, upstream)
+            back.join()
+
+    with serving(script) as where:
+        yield where
+
+
+def test_rest_and_websocket_go_through_the_proxy(
+    gateway: LocalGateway, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The websocket by CONNECT, with the login of the proxy's URL; the host is resolved there."""
+    log: list[str] = []
+    logins: list[str | None] = []
+    with http_proxy(gateway.url, log, logins) as proxy:
+        monkeypatch.setenv("http_proxy", f"http://me:sesame@{proxy}")
+        with run_kernel(url="http://gateway.invalid:8888", auth_token=gateway.token) as kc:
+            reply = kc.execute("6 * 7", reply=True, timeout=60)
+            assert reply["content"]["status"] == "ok"
+    assert "CONNECT gateway.invalid:8888" in log
+    assert "POST http://gateway.invalid:8888/api/kernels" in log
+    assert set(logins) == {"Basic " + base64.b64encode(b"me:sesame").decode()}
+
+
+@pytest.mark.parametrize("excepted", ["127.0.0.1", "127.0.0.0/8", "*", "example.org,127.0.0.1"])
+def test_a_host_may_be_excepted(
+    excepted: str, gateway: LocalGateway, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """In all the ways that requests understands."""
+    log: list[str] = []
+    with http_proxy(gateway.url, log, []) as proxy:
+        for scheme in ("http", "https", "all"):
+            monkeypatch.setenv(f"{scheme}_proxy", f"http://{proxy}")
+        monkeypatch.setenv("no_proxy", excepted)
+        with run_kernel(**gateway.options()) as kc:
+            kc.execute("1", reply=True, timeout=60)
+    assert log == []
+
+
+@pytest.mark.parametrize(
+    ("variables", "url", "proxy"),
+    [
+        ({}, "ws://gw/", None),
+        ({"http_proxy": "http://p:1"}, "ws://gw/", "http://p:1"),
+        ({"http_proxy": "p:1"}, "ws://gw/", "http://p:1"),
+        ({"http_proxy": "http://p:1"}, "wss://gw/", None),
+        ({"HTTPS_PROXY": "http://p:1"}, "wss://gw/", "http://p:1"),
+        ({"all_proxy": "http://p:1"}, "wss://gw/", "http://p:1"),
+        ({"https_proxy": "http://p:1", "all_proxy": "http://q:1"}, "wss://gw/", "http://p:1"),
+        ({"http_proxy": "http://p:1", "no_proxy": "gw"}, "ws://gw/", None),
+        ({"http_proxy": "http://p:1", "no_proxy": "gw:81"}, "ws://gw:80/", "http://p:1"),
+        ({"http_proxy": "http://p:1", "no_proxy": ".org"}, "ws://gw.org/", None),
+    ],
+)
+def test_the_proxy_of_a_websocket(
+    variables: dict[str, str], url: str, proxy: str | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """That which requests has for http, or for wss that for https."""
+    for name, value in variables.items():
+        monkeypatch.setenv(name, value)
+    assert proxy_for(url) == proxy_for(url.replace("ws", "http", 1)) == proxy
+
+
+def test_the_websockets_own_url_decides(
+    gateway: LocalGateway, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Where ``ws_url`` is another host, that one counts."""
+    log: list[str] = []
+    with http_proxy(gateway.url, log, []) as proxy:
+        monkeypatch.setenv("http_proxy", f"http://{proxy}")
+        monkeypatch.setenv("no_proxy", "127.0.0.1")
+        with run_kernel(**gateway.options(), ws_url="ws://channels.invalid:8888") as kc:
+            kc.execute("1", reply=True, timeout=60)
+    assert log == ["CONNECT channels.invalid:8888"]
+
+
+@pytest.mark.parametrize("scheme", ["socks5", "https"])
+def test_a_proxy_that_a_websocket_cannot_use(scheme: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Is named, without its password."""
+    monkeypatch.setenv("http_proxy", f"{scheme}://me:sesame@127.0.0.1:9")
+    kc = BlockingGatewayKernelClient(kernel_id="k", url="http://gateway.invalid")
+    with pytest.raises(GatewayConnectionError, match=f"this is {scheme}://") as caught:
+        kc.start_channels()
+    assert "sesame" not in f"{caught.value!r} {caught.value.__cause__!r}"
+
+
+def test_a_proxy_that_refuses() -> None:
+    """Its own words, by REST and websocket."""
+
+    def refuse(peer: Peer) -> None:
+        peer.answer("407 Proxy Authentication Required", Connection="close")
+
+    with serving(refuse) as proxy, pytest.MonkeyPatch.context() as patch:
+        patch.setenv("http_proxy", f"http://{proxy}")
+        kc = BlockingGatewayKernelClient(kernel_id="k", url="http://gateway.invalid")
+        with pytest.raises(GatewayConnectionError, match="407"):
+            kc.start_channels()
+        rest = GatewayREST(GatewayClient(url="http://gateway.invalid"))
+        with rest, pytest.raises(GatewayHTTPError, match="407"):
+            rest.get_kernel("k")
+
+
+def test_the_environment_never_replaces_what_is_configured(
+    gateway: LocalGateway, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Neither ~/.netrc the token, nor REQUESTS_CA_BUNDLE that there is no TLS; in one session."""
+    netrc = tmp_path / "netrc"
+    netrc.write_text("machine 127.0.0.1 login somebody password sesame\n")
+    netrc.chmod(0o600)
+    monkeypatch.setenv("NETRC", str(netrc))
+    monkeypatch.setenv("REQUESTS_CA_BUNDLE", str(tmp_path / "none"))
+    with BlockingGatewayKernelManager(**gateway.options()) as km:
+        km.start_kernel()
+        with km.client() as kc:
+            kc.wait_for_ready(timeout=60)
+            assert kc.execute("1", reply=True, timeout=60)["content"]["status"] == "ok"
