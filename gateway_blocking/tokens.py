@@ -2,16 +2,24 @@
 
 from __future__ import annotations
 
-from abc import ABC, abstractmethod
+from abc import ABCMeta, abstractmethod
 from typing import Any
+
+from traitlets import MetaHasTraits
+from traitlets.config import LoggingConfigurable
 
 __all__ = ["GatewayTokenRenewerBase", "NoOpTokenRenewer"]
 
 
-class GatewayTokenRenewerBase(ABC):
+class _Meta(ABCMeta, MetaHasTraits):
+    """Of a class with traits that is abstract, too."""
+
+
+class GatewayTokenRenewerBase(LoggingConfigurable, metaclass=_Meta):
     """The base of token renewers, with the signature of jupyter_server's class of this name.
 
-    A class written for jupyter_server works as well; it need not derive from this one.
+    A class written for jupyter_server works as well; it need not derive from this one.  The
+    ``parent`` is the :class:`.GatewayClient`.
     """
 
     @abstractmethod

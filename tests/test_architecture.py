@@ -71,7 +71,7 @@ HOMES = {
     "urllib3": {"rest"},
     "certifi": {"config"},
     "websocket": {"transport"},
-    "traitlets": {"config", "papermill_engine"} | MIRROR | CLI,
+    "traitlets": {"config", "tokens", "papermill_engine"} | MIRROR | CLI,
     "jupyter_client": {"errors", "wire", "channels"} | ENGINE | MIRROR,
     "jupyter_core": CLI,
     "IPython": {"client"},

@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import inspect
+from typing import Any
 
 import pytest
 from jupyter_server.gateway import gateway_client as reference
+from traitlets import Unicode
+from traitlets.config import Config
 
+from gateway_blocking import GatewayClient
 from gateway_blocking.tokens import GatewayTokenRenewerBase, NoOpTokenRenewer
 
 
@@ -34,3 +38,24 @@ def test_the_signature_is_jupyter_servers(cls: type[GatewayTokenRenewerBase]) ->
         return [(p.name, p.kind) for p in inspect.signature(function).parameters.values()]
 
     assert shape(cls.get_token) == shape(reference.GatewayTokenRenewerBase.get_token)
+
+
+def test_a_renewer_has_a_log_and_a_parent(caplog: pytest.LogCaptureFixture) -> None:
+    """As jupyter_server's base has, which is configurable; the parent has the options."""
+    seen: list[object] = []
+
+    class Talkative(GatewayTokenRenewerBase):
+        scheme = Unicode("token").tag(config=True)
+
+        def get_token(
+            self, auth_header_key: str, auth_scheme: str | None, auth_token: str, **kwargs: Any
+        ) -> str:
+            self.log.warning("renewing a %s", self.scheme)
+            seen.append(self.parent)
+            return "new"
+
+    config = Config({"Talkative": {"scheme": "cookie"}})
+    gateway = GatewayClient(config=config, gateway_token_renewer_class=Talkative)
+    assert gateway.request_headers() == {"Authorization": "token new"}
+    assert seen == [gateway]
+    assert "renewing a cookie" in caplog.text
