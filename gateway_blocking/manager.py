@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import signal
 import threading
 import time
@@ -148,7 +149,7 @@ class BlockingGatewayKernelManager(RemoteKernelMixin, KernelManager):
 
     @property
     def ready(self) -> Future[None]:
-        """A future that is done once :meth:`start_kernel` has returned for the first time."""
+        """A future that is done when :meth:`start_kernel` is, with its exception if it failed."""
         return self._started
 
     def refresh_model(self, model: KernelModel | None = None) -> KernelModel | None:
@@ -164,13 +165,16 @@ class BlockingGatewayKernelManager(RemoteKernelMixin, KernelManager):
         dict or None
             The model (:attr:`kernel`); None where the gateway does not know the kernel any more.
         """
-        if model is None and self._kernel is not None:
-            try:
-                model = self.rest.get_kernel(self._kernel["id"])
-            except NoSuchKernel as error:
-                self.log.warning("%s", str(error))  # not the object, whose traceback holds sockets
-                self._forget_kernel(f"kernel {self.kernel_id} is gone: {error}")
-        self._kernel = model
+        if self._kernel is None:
+            return None
+        try:
+            model = model or self.rest.get_kernel(self._kernel["id"])
+        except NoSuchKernel as error:
+            self.log.warning("%s", str(error))  # not the object, whose traceback holds sockets
+            self._forget_kernel(f"kernel {self.kernel_id} is gone: {error}")
+            return None
+        if self._kernel is not None:  # another thread may have shut it down meanwhile
+            self._kernel = model
         return model
 
     # --- starting and ending --------------------------------------------------------------------
@@ -219,10 +223,22 @@ class BlockingGatewayKernelManager(RemoteKernelMixin, KernelManager):
             raise RuntimeError(f"kernel {self.kernel_id} runs already; shut it down first")
         self._attempted_start = True
         self.shutting_down = False
+        if self._started.done():
+            self._started = Future()
+        try:
+            self._start_or_attach(**kw)
+        except BaseException as error:
+            # A copy without its tracebacks, which would keep all that the request used.
+            self._started.set_exception(copy.copy(error).with_traceback(None))
+            raise
+        self._started.set_result(None)
+
+    def _start_or_attach(self, **kw: Any) -> None:
         if kernel_name := kw.pop("kernel_name", None):
             self.kernel_name = kernel_name
         kernel_id = kw.pop("kernel_id", None) or self._attach_to
         chosen_id = isinstance(self.parent, MultiKernelManager)
+        self.kernel_id = kernel_id
         with self._told("start"):
             if kernel_id and not chosen_id:
                 self._kernel = self.rest.get_kernel(kernel_id)
@@ -231,13 +247,11 @@ class BlockingGatewayKernelManager(RemoteKernelMixin, KernelManager):
                 self._kernel = self._start(kernel_id, **kw)
                 self._owns_kernel = True
             self.kernel_id = self._kernel["id"]
+            name = self._kernel.get("name", "")
+            if name and name != self.kernel_name:
+                self.log.info("kernel %s is a %s, not a %s", self.kernel_id, name, self.kernel_name)
+                self.kernel_name = name
         self._attach_to = None
-        name = self._kernel.get("name", "")
-        if name and name != self.kernel_name:
-            self.log.info("kernel %s is a %s, not a %s", self.kernel_id, name, self.kernel_name)
-            self.kernel_name = name
-        if not self._started.done():
-            self._started.set_result(None)
 
     def _start(
         self,
@@ -422,7 +436,7 @@ class BlockingGatewayKernelManager(RemoteKernelMixin, KernelManager):
 
     @contextmanager
     def _told(self, action: str) -> Iterator[None]:
-        """Let it be known how something ended that was done to the kernel: an event each time."""
+        """Let it be known how something ends that is done to the kernel: an event each time."""
 
         def tell(status: str, msg: str, status_code: int | None = None) -> None:
             about = {"kernel_id": self.kernel_id, "kernel_name": self.kernel_name}
@@ -433,6 +447,8 @@ class BlockingGatewayKernelManager(RemoteKernelMixin, KernelManager):
             yield
         except Exception as error:
             tell("error", str(error), getattr(error, "status_code", None))
+            if isinstance(error, NoSuchKernel):
+                self._forget_kernel(f"kernel {self.kernel_id} is gone: {error}")
             raise
         tell("success", f"{action}: kernel {self.kernel_id}")
 

@@ -198,21 +198,26 @@ class BlockingGatewayMultiKernelManager(GatewayMixin, MultiKernelManager):
         listed |= {model["id"]: model for model in _at_once(self._refresh, missing) if model}
         models = []
         for kernel_id in ours:
-            manager = self._kernels.get(kernel_id)
-            if manager is not None and (model := listed.get(kernel_id)):
-                models.append(manager.refresh_model(model))
+            manager, model = self._kernels.get(kernel_id), listed.get(kernel_id)
+            if manager is not None and model and manager.refresh_model(model):
+                models.append(model)
         return models
 
     def _refresh(self, kernel_id: str) -> KernelModel | None:
         """A kernel's model; None for one that is gone, which then is not ours any longer."""
         manager = self._kernels.get(kernel_id)
-        model = manager.refresh_model() if manager is not None else None
-        if manager is not None and model is None:
-            with self._lock:
-                if self._kernels.get(kernel_id) is manager:
-                    del self._kernels[kernel_id]
+        if manager is None:
+            return None
+        model: KernelModel | None = manager.refresh_model()
+        if model is not None:
+            return model
+        culled = not manager.shutting_down  # by its manager, or in another thread
+        with self._lock:
+            if self._kernels.get(kernel_id) is manager:
+                del self._kernels[kernel_id]
+                if culled:
                     self._culled.add(kernel_id)
-        return model
+        return None
 
     def list_kernel_ids(self) -> list[str]:
         """The ids of our kernels, see :meth:`list_kernels`."""

@@ -92,6 +92,24 @@ def test_what_was_not_done_is_told(
     assert "kernel_id" not in failed[0]
 
 
+def test_the_kernel_is_told_by_its_own_name_and_id(gateway: LocalGateway) -> None:
+    """One that is attached to may be another than its manager was made for; one that was not
+    started has no id, also where there was another before it."""
+    told = Told()
+    with BlockingGatewayKernelManager(**gateway.options()) as km:
+        km.start_kernel(kernel_name="python3")
+        options = {**gateway.options(), "event_logger": told, "kernel_name": "cobol"}
+        with BlockingGatewayKernelManager(**options) as other:
+            other.start_kernel(kernel_id=km.kernel_id)
+            other.shutdown_kernel()
+            with pytest.raises(NoSuchKernelSpec):
+                other.start_kernel(kernel_name="cobol")
+    started, failed = told.of(KERNEL_ACTIONS)
+    assert (started["kernel_name"], started["kernel_id"]) == ("python3", km.kernel_id)
+    assert failed["kernel_name"] == "cobol"
+    assert "kernel_id" not in failed
+
+
 def test_a_kernel_that_is_not_ours_is_not_shut_down(
     km: BlockingGatewayKernelManager, gateway: LocalGateway
 ) -> None:

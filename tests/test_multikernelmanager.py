@@ -182,3 +182,12 @@ def test_jupyter_clients_own_multi_kernel_manager(
             kernels.shutdown_all()
             assert kernel_id not in kernels_of(gateway_env)
     assert not caplog.records
+
+
+def test_what_its_manager_shut_down_was_not_culled(kernels: Kernels) -> None:
+    """But it is not there any more."""
+    kernel_id = kernels.start_kernel()
+    kernels.get_kernel(kernel_id).shutdown_kernel()
+    assert kernels.list_kernels() == []
+    assert kernel_id not in kernels
+    assert not kernels.kernel_culled(kernel_id)
