@@ -110,7 +110,7 @@ class BlockingGatewayKernelSpecManager(GatewayMixin, KernelSpecManager):
             endpoint = (self.gateway.kernelspecs_resource_endpoint or "").strip("/")
             base = f"{self.resource_base_url.rstrip('/')}/{endpoint}"
         resources = {
-            name: f"{base}/{model['name']}/{path.rpartition('/')[2]}"
+            name: f"{base}/{path.partition('/kernelspecs/')[2]}"
             for name, path in (model.get("resources") or {}).items()
         }
         return {**model, "resources": resources}

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 import pytest
 import requests_mock
 from jupyter_client.kernelspec import KernelSpec, KernelSpecManager, NoSuchKernel
+from scripted import says, scripted
 
 from gateway_blocking import (
     BlockingGatewayKernelManager,
@@ -120,3 +121,15 @@ def test_a_manager_takes_its_kernelspec_from_there(gateway: LocalGateway) -> Non
     assert km.kernel_spec is not None
     assert km.kernel_spec.resource_dir == ""
     km.cleanup_resources()
+
+
+@pytest.mark.parametrize("prefix", ["", "/user/me"])
+def test_resources_may_lie_deeper(prefix: str) -> None:
+    """Whatever base path a gateway itself puts before them."""
+    path = f"{prefix}/kernelspecs/my%20r/static/kernel.js"
+    listed = {"kernelspecs": {"my r": {"name": "my r", "spec": {}, "resources": {"js": path}}}}
+    with scripted(says(listed)) as server:
+        specs = BlockingGatewayKernelSpecManager(url=f"http://{server.where}/base")
+        resources = specs.list_kernel_specs()["kernelspecs"]["my r"]["resources"]
+        specs.rest.close()
+    assert resources == {"js": f"http://{server.where}/base/kernelspecs/my%20r/static/kernel.js"}
