@@ -10,6 +10,7 @@ import subprocess
 import sys
 import threading
 import time
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from queue import Empty
 from typing import Any
@@ -25,6 +26,7 @@ from gateway_blocking import (
     GatewayConnectionClosed,
     GatewayConnectionError,
     GatewayTimeout,
+    KernelGone,
     KernelNotReady,
     KernelRestarted,
     MessageTooLarge,
@@ -34,6 +36,7 @@ from gateway_blocking import (
 )
 from gateway_blocking import client as client_module
 from gateway_blocking.local import LocalGateway
+from gateway_blocking.wire import V1
 
 Client = BlockingGatewayKernelClient
 Manager = BlockingGatewayKernelManager
@@ -125,27 +128,52 @@ def test_a_timeout_may_be_positional_and_must_not_be_negative(kc: Client) -> Non
         kc.execute("1", reply=True, timeout=-1)
 
 
-def test_buffers_travel_both_ways(kc: Client) -> None:
-    """A comm message with binary buffers comes back as it was sent."""
-    kc.execute_interactive(
-        "from comm import get_comm_manager\n"
-        "def echo(comm, msg):\n"
-        "    comm.on_msg(lambda m: comm.send(m['content']['data'], buffers=m['buffers']))\n"
-        "get_comm_manager().register_target('echo', echo)",
-        timeout=20,
-    )
-    sent = [b"\x00\xff" * 1000, bytes(100_000), b""]
-    kc.shell_channel.send(
-        kc.session.msg("comm_open", {"comm_id": "c", "target_name": "echo", "data": {}})
-    )
-    message = kc.session.msg("comm_msg", {"comm_id": "c", "data": {"a": 1}})
-    message["buffers"] = [memoryview(part) for part in sent]
-    kc.shell_channel.send(message)
-    while (answer := kc.get_iopub_msg(timeout=10))["msg_type"] != "comm_msg":
-        pass
-    assert answer["content"]["data"] == {"a": 1}
-    assert all(isinstance(buffer, memoryview) for buffer in answer["buffers"])
-    assert [bytes(buffer) for buffer in answer["buffers"]] == sent
+@pytest.fixture(scope="module", params=[V1, ""], ids=["v1", "default"])
+def speaker(
+    request: pytest.FixtureRequest, gateway: LocalGateway
+) -> Iterator[tuple[LocalGateway, str]]:
+    """A gateway for each wire format, and the subprotocol that it speaks."""
+    if request.param:
+        yield gateway, request.param
+        return
+    args = ["--ZMQChannelsWebsocketConnection.kernel_ws_protocol=", "--KernelManager.transport=ipc"]
+    with LocalGateway(kernel_gateway_args=args) as own:
+        yield own, request.param
+
+
+def test_buffers_travel_both_ways(speaker: tuple[LocalGateway, str]) -> None:
+    """A comm message with binary buffers comes back as it was sent, in either wire format, and
+    what is printed after it comes, too."""
+    gateway, subprotocol = speaker
+    with run_kernel(kernel_name="python3", **gateway.options()) as kc:
+        assert kc._line.connection is not None
+        assert kc._line.connection._transport is not None
+        assert kc._line.connection._transport.subprotocol == subprotocol
+        kc.execute_interactive(
+            "from comm import get_comm_manager\n"
+            "def echo(comm, msg):\n"
+            "    @comm.on_msg\n"
+            "    def answer(msg):\n"
+            "        comm.send(msg['content']['data'], buffers=msg['buffers'])\n"
+            "        print('sent')\n"
+            "get_comm_manager().register_target('echo', echo)",
+            timeout=20,
+        )
+        sent = [b"\x00\xff" * 1000, bytes(100_000), b""]
+        kc.shell_channel.send(
+            kc.session.msg("comm_open", {"comm_id": "c", "target_name": "echo", "data": {}})
+        )
+        message = kc.session.msg("comm_msg", {"comm_id": "c", "data": {"a": 1}})
+        message["buffers"] = [memoryview(part) for part in sent]
+        kc.shell_channel.send(message)
+        while (answer := kc.get_iopub_msg(timeout=10))["msg_type"] != "comm_msg":
+            pass
+        assert answer["content"]["data"] == {"a": 1}
+        assert all(isinstance(buffer, memoryview) for buffer in answer["buffers"])
+        assert [bytes(buffer) for buffer in answer["buffers"]] == sent
+        assert outputs(kc, message["header"]["msg_id"]) == "sent\n"
+        reply = kc.execute("print('after')", reply=True, timeout=10)
+        assert outputs(kc, reply["parent_header"]["msg_id"]) == "after\n"
 
 
 def test_extra_header_keys_are_kept(kc: Client) -> None:
@@ -161,6 +189,17 @@ def test_a_message_too_large_is_refused_and_the_connection_goes_on(kc: Client) -
     with pytest.raises(MessageTooLarge, match="in parts"):
         kc.execute("#" * 11_000_000, reply=True, timeout=10)
     assert kc.execute("1", reply=True, timeout=10)["content"]["status"] == "ok"
+
+
+def test_an_idle_wait_costs_no_cpu(kc: Client) -> None:
+    """Two seconds without a message, and two without a reply: the process sleeps meanwhile."""
+    begun = time.process_time()
+    with pytest.raises(Empty):
+        kc.get_shell_msg(timeout=2)
+    assert time.process_time() - begun < 0.1
+    begun = time.process_time()
+    kc.execute("import time; time.sleep(2)", reply=True, timeout=30)
+    assert time.process_time() - begun < 0.1
 
 
 # --- many threads ---------------------------------------------------------------------------------
@@ -531,6 +570,40 @@ def test_a_kernel_deleted_by_someone_else_ends_every_wait(
     assert not km.has_kernel
     with pytest.raises(DeadKernelError):
         kc.wait_for_ready(timeout=10)
+
+
+@pytest.mark.parametrize("first", ["client", "manager"])
+def test_a_kernel_deleted_by_someone_else_is_noticed_by_itself(
+    kc: Client, km: Manager, gateway: LocalGateway, first: str
+) -> None:
+    """Nobody waits and nothing is asked of the kernel: is_alive() turns False all the same."""
+    assert kc.is_alive()
+    assert km.is_alive()
+    with Manager(kernel_id=km.kernel_id, **gateway.options()) as other:
+        other.start_kernel()
+        other.owned_kernel = True
+    wait_until(lambda: not (kc if first == "client" else km).is_alive(), 20)
+    assert not kc.is_alive()
+    assert not km.is_alive()
+
+
+def test_a_culled_kernel_ends_a_wait_for_output() -> None:
+    """Also one without a time-out, by a client that is connected and asks for nothing."""
+    # Idle is also a kernel that still starts, which must be over before it is culled.
+    args = ["--MappingKernelManager.cull_idle_timeout=5", "--MappingKernelManager.cull_interval=1"]
+    args += ["--MappingKernelManager.cull_connected=True", "--KernelManager.transport=ipc"]
+    with LocalGateway(kernel_gateway_args=args) as own, Manager(**own.options()) as km:
+        km.start_kernel()
+        with km.client() as kc:
+            kc.wait_for_ready(timeout=60)
+            assert km.is_alive()
+            with pytest.raises(KernelGone, match="shut down or culled"):
+                while True:  # what the kernel says at its end comes first
+                    kc.get_iopub_msg()
+            assert not kc.is_alive()
+            assert not km.is_alive()
+            assert not km.has_kernel
+        assert "Culling 'idle' kernel" in own.log_tail(1000)
 
 
 # --- errors of connecting -------------------------------------------------------------------------

@@ -7,7 +7,7 @@ import signal
 import socket
 import time
 import uuid
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from urllib.parse import urlsplit
@@ -16,6 +16,7 @@ import pytest
 from conftest import DEAF, kernels_of
 from jupyter_client.multikernelmanager import MultiKernelManager
 from rawserver import Peer, Script, serving
+from scripted import says, scripted
 from traitlets.config import Config
 
 from gateway_blocking import (
@@ -107,6 +108,39 @@ def test_environment_variables_reach_the_kernel(
         names = ("KERNEL_FROM_PROCESS", "KERNEL_FROM_CALL", "KERNEL_WORKING_DIR")
         found = value(kc, f"[__import__('os').environ.get(n) for n in {names}]")
     assert found == "['a', 'b', '/some/where']"
+
+
+def test_no_environment_at_all_is_as_good_as_an_empty_one(
+    km: Manager, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """start_kernel(env=None), as runners say it: KERNEL_* of the process are forwarded."""
+    monkeypatch.setenv("KERNEL_FROM_PROCESS", "a")
+    km.start_kernel(env=None)
+    with km.client() as kc:
+        kc.wait_for_ready(timeout=60)
+        assert value(kc, "__import__('os').environ['KERNEL_FROM_PROCESS']") == "'a'"
+
+
+@pytest.mark.parametrize(
+    "end",
+    [
+        lambda km: km.request_shutdown(),
+        lambda km: km.finish_shutdown(),
+        lambda km: km.finish_shutdown(waittime=5, pollinterval=0.1),
+        lambda km: (km.request_shutdown(), km.finish_shutdown()),
+    ],
+    ids=["request", "finish", "finish-in-time", "both"],
+)
+def test_either_half_of_a_shutdown_is_the_whole(
+    km: Manager, gateway: LocalGateway, end: Callable[[Manager], object]
+) -> None:
+    """request_shutdown, finish_shutdown: the kernel is gone, and asked for twice is no error."""
+    km.start_kernel()
+    assert km.kernel_id in kernels_of(gateway)
+    end(km)
+    assert km.kernel_id not in kernels_of(gateway)
+    assert not km.has_kernel
+    assert not km.is_alive()
 
 
 def test_attaching_leaves_the_kernel_running(km: Manager, gateway: LocalGateway) -> None:
@@ -320,6 +354,42 @@ def test_a_context_manager_shuts_down_on_an_error_too(gateway: LocalGateway) -> 
     with pytest.raises(ZeroDivisionError):
         work()
     assert not km.has_kernel
+
+
+# --- what some servers say --------------------------------------------------------------------
+
+
+MODEL = {"id": "k", "name": "python3", "execution_state": "idle", "connections": 0}
+
+
+@pytest.mark.parametrize(
+    "activity",
+    [{"last_activity": "2026-01-02T03:04:05Z"}, {"last_activity": None}, {}],
+    ids=["no-fraction", "null", "none"],
+)
+def test_the_time_of_the_last_activity_does_not_matter(activity: dict[str, str | None]) -> None:
+    """Whether it has no fraction of a second, or is not told: a model is a model."""
+    model = {**MODEL, **activity}
+    with (
+        scripted(says(model)) as server,
+        Manager(kernel_id="k", url=f"http://{server.where}") as km,
+    ):
+        km.start_kernel()
+        assert km.refresh_model() == km.kernel == model
+        assert km.is_alive()
+    assert server.lines == ["GET /api/kernels/k"] * 3
+
+
+def test_a_kernel_that_is_just_restarted_is_shut_down_a_little_later() -> None:
+    """A gateway answers 500 while it starts a dead kernel again; it is asked until it did it."""
+    failed = says({"message": "Unhandled error"}, "500 Internal Server Error")
+    answers = [says(MODEL), failed, failed, says(b"", "204 No Content")]
+    with scripted(*answers) as server, Manager(kernel_id="k", url=f"http://{server.where}") as km:
+        km.start_kernel()
+        km.owned_kernel = True
+        km.shutdown_kernel()
+        assert not km.has_kernel
+    assert server.lines == ["GET /api/kernels/k", *["DELETE /api/kernels/k"] * 3]
 
 
 # --- a start whose answer is lost -------------------------------------------------------------

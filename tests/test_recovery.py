@@ -12,7 +12,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from queue import Empty
@@ -132,6 +132,14 @@ def state_of(kc: Client) -> State:
     return kc._line.connection.state
 
 
+def outstanding(kc: Client) -> int:
+    """How many requests were sent and are not answered."""
+    connection = kc._line.connection
+    assert connection is not None
+    with connection._lock:
+        return len(connection._ledger.outstanding())
+
+
 COUNT = """
 import sys, time
 for number in range({count}):
@@ -144,12 +152,14 @@ for number in range({count}):
 class Counting:
     """An execution that counts, in a thread of its own, and what is printed meanwhile."""
 
-    def __init__(self, kc: Client, count: int = 40, pause: float = 0.05) -> None:
+    def __init__(
+        self, kc: Client, count: int = 40, pause: float = 0.05, code: str | None = None
+    ) -> None:
         self.kc, self.count = kc, count
         self.printed: list[int] = []
         self.texts: list[str] = []
         self._pool = ThreadPoolExecutor(1)
-        code = COUNT.format(count=count, pause=pause)
+        code = code or COUNT.format(count=count, pause=pause)
         self._reply = self._pool.submit(
             kc.execute_interactive, code, output_hook=self._see, timeout=60
         )
@@ -193,16 +203,41 @@ def test_a_cut_in_the_middle_of_a_cell(kc: Client, proxy: FaultProxy, how: Any) 
     assert len(proxy.websockets) == 2
 
 
+def test_a_cut_while_the_gateway_cannot_be_reached(
+    gateway: LocalGateway, proxy: FaultProxy, once: Once
+) -> None:
+    """Fault 1: the gateway keeps what is printed in the gap, and not a line of it is lost."""
+    code = f"{COUNT.format(count=3, pause=0)}\n{once.pause}\n"
+    code += f"for number in range(3, 40): print(number, flush=True)\n{once.cell()}"
+    with kernel_by(proxy, gateway, gateway_retry_max=30) as (km, kc):
+        counting = Counting(kc, 40, code=code)
+        counting.wait_for(2)
+        with proxy.refusing():
+            proxy.websocket.cut("rst")
+            # What a gateway sends before it has noticed is lost with the connection.
+            wait_until(lambda: km.rest.get_kernel(kc.kernel_id)["connections"] == 0)
+            once.go_on()
+            once.wait("x")
+            assert counting.printed == [0, 1, 2]
+        counting.check(most_missing=0)
+    assert "".join(counting.texts) == "".join(f"{number}\n" for number in range(40))
+    assert len(proxy.websockets) == 2
+
+
+@pytest.mark.filterwarnings("ignore::urllib3.exceptions.InsecureRequestWarning")
+@pytest.mark.parametrize("trust", ["ca_certs", "validate_cert"])
 @pytest.mark.parametrize("how", ["rst", "fin", "hole"])
-def test_an_encrypted_connection(tmp_path: Path, once: Once, how: Any) -> None:
-    """Faults 1 to 3: the same, though what is lost is then a piece of a TLS record."""
+def test_an_encrypted_connection(tmp_path: Path, once: Once, how: Any, trust: str) -> None:
+    """Faults 1 to 3: the same, though what is lost is then a piece of a TLS record; with a
+    certificate that is trusted, and with one that is not looked at."""
     _, cert = certificate(tmp_path)
+    trusting = {"ca_certs": cert} if trust == "ca_certs" else {"validate_cert": False}
     files = [f"--KernelGatewayApp.certfile={cert}"]
     files += [f"--KernelGatewayApp.keyfile={tmp_path / 'key.pem'}"]
     with ExitStack() as stack:
         own = stack.enter_context(LocalGateway(kernel_gateway_args=files))
         proxy = stack.enter_context(proxy_of(own))
-        options = {**IMPATIENT, "auth_token": own.token, "ca_certs": cert}
+        options = {**IMPATIENT, "auth_token": own.token, **trusting}
         km = stack.enter_context(Manager(url=own.url, **options))
         km.start_kernel()
         url = proxy.url.replace("http:", "https:")
@@ -451,14 +486,24 @@ def test_a_gateway_that_stands_still() -> None:
 # --- the kernel -----------------------------------------------------------------------------------
 
 
-def test_a_kernel_that_is_killed_in_a_cell(kc: Client) -> None:
-    """Fault 16: all that was asked of it ends within seconds; nothing runs unnoticed on the
-    empty kernel that the gateway starts in its place, and wait_for_ready() goes on with that."""
+def test_a_kernel_that_is_killed_in_a_cell(kc: Client, once: Once) -> None:
+    """Fault 16: all that was asked of it, before and after, ends within seconds; nothing runs
+    unnoticed on the empty kernel that the gateway starts in its place, and wait_for_ready() goes
+    on with that."""
+
+    def ask() -> list[Future[Any]]:
+        return [pool.submit(kc.execute, "'state' in globals()", reply=True) for _ in range(5)]
+
     kc.execute("state = 1", reply=True, timeout=30)
-    with ThreadPoolExecutor(6) as pool:
-        waiting = [pool.submit(kc.execute, "import os; os._exit(1)", reply=True)]
+    with ThreadPoolExecutor(11) as pool:
+        last = once.cell(more=f"{once.pause}\nos._exit(1)")
+        waiting = [pool.submit(kc.execute, last, reply=True)]
+        once.wait("x")
+        waiting += ask()
+        wait_until(lambda: outstanding(kc) == 6)
+        once.go_on()
         time.sleep(0.5)
-        waiting += [pool.submit(kc.execute, "'state' in globals()", reply=True) for _ in range(5)]
+        waiting += ask()
         for one in waiting:
             with pytest.raises(KernelRestarted):
                 one.result(timeout=10)
