@@ -78,8 +78,8 @@ def setup(app: Any) -> None:
         return Generated
 
     def keep_colon(_app: Any, what: str, *others: Any) -> None:
-        """Napoleon takes what stands before a colon in a property's first line for its type."""
-        if what == "property":
+        """Napoleon takes what stands before a colon in the first line for the type of a value."""
+        if what in ("attribute", "data", "property"):
             others[-1][:0] = ["..", ""]
 
     app.connect("autodoc-process-docstring", keep_colon, priority=400)
