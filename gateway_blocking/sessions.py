@@ -142,7 +142,8 @@ class BlockingGatewaySessionManager(GatewayMixin):
         session_id : str
             The session.
         **changes
-            ``path``, ``name``, ``type``; or ``kernel_id``, for another kernel, that runs.
+            ``path``, ``name``, ``type``; or ``kernel_id``, for another kernel, that runs.  The
+            one before it is shut down.
         """
         if kernel_id := changes.pop("kernel_id", None):
             changes["kernel"] = {"id": kernel_id}
@@ -222,24 +223,33 @@ class _Own:
         if wanted := changes.get("kernel"):
             changes = {**changes, "kernel": self._kernel(wanted)}
         with self._lock:
-            session = cast("SessionModel", {**self._get(session_id), **changes})
+            before = self._get(session_id)
+            session = cast("SessionModel", {**before, **changes})
             self._table[session_id] = session
-            return session.copy()
+        if before["kernel"]["id"] != session["kernel"]["id"]:
+            self._shut_down(before["kernel"]["id"])
+        return session.copy()
 
     def delete(self, session_id: str) -> None:
         with self._lock:
             session = self._get(session_id)
             del self._table[session_id]
-        try:
-            self._kernels.shutdown_kernel(session["kernel"]["id"])
-        except KeyError:
-            pass  # it is gone already
+        self._shut_down(session["kernel"]["id"])
 
     def _get(self, session_id: str) -> SessionModel:
         try:
             return self._table[session_id]
         except KeyError:
             raise NoSuchSession(f"there is no session {session_id}") from None
+
+    def _shut_down(self, kernel_id: str) -> None:
+        """Also a kernel that was attached to: a session's kernel is its own, as on a server."""
+        try:
+            kernel: Any = self._kernels.get_kernel(kernel_id)
+            kernel.owned_kernel = True
+            self._kernels.shutdown_kernel(kernel_id)
+        except KeyError:
+            pass  # it is gone already
 
     def _kernel(self, wanted: dict[str, Any]) -> KernelModel:
         """The kernel of an id, or a new one of a name."""
@@ -252,12 +262,11 @@ def _has_sessions(rest: GatewayREST) -> bool:
     """Whether this is a Jupyter Server.
 
     A Kernel Gateway 3.0 answers 403, or 500 from the second request on; neither it nor an
-    Enterprise Gateway has ``/api/status``.
+    Enterprise Gateway has ``/api/status``.  A Jupyter Server that fronts a gateway has it, and
+    answers 403 where that gateway does not list its kernels.
     """
     try:
         rest.server_status()
     except GatewayHTTPError as error:
-        if error.status_code == 404:
-            return False
-        raise
+        return error.status_code != 404
     return True

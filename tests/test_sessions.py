@@ -105,14 +105,23 @@ def test_many_threads_create_sessions(gateway: LocalGateway) -> None:
 
 
 def test_a_session_of_a_running_kernel(
-    sessions: BlockingGatewaySessionManager, kernels: BlockingGatewayMultiKernelManager
+    there: Server,
+    sessions: BlockingGatewaySessionManager,
+    kernels: BlockingGatewayMultiKernelManager,
 ) -> None:
-    """It gets that one, and may be given another."""
+    """It gets that one, and may be given another; what it had, and has, is shut down with it."""
     first, second = kernels.start_kernel(), kernels.start_kernel()
     session = sessions.create_session("a.ipynb", kernel_id=first)
     assert session["kernel"]["id"] == first
     assert sessions.update_session(session["id"], kernel_id=second)["kernel"]["id"] == second
     assert sessions.get_session(kernel_id=second)["id"] == session["id"]
+    with BlockingGatewayMultiKernelManager(**there.client_options()) as others:
+        third = others.start_kernel()
+        sessions.update_session(session["id"], kernel_id=third)
+        sessions.delete_session(session["id"])
+        for kernel_id in (first, second, third):
+            with pytest.raises(NoSuchKernel):
+                kernels.rest.get_kernel(kernel_id)
 
 
 def test_a_session_of_a_kernel_that_does_not_run(sessions: BlockingGatewaySessionManager) -> None:
