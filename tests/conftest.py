@@ -9,6 +9,7 @@ import ssl
 import threading
 import time
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -33,6 +34,8 @@ DEAF = "import signal, time; signal.signal(signal.SIGINT, signal.SIG_IGN); time.
 # Hypothesis would fail what takes longer than 0.2 s, as anything may on a busy machine.
 hypothesis.settings.register_profile("without a clock", deadline=None)
 hypothesis.settings.load_profile("without a clock")
+
+pytest.register_assert_rewrite("conformance")  # which has tests, but not by its name
 
 
 # --------------------------------------------------------------------------- surroundings
@@ -134,6 +137,13 @@ def _nothing_is_left(request: pytest.FixtureRequest) -> Iterator[None]:
     used: LocalGateway | None = None
     if "gateway" in request.fixturenames:
         used = request.getfixturevalue("gateway")
+    with nothing_left(used):
+        yield
+
+
+@contextmanager
+def nothing_left(used: LocalGateway | None = None) -> Iterator[None]:
+    """Fail where a thread, a process or a socket is left, or a kernel on this gateway."""
     threads, children, sockets = set(_threads()), set(_children()), set(_sockets())
     kernels = set(kernels_of(used)) if used else set()
     yield

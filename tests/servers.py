@@ -4,21 +4,28 @@ from __future__ import annotations
 
 import os
 import secrets
+import shutil
 import signal
 import socket
 import subprocess
 import sys
 import time
+import venv
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
-import requests
+import pytest
+from rawserver import certificate
 
 _START = 60.0  # seconds that a server may take
-_STOP = 20.0
+_STOP = 3.0  # then it is killed; its kernels notice that
+_HOST = "127.0.0.1"
+# Files for the sockets of kernels: a port that is free now may be taken when a kernel listens.
+_IPC = "--KernelManager.transport=ipc"
 
 
 @dataclass
@@ -34,10 +41,8 @@ class Server:
 
 
 @contextmanager
-def running(
-    command: Sequence[str], url: str, folder: Path, ready: int | None = None, **env: str
-) -> Iterator[None]:
-    """A server, from when it answers until the end of the ``with``; its log is in the folder."""
+def running(command: Sequence[str], url: str, folder: Path, **env: str) -> Iterator[None]:
+    """A server, from when it listens until the end of the ``with``; its log is in the folder."""
     unwanted = ("JUPYTER_", "KG_", "EG_", "KERNEL_")
     given = {name: value for name, value in os.environ.items() if not name.startswith(unwanted)}
     given |= {f"JUPYTER_{name}_DIR": str(folder) for name in ("CONFIG", "RUNTIME")}
@@ -46,13 +51,13 @@ def running(
             command,
             env={**given, **env},
             cwd=folder,
+            stdin=subprocess.DEVNULL,
             stdout=log,
             stderr=log,
-            stdin=subprocess.DEVNULL,
         )
     try:
         deadline = time.monotonic() + _START
-        while not answers(url, ready):
+        while not _listens(url):
             if process.poll() is not None or time.monotonic() > deadline:
                 raise RuntimeError(f"{command[0]} does not run: {(folder / 'log').read_text()}")
             time.sleep(0.1)
@@ -66,19 +71,48 @@ def running(
             process.wait()
 
 
-def answers(url: str, ready: int | None) -> bool:
-    """Whether somebody answers there, with this status if one is given."""
+def _listens(url: str) -> bool:
+    parts = urlsplit(url)
     try:
-        status = requests.get(url, timeout=5, verify=False).status_code
-    except requests.RequestException:
+        with socket.create_connection((parts.hostname or "", parts.port or 0), timeout=5):
+            return True
+    except OSError:
         return False
-    return ready is None or status == ready
 
 
 def free_port() -> int:
-    with socket.create_server(("127.0.0.1", 0)) as probe:
+    with socket.create_server((_HOST, 0)) as probe:
         port: int = probe.getsockname()[1]
         return port
+
+
+@contextmanager
+def kernel_gateway(
+    folder: Path, *args: str, token: bool = True, base: str = "", scheme: str = "http"
+) -> Iterator[Server]:
+    """A Kernel Gateway."""
+    port, secret = free_port(), secrets.token_urlsafe(16) if token else ""
+    command = [sys.executable, "-m", "kernel_gateway", f"--KernelGatewayApp.port={port}", _IPC]
+    command += [f"--KernelGatewayApp.base_url={base or '/'}", *args]
+    url = f"{scheme}://{_HOST}:{port}{base}"
+    with running(command, url, folder, KG_AUTH_TOKEN=secret):
+        yield Server(url, {"auth_token": secret} if token else {})
+
+
+@contextmanager
+def encrypted_kernel_gateway(folder: Path, *, client_cert: bool = False) -> Iterator[Server]:
+    """A Kernel Gateway with TLS, which may ask for a certificate of the client, too."""
+    _, cert = certificate(folder)
+    args = [f"--KernelGatewayApp.certfile={cert}"]
+    args += [f"--KernelGatewayApp.keyfile={folder / 'key.pem'}"]
+    options = {"ca_certs": cert}
+    if client_cert:
+        (folder / "client").mkdir()
+        _, own = certificate(folder / "client")
+        args += [f"--KernelGatewayApp.client_ca={own}"]
+        options |= {"client_cert": own, "client_key": str(folder / "client" / "key.pem")}
+    with kernel_gateway(folder, *args, scheme="https") as server:
+        yield Server(server.url, {**server.options, **options})
 
 
 @contextmanager
@@ -88,14 +122,14 @@ def jupyter_server(
     """A Jupyter Server: with a token or without any login, under a base URL as JupyterHub's
     users have it, with kernels of its own or as a proxy in front of a gateway."""
     port, secret = free_port(), secrets.token_urlsafe(16) if token else ""
-    command = [sys.executable, "-m", "jupyter_server", "--no-browser", "--allow-root"]
+    command = [sys.executable, "-m", "jupyter_server", "--no-browser", "--allow-root", _IPC]
     command += [f"--ServerApp.port={port}", f"--ServerApp.base_url={base}"]
     command += [f"--IdentityProvider.token={secret}", f"--ServerApp.root_dir={folder}"]
     if gateway is not None:
         command += [f"--gateway-url={gateway.url}"]
         command += [f"--GatewayClient.auth_token={gateway.options['auth_token']}"]
-    url = f"http://127.0.0.1:{port}{base.rstrip('/')}"
-    with running(command, f"{url}/api", folder, 200):
+    url = f"http://{_HOST}:{port}{base.rstrip('/')}"
+    with running(command, url, folder):
         yield Server(url, {"auth_token": secret} if token else {})
 
 
@@ -103,8 +137,78 @@ def jupyter_server(
 def enterprise_gateway(folder: Path, python: str) -> Iterator[Server]:
     """An Enterprise Gateway with kernels on this machine, of an environment of its own."""
     port, secret = free_port(), secrets.token_urlsafe(16)
-    command = [python, "-m", "enterprise_gateway", f"--EnterpriseGatewayApp.port={port}"]
+    command = [python, "-m", "enterprise_gateway", f"--EnterpriseGatewayApp.port={port}", _IPC]
     command += ["--EnterpriseGatewayApp.unauthorized_users=nobody"]  # root may start kernels
-    url = f"http://127.0.0.1:{port}"
-    with running(command, f"{url}/api", folder, EG_AUTH_TOKEN=secret):
+    url = f"http://{_HOST}:{port}"
+    with running(command, url, folder, EG_AUTH_TOKEN=secret):
         yield Server(url, {"auth_token": secret})
+
+
+# Of what it requires, an old pyzmq cannot be had any more; the new one does.
+_WITH_ENTERPRISE_GATEWAY = (
+    *("jupyter_server==1.24.0", "jupyter_client==6.1.12", "ipykernel<7", "setuptools", "pyzmq"),
+    *("docker", "future", "kubernetes", "paramiko", "pexpect", "pycryptodomex", "requests"),
+    *("watchdog", "yarn-api-client"),
+)
+
+
+def environment_of_enterprise_gateway(folder: Path) -> str:
+    """The Python of a virtual environment with an Enterprise Gateway, made where there is none.
+
+    It needs versions of everything that nothing else here could do with.
+    """
+    done, python = folder / "done", folder / "bin" / "python"
+    if not done.exists():
+        venv.create(folder, clear=True, with_pip=True)
+        pip = [str(python), "-m", "pip", "install", "-q", "--disable-pip-version-check"]
+        for packages in (
+            _WITH_ENTERPRISE_GATEWAY,
+            ("--no-deps", "jupyter_enterprise_gateway==3.3.0"),
+        ):
+            made = subprocess.run(
+                [*pip, *packages], capture_output=True, text=True, timeout=600, check=False
+            )
+            if made.returncode:
+                pytest.skip(f"an Enterprise Gateway cannot be installed: {made.stderr[-500:]}")
+        done.touch()
+    return str(python)
+
+
+_NGINX = """
+daemon off; pid {folder}/pid; error_log {folder}/errors; worker_processes 1;
+events {{}}
+http {{
+  access_log off;
+  client_body_temp_path {folder}/body; proxy_temp_path {folder}/proxy;
+  fastcgi_temp_path {folder}/fastcgi; uwsgi_temp_path {folder}/uwsgi; scgi_temp_path {folder}/scgi;
+  server {{
+    listen {host}:{port} ssl;
+    ssl_certificate {cert}; ssl_certificate_key {folder}/key.pem;
+    client_max_body_size 100m;
+    location / {{
+      proxy_pass {url};
+      proxy_http_version 1.1;
+      proxy_set_header Upgrade $http_upgrade;
+      proxy_set_header Connection upgrade;
+      proxy_read_timeout {idle}s;
+    }}
+  }}
+}}
+"""
+
+
+@contextmanager
+def nginx(folder: Path, gateway: Server, idle: int) -> Iterator[Server]:
+    """A reverse proxy with TLS in front of a gateway, that ends what is idle for some seconds."""
+    program = shutil.which("nginx") or shutil.which("nginx", path="/usr/sbin")
+    if program is None:
+        pytest.skip("nginx is not installed")
+    _, cert = certificate(folder)
+    port = free_port()
+    text = _NGINX.format(
+        folder=folder, host=_HOST, port=port, cert=cert, url=gateway.url, idle=idle
+    )
+    (folder / "nginx.conf").write_text(text)
+    url = f"https://{_HOST}:{port}"
+    with running([program, "-c", str(folder / "nginx.conf")], url, folder):
+        yield Server(url, {**gateway.options, "ca_certs": cert})

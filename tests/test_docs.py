@@ -15,6 +15,7 @@ from pathlib import Path
 import nbformat
 import pytest
 from nbformat.v4 import new_code_cell
+from servers_table import tables
 from terminal import Terminal
 
 import gateway_blocking
@@ -204,3 +205,8 @@ def test_the_table_of_faults_names_tests_that_exist() -> None:
         assert f"\ndef {test}(" in (ROOT / "tests" / file).read_text(), test
     numbers = [int(number) for number in re.findall(r"^   \* - (\d+)$", page, re.MULTILINE)]
     assert numbers == list(range(1, 36))
+
+
+def test_the_tables_of_servers_are_those_of_the_tests() -> None:
+    """Which have to pass where the page says yes, and to fail where it gives a reason."""
+    assert tables() in (DOCS / "reference" / "servers.rst").read_text()
