@@ -11,6 +11,7 @@
     ├── GatewayHTTPError                             the gateway answered, and said no
     │   ├── GatewayAuthError                         401, 403
     │   ├── NoSuchKernel (KeyError)                  404 on a kernel
+    │   ├── NoSuchSession (KeyError)                 404 on a session, or one that is not kept
     │   └── NoSuchKernelSpec (kernelspec.NoSuchKernel)   404 on one, or an unknown name
     ├── DeadKernelError (RuntimeError)               the kernel is gone, its reply never comes
     │   ├── KernelRestarted                          it is alive again, but its state is lost

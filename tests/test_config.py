@@ -544,7 +544,8 @@ def test_a_header_that_http_does_not_allow_is_not_sent(options: dict[str, Any]) 
 class Counting(GatewayTokenRenewerBase):
     """Gives t1, t2, ...; and notices if two threads ask at once."""
 
-    def __init__(self) -> None:
+    def __init__(self, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
         self.asked: list[tuple[str, str | None, str]] = []
         self.busy = threading.Lock()
 
