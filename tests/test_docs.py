@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import ast
 import doctest
+import inspect
 import os
 import re
 import runpy
@@ -11,9 +13,11 @@ import subprocess
 import sys
 import textwrap
 from pathlib import Path
+from types import ModuleType
 
 import nbformat
 import pytest
+from jupyter_server.gateway import gateway_client, managers
 from nbformat.v4 import new_code_cell
 from servers_table import tables
 from terminal import Terminal
@@ -210,3 +214,42 @@ def test_the_table_of_faults_names_tests_that_exist() -> None:
 def test_the_tables_of_servers_are_those_of_the_tests() -> None:
     """Which have to pass where the page says yes, and to fail where it gives a reason."""
     assert tables() in (DOCS / "reference" / "servers.rst").read_text()
+
+
+# --- for who comes from jupyter_server ----------------------------------------------------------
+
+FROM_JUPYTER_SERVER = DOCS / "reference" / "from-jupyter-server.rst"
+
+
+def _defined_by(module: ModuleType) -> set[str]:
+    """The classes of a module, and all that is defined in their bodies or beside them."""
+    names = set()
+    for node in ast.parse(inspect.getsource(module)).body:
+        if isinstance(node, ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef):
+            names.add(node.name)
+        if isinstance(node, ast.ClassDef):
+            functions = (ast.FunctionDef, ast.AsyncFunctionDef)
+            names |= {inner.name for inner in node.body if isinstance(inner, functions)}
+    return names - {"__init__", "default"}
+
+
+def test_everything_of_jupyter_servers_gateway_has_its_row() -> None:
+    """Each class, method and function of its managers, and each option of its client."""
+    text = FROM_JUPYTER_SERVER.read_text()
+    wanted = _defined_by(managers) | gateway_client.GatewayClient.class_own_traits().keys()
+    missing = {name for name in wanted if not re.search(rf"\b{re.escape(name)}\b", text)}
+    assert len(wanted) > 70
+    assert not missing
+
+
+def test_the_tests_that_it_names_exist() -> None:
+    """In the files that it gives for them, and no row is without."""
+    text = " ".join(FROM_JUPYTER_SERVER.read_text().split())
+    cited = re.findall(r"((?:``test_\w+``,? )+)in ``tests/(test_\w+)\.py``", text)
+    assert len(cited) > 100
+    for names, module in cited:
+        source = (ROOT / "tests" / f"{module}.py").read_text()
+        for name in re.findall(r"test_\w+", names):
+            assert f"def {name}(" in source, f"{name} is not in {module}.py"
+    assert "(none)" not in text
+    assert "(pending)" not in text

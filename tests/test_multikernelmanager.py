@@ -48,6 +48,7 @@ def value_of(kernels: Kernels, kernel_id: str, expression: str) -> str:
 def test_from_start_to_end(kernels: Kernels, gateway: LocalGateway) -> None:
     """Started, used, interrupted, restarted, shut down; by id, as jupyter_client has it."""
     assert isinstance(kernels, MultiKernelManager)
+    assert kernels.shared_context is False
     before = kernels_of(gateway)
     kernel_id = kernels.start_kernel(kernel_name="python3")
     assert kernel_id in kernels

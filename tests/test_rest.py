@@ -41,7 +41,10 @@ from scripted import (
     sends,
     stalls,
 )
+from urllib3.exceptions import ProtocolError
+from urllib3.util.retry import Retry
 
+from gateway_blocking import BlockingGatewayKernelClient
 from gateway_blocking.config import GatewayClient
 from gateway_blocking.errors import (
     GatewayAuthError,
@@ -53,7 +56,7 @@ from gateway_blocking.errors import (
     NoSuchKernelSpec,
 )
 from gateway_blocking.local import LocalGateway
-from gateway_blocking.rest import GatewayREST, choose_kernel_id
+from gateway_blocking.rest import GatewayREST, _Policy, choose_kernel_id
 
 SECRET = "sesame-open"
 MODEL = {"id": "k", "name": "python3"}
@@ -464,6 +467,18 @@ def test_a_get_after_a_lost_try_still_finds_nothing() -> None:
         assert isinstance(error_of(CALLS["GET"], server), NoSuchKernel)
 
 
+def test_the_pause_before_a_repetition_grows() -> None:
+    """None before the first; later ones are of uneven length, so that not all come at once."""
+    policy: Retry = _Policy.of(GatewayClient(max_request_retries=10))
+    pauses = []
+    for _ in range(10):
+        policy = policy.increment("GET", "/", error=ProtocolError("lost"))
+        pauses.append(policy.get_backoff_time())
+    assert pauses[0] == 0
+    for pause, least in zip(pauses[1:], (0.2, 0.4, 0.8, 1.6, 3.2, 5, 5, 5, 5), strict=True):
+        assert least <= pause <= 1.5 * least
+
+
 def test_retry_after_is_respected() -> None:
     """The gateway knows best when it is back; at the second try as at the first."""
     later = says({}, "503 Service Unavailable", Retry_After="1")
@@ -807,7 +822,8 @@ def test_a_slow_answer_is_not_silence() -> None:
 
 
 def test_no_way_to_the_gateway_is_a_time_out_of_its_own() -> None:
-    """Told from a gateway that does not answer, by its text and by its option; tried once."""
+    """Told from a gateway that does not answer, by its text and by its option; tried once.  And
+    with the websocket as with REST."""
     with ExitStack() as stack:
         listener = stack.enter_context(socket.create_server(("127.0.0.1", 0), backlog=0))
         address = listener.getsockname()
@@ -819,6 +835,9 @@ def test_no_way_to_the_gateway_is_a_time_out_of_its_own() -> None:
         where = f"http://127.0.0.1:{address[1]}"
         error = error_of(CALLS["GET"], where, connect_timeout=1)
         took = time.monotonic() - start
+        kc = BlockingGatewayKernelClient(kernel_id="k", url=where, connect_timeout=1)
+        with pytest.raises(GatewayTimeout, match=r"no connection within 1 s \(connect_timeout\)"):
+            kc.start_channels()
     assert isinstance(error, GatewayTimeout)
     assert "no connection within 1 s (connect_timeout)" in str(error)
     assert took < 2.5, "it was tried again"
