@@ -550,6 +550,8 @@ def test_the_replies_to_requests_are_the_same(
 ) -> None:
     """Also those that are waited for with ``reply=True``."""
     ask = REQUESTS[request_]
+    for kc in (local, remote):  # jedi gives up after a while, and then completes nothing
+        kc.execute("%config IPCompleter.use_jedi = False", reply=True, timeout=30)
     replies = [comparable(ask(kc, reply=True, timeout=30)) for kc in (local, remote)]
     assert replies[0] == replies[1]
 
