@@ -199,3 +199,14 @@ def kernels_of(gateway: LocalGateway) -> list[str]:
     response = requests.get(f"{gateway.url}/api/kernels", headers=headers, timeout=30)
     response.raise_for_status()
     return [kernel["id"] for kernel in response.json()]
+
+
+# --------------------------------------------------------------------------- waiting
+
+
+def wait_until(condition: Callable[[], object], seconds: float = 30) -> None:
+    """Fail where it does not come true in time."""
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < deadline, "it did not come true in time"
+        time.sleep(0.01)

@@ -16,7 +16,7 @@ from queue import Empty
 from typing import Any
 
 import pytest
-from conftest import DEAF
+from conftest import DEAF, wait_until
 
 from gateway_blocking import (
     BlockingGatewayKernelClient,
@@ -40,13 +40,6 @@ from gateway_blocking.wire import V1
 
 Client = BlockingGatewayKernelClient
 Manager = BlockingGatewayKernelManager
-
-
-def wait_until(condition: Any, seconds: float = 10) -> None:
-    deadline = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < deadline, "it did not come true in time"
-        time.sleep(0.02)
 
 
 def outputs(kc: Client, msg_id: str) -> str:

@@ -13,6 +13,7 @@ from queue import Empty
 from typing import Any
 
 import pytest
+from conftest import wait_until
 from jupyter_client.session import Session
 from rawserver import Peer, Script, serving
 
@@ -80,13 +81,6 @@ def channel_of(connection: Connection, name: str) -> Channel:
 
 def stay(peer: Peer) -> None:
     peer.wait_for_end()
-
-
-def wait_until(condition: Callable[[], bool]) -> None:
-    deadline = time.monotonic() + 30
-    while not condition():
-        assert time.monotonic() < deadline
-        time.sleep(0.01)
 
 
 def test_closed_while_it_opens() -> None:
@@ -391,7 +385,7 @@ def test_nobody_reads() -> None:
         stay(peer)
 
     with connected(script) as connection:
-        wait_until(lambda: len(pongs) == 50)
+        wait_until(lambda: len(pongs) == 50, 90)
         assert channel_of(connection, "iopub").qsize() == 50_000
 
 

@@ -11,12 +11,12 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from urllib.parse import urlsplit
 
 import pytest
-from conftest import kernels_of
+from conftest import kernels_of, wait_until
 from faultproxy import FaultProxy, Link
 
 from gateway_blocking import BlockingGatewayKernelClient as Client
@@ -126,11 +126,8 @@ def end_of(process: subprocess.Popen[str], number: int = 0) -> str:
     return err
 
 
-def wait_until(condition: Callable[[], object]) -> None:
-    deadline = time.monotonic() + PROMPT
-    while not condition():
-        assert time.monotonic() < deadline
-        time.sleep(0.01)
+def threads_of_ours() -> list[str]:
+    return [thread.name for thread in threading.enumerate() if thread.name[:8] == "gateway-"]
 
 
 @pytest.fixture
@@ -569,10 +566,12 @@ def test_a_dropped_client_ends_its_threads(
         link = kc._line.connection
         assert link
         with losing(proxy, connection):
-            wait_until(lambda: (link.state is State.OPEN) == (connection == "open"))
+            wait_until(lambda: (link.state is State.OPEN) == (connection == "open"), PROMPT)
             del kc
             gc.collect()
-            wait_until(lambda: not [t for t in threading.enumerate() if t.name[:8] == "gateway-"])
+            wait_until(
+                lambda: not [t for t in threading.enumerate() if t.name[:8] == "gateway-"], PROMPT
+            )
 
 
 @contextmanager
