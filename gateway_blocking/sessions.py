@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import threading
 import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any, Protocol, cast
 
 from traitlets import Instance, default
@@ -12,7 +14,7 @@ from .errors import GatewayHTTPError, NoSuchSession
 from .forking import tell_after_fork
 from .multikernelmanager import BlockingGatewayMultiKernelManager
 from .remote import GatewayMixin
-from .rest import GatewayREST, KernelModel, SessionModel
+from .rest import GatewayREST, SessionModel
 
 __all__ = ["BlockingGatewaySessionManager"]
 
@@ -46,13 +48,15 @@ class BlockingGatewaySessionManager(GatewayMixin):
         if kernel_manager is not None:  # one without kernels has the length 0
             kwargs |= {"gateway": kernel_manager.gateway, "rest": kernel_manager.rest}
         super().__init__(**kwargs)
-        self._lock = threading.Lock()
+        self._own = _Own(self.kernel_manager)  # (now: two threads might each make a manager)
         self._kept: _Sessions | None = None
+        self.after_fork()
         tell_after_fork(self)
 
     def after_fork(self) -> None:
         """In a child process nobody would release the lock."""
-        self._lock = threading.Lock()
+        self._lock = threading.Condition()
+        self._busy: set[str] = set()  # paths whose session is being created
 
     @default("kernel_manager")
     def _default_kernel_manager(self) -> BlockingGatewayMultiKernelManager:
@@ -60,13 +64,15 @@ class BlockingGatewaySessionManager(GatewayMixin):
             gateway=self.gateway, rest=self.rest, config=self.config, log=self.log
         )
 
+    def close(self) -> None:
+        """Close the connections that are kept; later calls open new ones."""
+        self._close_rest()
+
     @property
     def _sessions(self) -> _Sessions:
-        with self._lock:
-            if self._kept is None:
-                shared = _has_sessions(self.rest)
-                self._kept = _Shared(self.rest) if shared else _Own(self.kernel_manager)
-            return self._kept
+        if self._kept is None:  # (two threads may ask: they are told the same)
+            self._kept = _Shared(self.rest) if _has_sessions(self.rest) else self._own
+        return self._kept
 
     @property
     def are_shared(self) -> bool:
@@ -92,18 +98,43 @@ class BlockingGatewaySessionManager(GatewayMixin):
         kernel_name : str, optional
             The kernelspec of a new kernel.
         kernel_id : str, optional
-            A kernel that runs already.
+            A kernel that runs already; without effect where there is a session of this path.
         """
         if kernel_id:
             self.kernel_manager.start_kernel(kernel_id=kernel_id)  # an error if it does not run
         kernel = {"id": kernel_id} if kernel_id else {"name": kernel_name} if kernel_name else {}
         path = path or f"session-{uuid.uuid4()}"
-        session = self._sessions.create(
-            {"path": path, "name": name or "", "type": type or "notebook", "kernel": kernel}
-        )
-        if session["kernel"]["id"] not in self.kernel_manager:
-            self.kernel_manager.start_kernel(kernel_id=session["kernel"]["id"])
+        wanted = {"path": path, "name": name or "", "type": type or "notebook", "kernel": kernel}
+        with self._alone_with(path):  # two threads get the same one: servers would make two
+            return self._attached(self._sessions.create(wanted))
+
+    @contextmanager
+    def _alone_with(self, path: str) -> Iterator[None]:
+        with self._lock:
+            self._lock.wait_for(lambda: path not in self._busy)  # as long as a request takes
+            self._busy.add(path)
+        try:
+            yield
+        finally:
+            with self._lock:
+                self._busy.discard(path)
+                self._lock.notify_all()
+
+    def _attached(self, session: SessionModel) -> SessionModel:
+        """The session, whose kernel is one of :attr:`kernel_manager`, too."""
+        kernel_id = session["kernel"]["id"]
+        if kernel_id not in self.kernel_manager:
+            self.kernel_manager.start_kernel(kernel_id=kernel_id)
         return session
+
+    def _end_kernel(self, kernel_id: str) -> None:
+        """End a session's kernel for its clients, too; also one that was attached to."""
+        try:
+            manager = self.kernel_manager.get_kernel(kernel_id)
+        except KeyError:
+            return  # never one of ours, or gone already
+        manager.owned_kernel = True
+        self.kernel_manager.shutdown_kernel(kernel_id)
 
     def list_sessions(self) -> list[SessionModel]:
         """All sessions, but those whose kernel is gone."""
@@ -145,15 +176,24 @@ class BlockingGatewaySessionManager(GatewayMixin):
             ``path``, ``name``, ``type``; or ``kernel_id``, for another kernel, that runs.  The
             one before it is shut down.
         """
+        if not changes.keys() <= {"path", "name", "type", "kernel_id"}:
+            raise TypeError(f"a session has a path, name, type and kernel_id, not {changes}")
+        before = self.get_session(session_id=session_id)
         if kernel_id := changes.pop("kernel_id", None):
+            self.kernel_manager.start_kernel(kernel_id=kernel_id)  # an error if it does not run
             changes["kernel"] = {"id": kernel_id}
-        return self._sessions.update(session_id, changes)
+        session = self._attached(self._sessions.update(session_id, changes))
+        if session["kernel"]["id"] != before["kernel"]["id"]:
+            self._end_kernel(before["kernel"]["id"])
+        return session
 
     def delete_session(self, session_id: str) -> None:
         """End a session, and shut its kernel down."""
         kernel_id = self.get_session(session_id=session_id)["kernel"]["id"]
+        if not self.are_shared:
+            self._end_kernel(kernel_id)  # first: a kernel that cannot be ended keeps its session
         self._sessions.delete(session_id)
-        self.kernel_manager.remove_kernel(kernel_id)  # so that it does not count as culled
+        self._end_kernel(kernel_id)  # which a server has ended: its clients are told
 
     def kernel_culled(self, kernel_id: str) -> bool:
         """Whether a kernel that was ours is gone from the gateway, without our doing."""
@@ -184,78 +224,38 @@ class _Own:
 
     def __init__(self, kernels: BlockingGatewayMultiKernelManager) -> None:
         self._kernels = kernels
-        self._lock = threading.Lock()
-        self._starts: dict[str, threading.Lock] = {}  # by path: two of the same get the same
-        self._table: dict[str, SessionModel] = {}
-        tell_after_fork(self)
-
-    def after_fork(self) -> None:
-        """In a child process nobody would release the locks."""
-        self._lock = threading.Lock()
-        self._starts = {}
+        self._table: dict[str, SessionModel] = {}  # each change is a single step
 
     def list(self) -> list[SessionModel]:
         models = {model["id"]: model for model in self._kernels.list_kernels()}
-        with self._lock:
-            for session_id, session in list(self._table.items()):
-                if model := models.get(session["kernel"]["id"]):
-                    session["kernel"] = model
-                elif session["kernel"]["id"] not in self._kernels:  # else it was just started
-                    del self._table[session_id]
-            return [session.copy() for session in self._table.values()]
+        for session_id, session in list(self._table.items()):
+            if model := models.get(session["kernel"]["id"]):
+                session["kernel"] = model
+            elif session["kernel"]["id"] not in self._kernels:  # else it was just started
+                self._table.pop(session_id, None)
+        return [session.copy() for session in list(self._table.values())]
 
     def create(self, wanted: dict[str, Any]) -> SessionModel:
-        path = wanted["path"]
-        with self._lock:
-            start = self._starts.setdefault(path, threading.Lock())
-        with start:
-            with self._lock:
-                there = [each for each in self._table.values() if each["path"] == path]
-            if there:
-                return there[0].copy()
-            kernel = self._kernel(wanted["kernel"])
-            session = cast("SessionModel", {**wanted, "id": str(uuid.uuid4()), "kernel": kernel})
-            with self._lock:
-                self._table[session["id"]] = session
-            return session.copy()
+        for session in self.list():
+            if session["path"] == wanted["path"]:
+                return session
+        kernel_id = wanted["kernel"].get("id") or self._kernels.start_kernel(
+            kernel_name=wanted["kernel"].get("name")
+        )
+        kernel = self._kernels.get_kernel(kernel_id).kernel
+        session = cast("SessionModel", {**wanted, "id": str(uuid.uuid4()), "kernel": kernel})
+        self._table[session["id"]] = session
+        return session.copy()
 
     def update(self, session_id: str, changes: dict[str, Any]) -> SessionModel:
         if wanted := changes.get("kernel"):
-            changes = {**changes, "kernel": self._kernel(wanted)}
-        with self._lock:
-            before = self._get(session_id)
-            session = cast("SessionModel", {**before, **changes})
-            self._table[session_id] = session
-        if before["kernel"]["id"] != session["kernel"]["id"]:
-            self._shut_down(before["kernel"]["id"])
+            changes = {**changes, "kernel": self._kernels.get_kernel(wanted["id"]).kernel}
+        session = self._table[session_id]
+        session.update(cast("SessionModel", changes))
         return session.copy()
 
     def delete(self, session_id: str) -> None:
-        with self._lock:
-            session = self._get(session_id)
-            del self._table[session_id]
-        self._shut_down(session["kernel"]["id"])
-
-    def _get(self, session_id: str) -> SessionModel:
-        try:
-            return self._table[session_id]
-        except KeyError:
-            raise NoSuchSession(f"there is no session {session_id}") from None
-
-    def _shut_down(self, kernel_id: str) -> None:
-        """Also a kernel that was attached to: a session's kernel is its own, as on a server."""
-        try:
-            kernel: Any = self._kernels.get_kernel(kernel_id)
-            kernel.owned_kernel = True
-            self._kernels.shutdown_kernel(kernel_id)
-        except KeyError:
-            pass  # it is gone already
-
-    def _kernel(self, wanted: dict[str, Any]) -> KernelModel:
-        """The kernel of an id, or a new one of a name."""
-        given = {"kernel_id": wanted["id"]} if "id" in wanted else {}
-        kernel_id = self._kernels.start_kernel(kernel_name=wanted.get("name"), **given)
-        return self._kernels.kernel_model(kernel_id)
+        self._table.pop(session_id, None)
 
 
 def _has_sessions(rest: GatewayREST) -> bool:
@@ -268,5 +268,7 @@ def _has_sessions(rest: GatewayREST) -> bool:
     try:
         rest.server_status()
     except GatewayHTTPError as error:
-        return error.status_code != 404
+        if error.status_code not in (403, 404):
+            raise  # a proxy may say so, before whatever server
+        return error.status_code == 403
     return True

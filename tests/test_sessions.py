@@ -7,12 +7,16 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 import requests
+from scripted import says, scripted
 from servers import Server, jupyter_server
 
 from gateway_blocking import (
     BlockingGatewayMultiKernelManager,
     BlockingGatewaySessionManager,
+    GatewayAuthError,
     GatewayConnectionError,
+    GatewayHTTPError,
+    KernelGone,
     NoSuchKernel,
     NoSuchSession,
 )
@@ -90,9 +94,9 @@ def test_a_path_has_one_session(
     assert len(kernels) == 1
 
 
-def test_many_threads_create_sessions(gateway: LocalGateway) -> None:
+def test_many_threads_create_sessions(there: Server) -> None:
     """Those of one path get one session; those of others do not wait for it."""
-    with BlockingGatewayMultiKernelManager(**gateway.options()) as kernels:
+    with BlockingGatewayMultiKernelManager(**there.client_options()) as kernels:
         sessions = BlockingGatewaySessionManager(kernel_manager=kernels)
         paths = ["a.ipynb", "b.ipynb"] * 4
         with ThreadPoolExecutor(len(paths)) as pool:
@@ -182,3 +186,80 @@ def test_a_server_that_does_not_answer_is_an_error() -> None:
     sessions = BlockingGatewaySessionManager(url="http://127.0.0.1:9", max_request_retries=0)
     with pytest.raises(GatewayConnectionError):
         sessions.list_sessions()
+
+
+def test_a_session_whose_kernel_is_gone_is_made_anew(
+    sessions: BlockingGatewaySessionManager, kernels: BlockingGatewayMultiKernelManager
+) -> None:
+    """Whether its kernel was culled, or shut down here."""
+    for shut_down in (kernels.rest.delete_kernel, kernels.shutdown_kernel):
+        first = sessions.create_session("a.ipynb")
+        kernels.get_kernel(first["kernel"]["id"]).owned_kernel = True
+        shut_down(first["kernel"]["id"])
+        again = sessions.create_session("a.ipynb")
+        assert again["id"] != first["id"]
+        assert kernels.is_alive(again["kernel"]["id"])
+        sessions.delete_session(again["id"])
+
+
+def test_the_clients_of_a_sessions_kernel_are_told_of_its_end(
+    sessions: BlockingGatewaySessionManager, kernels: BlockingGatewayMultiKernelManager
+) -> None:
+    """At once, whoever has ended it."""
+    session = sessions.create_session("a.ipynb")
+    manager = kernels.get_kernel(session["kernel"]["id"])
+    with manager.client() as kc:
+        kc.wait_for_ready(timeout=60)
+        sessions.delete_session(session["id"])
+        assert not manager.has_kernel
+        with pytest.raises(KernelGone):
+            while True:
+                kc.get_iopub_msg(timeout=0)
+
+
+def test_a_session_that_cannot_be_ended_stays(gateway: LocalGateway) -> None:
+    """Where the gateway does not end its kernel: it can be tried again."""
+    with BlockingGatewayMultiKernelManager(**gateway.options()) as kernels:
+        sessions = BlockingGatewaySessionManager(kernel_manager=kernels)
+        session = sessions.create_session("a.ipynb")
+        gateway_token, kernels.gateway.auth_token = kernels.gateway.auth_token, "wrong"
+        with pytest.raises(GatewayAuthError):
+            sessions.delete_session(session["id"])
+        kernels.gateway.auth_token = gateway_token
+        sessions.delete_session(session["id"])
+        assert sessions.list_sessions() == []
+
+
+@pytest.mark.parametrize("passing", ["503 Service Unavailable", "500 Oops", "429 Too Many"])
+def test_a_passing_failure_does_not_decide_whose_the_sessions_are(passing: str) -> None:
+    """A proxy in front of a gateway that is just starting may say so."""
+    with scripted(says({}, passing), says({}, "404 Not Found")) as server:
+        sessions = BlockingGatewaySessionManager(
+            url=f"http://{server.where}", max_request_retries=0
+        )
+        with pytest.raises(GatewayHTTPError):
+            sessions.list_sessions()
+        assert not sessions.are_shared
+        sessions.close()
+
+
+def test_an_event_listener_may_ask_for_sessions(gateway: LocalGateway) -> None:
+    """While it is found out whose they are: no lock is held."""
+    found: list[object] = []
+
+    def listen(_: str, data: dict[str, object]) -> None:
+        if not found:
+            found.append("asked")
+            found.append(sessions.list_sessions())
+
+    sessions = BlockingGatewaySessionManager(**gateway.options(), event_logger=listen)
+    assert sessions.list_sessions() == []
+    assert found == ["asked", []]
+    sessions.close()
+
+
+def test_a_session_has_not_whatever_one_likes(sessions: BlockingGatewaySessionManager) -> None:
+    """Not another id, for one."""
+    session = sessions.create_session("a.ipynb")
+    with pytest.raises(TypeError, match="a session has a path"):
+        sessions.update_session(session["id"], id="mine")
