@@ -26,7 +26,7 @@ from traitlets import Bool, Float, HasTraits, Int, TraitError, TraitType, Type, 
 from traitlets.config import Config, LoggingConfigurable
 
 from .errors import GatewayConnectionError, GatewayError
-from .events import can_be_told, emit
+from .events import can_be_told, emit, prepare
 from .forking import tell_after_fork
 from .tokens import NoOpTokenRenewer
 
@@ -355,6 +355,10 @@ class GatewayClient(LoggingConfigurable):
         self._token_renewer: Any = None
         super().__init__(config=config, **kwargs)
         tell_after_fork(self)
+
+    @observe("event_logger")
+    def _event_logger_changed(self, change: Any) -> None:
+        prepare(change["new"])
 
     def emit(self, schema_id: str, **data: Any) -> None:
         """Tell the :attr:`event_logger`, if there is one, of an event; see :mod:`.events`."""

@@ -9,7 +9,7 @@ import logging
 from collections.abc import Mapping
 from typing import Any
 
-__all__ = ["GATEWAY_CLIENT", "KERNEL_ACTIONS", "can_be_told", "emit"]
+__all__ = ["GATEWAY_CLIENT", "KERNEL_ACTIONS", "can_be_told", "emit", "prepare"]
 
 GATEWAY_CLIENT = "https://events.jupyter.org/jupyter_server/gateway_client/v1"
 """A request: ``status`` (success or error), ``status_code``, ``msg``, ``gateway_url``."""
@@ -52,6 +52,17 @@ def can_be_told(receiver: Any) -> bool:
     return callable(receiver) or isinstance(receiver, _LOGGERS) or _is_event_logger(receiver)
 
 
+def prepare(receiver: Any) -> None:
+    """Let an EventLogger know the schemas of what it will be told, if it does not.
+
+    Before there is anything to tell: it is not made for two threads that do that at once.
+    """
+    if _is_event_logger(receiver):
+        for schema_id, schema in _SCHEMAS.items():
+            if schema_id not in receiver.schemas:
+                receiver.register_event_schema(schema)
+
+
 def _is_event_logger(receiver: Any) -> bool:
     return hasattr(receiver, "register_event_schema")
 
@@ -68,7 +79,7 @@ def emit(
     ----------
     receiver : callable, logging.Logger, jupyter_events.EventLogger or None
         Called with `schema_id` and `data`; or given a log record, with both as its ``event``; or
-        given the event, after its schema where that is not known yet.
+        given the event, see :func:`prepare`.
     schema_id : str
         What kind of event it is.
     data : mapping
@@ -85,8 +96,6 @@ def emit(
             event = {"schema_id": schema_id, **data}
             receiver.log(level, "%s", data.get("msg", ""), extra={"event": event})
         elif _is_event_logger(receiver):
-            if schema_id not in receiver.schemas:
-                receiver.register_event_schema(_SCHEMAS[schema_id])
             receiver.emit(schema_id=schema_id, data=data)
         else:
             receiver(schema_id, data)

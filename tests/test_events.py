@@ -6,7 +6,9 @@ import io
 import json
 import logging
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from threading import Barrier
 from typing import Any
 
 import jupyter_server
@@ -222,3 +224,19 @@ def test_what_cannot_be_told_is_no_event_logger() -> None:
     """Which is found where it is configured."""
     with pytest.raises(TraitError, match="event_logger='print'"):
         GatewayClient(event_logger="print")
+
+
+def test_threads_that_begin_at_once_lose_no_event(gateway: LocalGateway) -> None:
+    """With an EventLogger, which is not made to learn of schemas in two threads at once."""
+    written = io.StringIO()
+    logger = EventLogger(handlers=[logging.StreamHandler(written)])
+    client = GatewayClient(**gateway.options(), event_logger=logger)
+    together = Barrier(8)
+
+    def tell(number: int) -> None:
+        together.wait(60)
+        client.emit(KERNEL_ACTIONS, action="start", status="success", msg=str(number))
+
+    with ThreadPoolExecutor(8) as pool:
+        list(pool.map(tell, range(8)))
+    assert len(written.getvalue().splitlines()) == 8
