@@ -87,21 +87,29 @@ class BlockingGatewayKernelSpecManager(GatewayMixin, KernelSpecManager):
         NoSuchKernelSpec
             There is none of this name; a ``KeyError`` and jupyter_client's ``NoSuchKernel``, too.
         """
-        if self.allowed_kernelspecs and kernel_name not in self.allowed_kernelspecs:
-            allowed = ", ".join(sorted(self.allowed_kernelspecs))
-            raise NoSuchKernelSpec(
-                f"the kernelspec {kernel_name!r} is not among allowed_kernelspecs: {allowed}",
-                name=kernel_name,
-            )
+        self._check_allowed(kernel_name)
         model = self.rest.get_kernelspec(kernel_name, self.kernel_username)
         return self.kernel_spec_class(resource_dir="", **model["spec"])
 
     def get_kernel_spec_resource(self, kernel_name: str, path: str) -> bytes | None:
         """A file that belongs to a kernelspec, such as ``logo-64x64.png``; None if it has none."""
         try:
+            self._check_allowed(kernel_name)
             return self.rest.get_kernelspec_resource(kernel_name, path)
         except NoSuchKernelSpec:
             return None
+
+    def close(self) -> None:
+        """Close the connections that are kept; later calls open new ones."""
+        self._close_rest()
+
+    def _check_allowed(self, kernel_name: str) -> None:
+        if self.allowed_kernelspecs and kernel_name not in self.allowed_kernelspecs:
+            allowed = ", ".join(sorted(self.allowed_kernelspecs))
+            raise NoSuchKernelSpec(
+                f"the kernelspec {kernel_name!r} is not among allowed_kernelspecs: {allowed}",
+                name=kernel_name,
+            )
 
     def _located(self, model: dict[str, Any]) -> dict[str, Any]:
         """With the whole URLs of its resources, which a gateway gives as paths of its own."""

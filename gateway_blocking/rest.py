@@ -8,7 +8,7 @@ import random
 import re
 import uuid
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from email.message import Message
 from functools import partial
 from http.cookiejar import Cookie, DefaultCookiePolicy
@@ -263,14 +263,16 @@ class GatewayREST:
 
     def get_kernelspec(self, name: str, user: str | None = None) -> dict[str, Any]:
         """A kernelspec's ``name``, ``spec`` and ``resources``; or NoSuchKernelSpec."""
-        url = f"{self.gateway.kernelspecs_url}/{quote(name, safe='')}{_query(user)}"
         missing = partial(NoSuchKernelSpec, name=name)
+        _check_segments([name], missing)
+        url = f"{self.gateway.kernelspecs_url}/{quote(name, safe='')}{_query(user)}"
         return cast("dict[str, Any]", self._request("GET", url, missing=missing))
 
     def get_kernelspec_resource(self, name: str, path: str) -> bytes:
         """A file of a kernelspec, such as ``logo-64x64.png``; or NoSuchKernelSpec."""
-        url = f"{self.gateway.kernelspecs_resource_url}/{quote(name, safe='')}/{quote(path)}"
         missing = partial(NoSuchKernelSpec, name=name)
+        _check_segments(f"{name}/{path}".split("/"), missing)
+        url = f"{self.gateway.kernelspecs_resource_url}/{quote(name, safe='')}/{quote(path)}"
         return cast("bytes", self._request("GET", url, missing=missing, content=True))
 
     def list_sessions(self) -> list[SessionModel]:
@@ -327,10 +329,12 @@ class GatewayREST:
         return session
 
     def _session_request(self, method: str, session_id: str, body: bytes | None = None) -> Any:
+        _check_segments([session_id], NoSuchSession)
         url = f"{self.gateway.sessions_url}/{quote(session_id, safe='')}"
         return self._request(method, url, body, missing=NoSuchSession)
 
     def _kernel(self, method: str, kernel_id: str, action: str = "", **how: Any) -> Any:
+        _check_segments([kernel_id], NoSuchKernel)
         url = self.gateway.kernel_url(kernel_id) + action
         body = b"{}" if action else None
         return self._request(method, url, body, missing=NoSuchKernel, **how)
@@ -513,6 +517,13 @@ def _as_http(url: str) -> str:
     return "http" + url[len("ws") :] if url.startswith("ws") else url
 
 
+def _check_segments(segments: Sequence[str], missing: _Kind) -> None:
+    """Refuse what would lead out of its folder: requests go where a URL's dots point to."""
+    for segment in segments:
+        if segment in ("", ".", ".."):
+            raise missing(f"there is nothing of the name {'/'.join(segments)!r}")
+
+
 def _query(user: str | None) -> str:
     return f"?user={quote(user, safe='')}" if user else ""
 
@@ -621,8 +632,8 @@ class _Headers(AuthBase):
         own = request.headers.get("Cookie")
         if kept and own and kept != own:  # the user's cookies do not replace the gateway's
             request.headers["Cookie"] = f"{own}; {kept}"
-        if proof := _XSRF.search(request.headers.get("Cookie", "")):
-            request.headers.setdefault("X-XSRFToken", proof[1])
+        if proofs := _XSRF.findall(request.headers.get("Cookie", "")):
+            request.headers.setdefault("X-XSRFToken", proofs[-1])  # the one that tornado takes
         return request
 
 

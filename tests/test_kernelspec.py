@@ -133,3 +133,24 @@ def test_resources_may_lie_deeper(prefix: str) -> None:
         resources = specs.list_kernel_specs()["kernelspecs"]["my r"]["resources"]
         specs.rest.close()
     assert resources == {"js": f"http://{server.where}/base/kernelspecs/my%20r/static/kernel.js"}
+
+
+@pytest.mark.parametrize(
+    ("name", "path"),
+    [("python3", "../../api/status"), ("..", "api/status"), ("python3", "a/./b"), ("python3", "")],
+)
+def test_no_path_leads_out_of_the_kernelspec(name: str, path: str) -> None:
+    """A server that passes resources on gets the path from a browser, and has the token."""
+    with scripted(says({})) as server:
+        specs = BlockingGatewayKernelSpecManager(url=f"http://{server.where}")
+        assert specs.get_kernel_spec_resource(name, path) is None
+        with pytest.raises(NoSuchKernelSpec):
+            specs.get_kernel_spec("..")
+        specs.close()
+    assert server.lines == []
+
+
+def test_a_file_of_a_kernelspec_that_is_not_allowed(gateway: LocalGateway) -> None:
+    """Is none."""
+    specs = BlockingGatewayKernelSpecManager(allowed_kernelspecs={"R"}, **gateway.options())
+    assert specs.get_kernel_spec_resource("python3", "logo-64x64.png") is None

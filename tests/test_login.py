@@ -243,3 +243,12 @@ def test_a_proof_of_the_users_own_is_used() -> None:
     with scripted(says(MODEL)) as server, rest_of(server, headers=headers) as rest:
         CALLS["POST"](rest)
     assert server.headers[0]["x-xsrftoken"] == "mine"
+
+
+def test_of_two_proofs_the_servers_is_sent() -> None:
+    """One of the user's that is no good does not stand in the way: tornado takes the last."""
+    headers = {"Cookie": "_xsrf=mine"}
+    with scripted(NO_PROOF, PAGE, says(MODEL)) as server, rest_of(server, headers=headers) as rest:
+        CALLS["POST"](rest)
+    assert server.headers[-1]["cookie"] == '_xsrf=mine; _xsrf="2|ab|cd"'
+    assert server.headers[-1]["x-xsrftoken"] == "2|ab|cd"

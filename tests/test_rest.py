@@ -54,6 +54,7 @@ from gateway_blocking.errors import (
     GatewayTimeout,
     NoSuchKernel,
     NoSuchKernelSpec,
+    NoSuchSession,
 )
 from gateway_blocking.local import LocalGateway
 from gateway_blocking.rest import GatewayREST, _Policy, choose_kernel_id
@@ -252,6 +253,18 @@ def test_an_error_may_have_any_body(body: bytes, reason: str, message: str) -> N
         error = error_of(CALLS["GET"], server)
     assert isinstance(error, GatewayHTTPError)
     assert (error.status_code, error.reason, error.message) == (500, reason, message)
+
+
+@pytest.mark.parametrize("kernel_id", ["..", ".", ""])
+@pytest.mark.parametrize("call", ["get_kernel", "delete_kernel", "interrupt_kernel"])
+def test_an_id_that_leads_elsewhere_is_no_kernel(call: str, kernel_id: str) -> None:
+    """A DELETE of what is above all kernels is not sent."""
+    with scripted(says(MODEL)) as server, rest_of(server) as rest:
+        with pytest.raises(NoSuchKernel):
+            getattr(rest, call)(kernel_id)
+        with pytest.raises(NoSuchSession):
+            rest.delete_session(kernel_id)
+    assert server.lines == []
 
 
 def test_403_on_the_list_tells_of_the_switch() -> None:
