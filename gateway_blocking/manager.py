@@ -38,6 +38,14 @@ _DELETE_PATIENCE = 10.0
 _NO_PROCESS = "the kernel's process belongs to the gateway"
 
 
+def _without_traceback(error: BaseException) -> BaseException:
+    """A copy to keep: tracebacks hold all that a request used, its socket, too."""
+    try:
+        return copy.copy(error).with_traceback(None)
+    except Exception:  # of a class that cannot be copied
+        return RuntimeError(f"{type(error).__name__}: {error}")
+
+
 class BlockingGatewayKernelManager(RemoteKernelMixin, KernelManager):
     """A :class:`~jupyter_client.manager.KernelManager` whose kernel runs behind a gateway.
 
@@ -76,7 +84,7 @@ class BlockingGatewayKernelManager(RemoteKernelMixin, KernelManager):
     def __init__(self, **kwargs: Any) -> None:
         self._kernel: KernelModel | None = None
         self._started: Future[None] = Future()
-        self._clients_lock = threading.Lock()
+        self._clients_lock, self._starting = threading.Lock(), threading.Lock()
         self._all_clients: weakref.WeakSet[BlockingGatewayKernelClient] = weakref.WeakSet()
         self._sigterm = SigtermRaises()
         super().__init__(**kwargs)
@@ -101,7 +109,7 @@ class BlockingGatewayKernelManager(RemoteKernelMixin, KernelManager):
 
     def after_fork(self) -> None:
         """In a child process, which must not shut down what its parent uses."""
-        self._clients_lock = threading.Lock()
+        self._clients_lock, self._starting = threading.Lock(), threading.Lock()
         self._owns_kernel = False
 
     # --- what there is --------------------------------------------------------------------------
@@ -221,19 +229,23 @@ class BlockingGatewayKernelManager(RemoteKernelMixin, KernelManager):
         """
         if self.has_kernel:
             raise RuntimeError(f"kernel {self.kernel_id} runs already; shut it down first")
-        self._attempted_start = True
-        self.shutting_down = False
-        if self._started.done():
-            self._started = Future()
+        if not self._starting.acquire(blocking=False):
+            raise RuntimeError("the kernel is just being started, by another thread")
         try:
+            if self._started.done():
+                self._started = Future()
             self._start_or_attach(**kw)
         except BaseException as error:
-            # A copy without its tracebacks, which would keep all that the request used.
-            self._started.set_exception(copy.copy(error).with_traceback(None))
+            self._started.set_exception(_without_traceback(error))
             raise
-        self._started.set_result(None)
+        else:
+            self._started.set_result(None)
+        finally:
+            self._starting.release()
 
     def _start_or_attach(self, **kw: Any) -> None:
+        self._attempted_start = True
+        self.shutting_down = False
         if kernel_name := kw.pop("kernel_name", None):
             self.kernel_name = kernel_name
         kernel_id = kw.pop("kernel_id", None) or self._attach_to
@@ -299,6 +311,7 @@ class BlockingGatewayKernelManager(RemoteKernelMixin, KernelManager):
             return None
         if not self._owns_kernel:
             self.log.info("kernel %s was not started here and is left running", self.kernel_id)
+            self.shutting_down = True
             self._kernel = None
             return None
         self._shut_down(self._kernel["id"])
@@ -361,7 +374,7 @@ class BlockingGatewayKernelManager(RemoteKernelMixin, KernelManager):
             self.log.debug("ignored for a remote kernel: %s", ", ".join(sorted(kw)))
         restarted = [client._before_restart() for client in self._clients]
         with self._told("restart"):
-            self._kernel = self.rest.restart_kernel(kernel_id)
+            self.refresh_model(self.rest.restart_kernel(kernel_id))
         for tell in restarted:
             tell()
 

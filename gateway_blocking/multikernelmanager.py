@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Iterable
-from concurrent.futures import ThreadPoolExecutor
-from typing import Any, TypeVar
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager
+from typing import Any, TypeVar, cast
 
 from jupyter_client.kernelspec import KernelSpecManager
 from jupyter_client.multikernelmanager import MultiKernelManager
@@ -15,8 +16,8 @@ from .errors import GatewayAuthError, GatewayError, NoSuchKernel
 from .forking import tell_after_fork
 from .kernelspec import BlockingGatewayKernelSpecManager
 from .manager import BlockingGatewayKernelManager
-from .remote import GatewayMixin
-from .rest import KernelModel
+from .remote import GatewayMixin, not_remotely
+from .rest import KernelModel, choose_kernel_id
 from .signals import SigtermRaises
 
 __all__ = ["BlockingGatewayMultiKernelManager"]
@@ -59,9 +60,12 @@ class BlockingGatewayMultiKernelManager(GatewayMixin, MultiKernelManager):
 
     def __init__(self, **kwargs: Any) -> None:
         super().__init__(**kwargs)
-        self._lock = threading.Lock()
+        # What traitlets make when it is asked for, two threads that ask at once make twice.
+        self._kernels: dict[str, Any] = {}
+        self._made = self.rest, self.kernel_spec_manager
         self._culled: set[str] = set()
         self._sigterm = SigtermRaises()
+        self.after_fork()
         tell_after_fork(self)
 
     def __repr__(self) -> str:
@@ -79,12 +83,25 @@ class BlockingGatewayMultiKernelManager(GatewayMixin, MultiKernelManager):
                 self._close_rest()
 
     def after_fork(self) -> None:
-        """In a child process nobody would release the lock."""
-        self._lock = threading.Lock()
+        """In a child process nobody would release the lock, nor end what was being started."""
+        self._lock = threading.Condition()
+        self._starts: set[object] = set()
+        self._endings = 0  # how often all were shut down
 
     @default("kernel_spec_manager")
     def _default_kernel_spec_manager(self) -> BlockingGatewayKernelSpecManager:
-        return BlockingGatewayKernelSpecManager(gateway=self.gateway, rest=self.rest, parent=self)
+        return BlockingGatewayKernelSpecManager(
+            gateway=self.gateway, rest=self.rest, config=self.config, log=self.log
+        )
+
+    def _create_kernel_manager_factory(self) -> Callable[..., Any]:
+        create = super()._create_kernel_manager_factory()
+
+        def with_our_gateway(**kwargs: Any) -> Any:
+            ours = {"gateway": self.gateway, "rest": self.rest}
+            return create(kernel_spec_manager=self.kernel_spec_manager, **ours, **kwargs)
+
+        return with_our_gateway
 
     # --- starting and ending --------------------------------------------------------------------
 
@@ -111,20 +128,52 @@ class BlockingGatewayMultiKernelManager(GatewayMixin, MultiKernelManager):
             There is no such kernel to attach to, or no such kernelspec.
         """
         manager: BlockingGatewayKernelManager = self.kernel_manager_factory(
-            gateway=self.gateway,
-            rest=self.rest,
-            kernel_spec_manager=self.kernel_spec_manager,
-            kernel_name=kernel_name or self.default_kernel_name,
-            config=self.config,
-            log=self.log,
+            kernel_name=kernel_name or self.default_kernel_name, config=self.config, log=self.log
         )
-        manager.start_kernel(**kwargs)
+        if not kwargs.get("kernel_id"):
+            chosen = {"KERNEL_ID": choose_kernel_id(self.new_kernel_id(**kwargs))}
+            kwargs["env"] = {**chosen, **(kwargs.get("env") or {})}
+        with self._starting() as endings:
+            try:
+                manager.start_kernel(**kwargs)
+                self._register(manager)
+                if self._endings != endings:
+                    raise GatewayError("all kernels were shut down while this one started: it, too")
+            except BaseException:  # a Ctrl-C, too
+                self._let_go(manager)
+                if manager.has_kernel:
+                    manager.shutdown_kernel(now=True)
+                raise
+        return str(manager.kernel_id)
+
+    @contextmanager
+    def _starting(self) -> Iterator[int]:
+        """While a kernel starts, so that :meth:`shutdown_all` does not miss it."""
+        start = object()
+        with self._lock:
+            self._starts.add(start)
+            endings = self._endings
+        try:
+            yield endings
+        finally:
+            with self._lock:
+                self._starts.discard(start)
+                self._lock.notify_all()
+
+    def _register(self, manager: BlockingGatewayKernelManager) -> None:
         kernel_id = str(manager.kernel_id)
         with self._lock:
-            # Attached to twice, or first started: the manager that came first has the clients.
-            self._kernels.setdefault(kernel_id, manager)
+            there = self._kernels.get(kernel_id)
+            if there is None or not there.has_kernel:  # else that one has the clients
+                self._kernels[kernel_id] = manager
             self._culled.discard(kernel_id)
-        return kernel_id
+
+    def _let_go(self, manager: BlockingGatewayKernelManager) -> None:
+        """Forget it, and not another one of the same kernel."""
+        with self._lock:
+            kernel_id = str(manager.kernel_id)
+            if manager is self._kernels.get(kernel_id):
+                del self._kernels[kernel_id]
 
     def shutdown_kernel(
         self, kernel_id: str, now: bool | None = False, restart: bool | None = False
@@ -138,11 +187,15 @@ class BlockingGatewayMultiKernelManager(GatewayMixin, MultiKernelManager):
         now, restart : bool
             See :meth:`.BlockingGatewayKernelManager.shutdown_kernel`.
         """
-        self.get_kernel(kernel_id).shutdown_kernel(now=bool(now), restart=bool(restart))
-        self.remove_kernel(kernel_id)
+        manager = self.get_kernel(kernel_id)
+        manager.shutdown_kernel(now=bool(now), restart=bool(restart))
+        self._let_go(manager)
 
     def shutdown_all(self, now: bool = False) -> None:
         """Shut down all that were started here, many at once, and let go of all.
+
+        What another thread is just starting is shut down as well, by that thread, which gets a
+        :exc:`.GatewayError`; this waits for it.
 
         Raises
         ------
@@ -151,21 +204,31 @@ class BlockingGatewayMultiKernelManager(GatewayMixin, MultiKernelManager):
             ``__cause__`` is the first of their errors.
         """
 
-        def shut_down(kernel_id: str) -> tuple[str, GatewayError] | None:
+        def shut_down(kernel_id: str) -> tuple[str, Exception] | None:
             try:
                 self.shutdown_kernel(kernel_id, now=now)
             except KeyError:
                 pass  # another thread was faster
-            except GatewayError as error:
+            except Exception as error:  # whatever it is, it is not to keep the others alive
                 return kernel_id, error
             return None
 
-        failed = [each for each in _at_once(shut_down, list(self._kernels)) if each]
+        with self._lock:
+            self._endings += 1
+            starting, ids = set(self._starts), list(self._kernels)
+        failed = [each for each in _at_once(shut_down, ids) if each]
+        with self._lock:
+            longest = self.gateway.effective_request_timeout
+            self._lock.wait_for(lambda: not starting & self._starts, longest)
         if failed:
             reasons = "; ".join(f"{kernel_id}: {error}" for kernel_id, error in failed)
             raise GatewayError(
                 f"{len(failed)} kernels could not be shut down, and may still run: {reasons}"
             ) from failed[0][1]
+
+    def get_kernel(self, kernel_id: str) -> BlockingGatewayKernelManager:
+        """The manager of a kernel of ours."""
+        return cast("BlockingGatewayKernelManager", super().get_kernel(kernel_id))
 
     def remove_kernel(self, kernel_id: str) -> Any:
         """Let go of a kernel without shutting it down; its manager, None if it is not ours."""
@@ -175,6 +238,24 @@ class BlockingGatewayMultiKernelManager(GatewayMixin, MultiKernelManager):
     def restart_kernel(self, kernel_id: str, now: bool = False) -> None:
         """Restart a kernel: see :meth:`.BlockingGatewayKernelManager.restart_kernel`."""
         self.get_kernel(kernel_id).restart_kernel(now=now)
+
+    pre_start_kernel = not_remotely("pre_start_kernel", "call start_kernel()")
+
+    # jupyter_client's own code may await these.
+
+    async def _async_start_kernel(self, *, kernel_name: str | None = None, **kwargs: Any) -> str:
+        return self.start_kernel(kernel_name=kernel_name, **kwargs)
+
+    async def _async_shutdown_kernel(
+        self, kernel_id: str, now: bool | None = False, restart: bool | None = False
+    ) -> None:
+        self.shutdown_kernel(kernel_id, now, restart)
+
+    async def _async_restart_kernel(self, kernel_id: str, now: bool = False) -> None:
+        self.restart_kernel(kernel_id, now)
+
+    async def _async_shutdown_all(self, now: bool = False) -> None:
+        self.shutdown_all(now)
 
     # --- what there is --------------------------------------------------------------------------
 
@@ -205,18 +286,17 @@ class BlockingGatewayMultiKernelManager(GatewayMixin, MultiKernelManager):
 
     def _refresh(self, kernel_id: str) -> KernelModel | None:
         """A kernel's model; None for one that is gone, which then is not ours any longer."""
-        manager = self._kernels.get(kernel_id)
+        manager: BlockingGatewayKernelManager | None = self._kernels.get(kernel_id)
         if manager is None:
             return None
         model: KernelModel | None = manager.refresh_model()
         if model is not None:
             return model
-        culled = not manager.shutting_down  # by its manager, or in another thread
         with self._lock:
-            if self._kernels.get(kernel_id) is manager:
-                del self._kernels[kernel_id]
-                if culled:
-                    self._culled.add(kernel_id)
+            still_ours = self._kernels.get(kernel_id) is manager
+            if still_ours and not manager.shutting_down:
+                self._culled.add(kernel_id)  # else it was its manager, or another thread
+        self._let_go(manager)
         return None
 
     def list_kernel_ids(self) -> list[str]:
@@ -249,9 +329,19 @@ class BlockingGatewayMultiKernelManager(GatewayMixin, MultiKernelManager):
 
 
 def _at_once(do: Callable[[_T], _R], items: Iterable[_T]) -> list[_R]:
-    """What `do` makes of each of the items, in threads of their own."""
+    """What `do` makes of each of the items, in threads of their own; all of them in any case."""
     items = list(items)
-    if not items:
-        return []
+    if len(items) < 2:
+        return [do(item) for item in items]
     with ThreadPoolExecutor(min(len(items), _AT_ONCE)) as pool:
-        return list(pool.map(do, items))
+        futures = [_submit(pool, do, item) for item in items]
+    return [future.result() for future in futures]
+
+
+def _submit(pool: ThreadPoolExecutor, do: Callable[[_T], _R], item: _T) -> Future[_R]:
+    try:
+        return pool.submit(do, item)
+    except RuntimeError:  # while the interpreter ends, no thread can be started any more
+        done: Future[_R] = Future()
+        done.set_result(do(item))
+        return done

@@ -10,6 +10,7 @@ import uuid
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from typing import Any
 from urllib.parse import urlsplit
 
 import pytest
@@ -518,3 +519,51 @@ def test_the_id_of_a_new_kernel_is_chosen(
     assert uuid.UUID(km.kernel_id).version == 4
     assert (km.kernel_id == MINE) == (env.get("KERNEL_ID") == MINE)
     assert km.kernel_id != of_this_process
+
+
+def test_an_answer_of_404_means_that_there_is_no_kernel(gateway: LocalGateway) -> None:
+    """To an interrupt or a restart; whoever waits is told."""
+    for act in ("interrupt_kernel", "restart_kernel"):
+        with Manager(**gateway.options()) as km:
+            km.start_kernel()
+            km.rest.delete_kernel(str(km.kernel_id))
+            with pytest.raises(NoSuchKernel):
+                getattr(km, act)()
+            assert not km.has_kernel
+
+
+def test_ready_ends_with_the_start(gateway: LocalGateway) -> None:
+    """With its exception, and anew with the next start."""
+    with Manager(**gateway.options()) as km:
+        first = km.ready
+        with pytest.raises(NoSuchKernelSpec):
+            km.start_kernel(kernel_name="cobol")
+        assert isinstance(first.exception(timeout=0), NoSuchKernelSpec)
+        km.start_kernel(kernel_name="python3")
+        assert km.ready.result(timeout=0) is None
+
+
+def test_ready_ends_with_any_exception(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Also with one that cannot be copied."""
+
+    class Odd(Exception):
+        def __init__(self, one: int, two: int) -> None:
+            super().__init__(f"{one} {two}")
+
+    km = Manager(url="http://127.0.0.1:9")
+
+    def fail(**_: Any) -> None:
+        raise Odd(1, 2)
+
+    monkeypatch.setattr(km, "_start_or_attach", fail)
+    with pytest.raises(Odd):
+        km.start_kernel()
+    assert "1 2" in str(km.ready.exception(timeout=0))
+
+
+def test_two_threads_do_not_start_two_kernels(gateway: LocalGateway) -> None:
+    """One does; the other is told."""
+    with Manager(**gateway.options()) as km, ThreadPoolExecutor(2) as pool:
+        starts = [pool.submit(km.start_kernel) for _ in range(2)]
+        errors = [start.exception(60) for start in starts]
+        assert [type(error) for error in errors if error] == [RuntimeError]

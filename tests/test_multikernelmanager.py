@@ -2,20 +2,27 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
+import os
+import subprocess
+import sys
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from threading import Barrier
 from typing import Any
 
 import pytest
-from conftest import kernels_of
+from conftest import kernels_of, wait_until
 from jupyter_client.multikernelmanager import MultiKernelManager
 
 from gateway_blocking import (
     BlockingGatewayKernelManager,
+    GatewayAuthError,
     GatewayError,
     NoSuchKernel,
     NoSuchKernelSpec,
+    NotRemotelyPossible,
 )
 from gateway_blocking import BlockingGatewayMultiKernelManager as Kernels
 from gateway_blocking.local import LocalGateway
@@ -192,3 +199,151 @@ def test_what_its_manager_shut_down_was_not_culled(kernels: Kernels) -> None:
     assert kernels.list_kernels() == []
     assert kernel_id not in kernels
     assert not kernels.kernel_culled(kernel_id)
+
+
+def test_what_is_just_starting_is_shut_down_with_all(gateway: LocalGateway) -> None:
+    """Also what other threads start while the ``with`` ends: nothing is left, and they are told."""
+    started = []
+    with ThreadPoolExecutor(4) as pool:
+        with Kernels(**gateway.options()) as kernels:
+            begun = Barrier(5)
+
+            def start(_: int) -> str:
+                begun.wait(60)
+                return kernels.start_kernel()
+
+            starting = [pool.submit(start, number) for number in range(4)]
+            begun.wait(60)
+            wait_until(lambda: len(kernels._starts) == 4)
+        assert len(kernels) == 0
+        for each in starting:
+            try:
+                started.append(each.result(60))
+            except GatewayError as error:
+                assert "shut down while this one started" in str(error)
+    for kernel_id in started:
+        with pytest.raises(NoSuchKernel):
+            kernels.rest.get_kernel(kernel_id)
+    kernels.rest.close()
+
+
+def test_all_are_shut_down_though_the_interpreter_ends(gateway: LocalGateway) -> None:
+    """When threads cannot be started any more."""
+    script = (
+        "import atexit, os\n"
+        "from gateway_blocking import BlockingGatewayMultiKernelManager\n"
+        "kernels = BlockingGatewayMultiKernelManager()\n"
+        "print(*[kernels.start_kernel() for _ in range(2)])\n"
+        "atexit.register(kernels.shutdown_all)\n"
+    )
+    names = {"JUPYTER_GATEWAY_URL": gateway.url, "JUPYTER_GATEWAY_AUTH_TOKEN": gateway.token}
+    run = subprocess.run(
+        [sys.executable, "-c", script],
+        env={**os.environ, **names},
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert run.returncode == 0, run.stderr
+    assert run.stderr == ""
+    assert not set(run.stdout.split()) & set(kernels_of(gateway))
+
+
+def test_any_failure_leaves_the_others(kernels: Kernels, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whatever it is: all the others are shut down."""
+    ids = [kernels.start_kernel() for _ in range(3)]
+
+    def fail(**_: Any) -> None:
+        raise OSError("the disk is full")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(kernels.get_kernel(ids[0]), "shutdown_kernel", fail)
+        with pytest.raises(GatewayError, match="the disk is full"):
+            kernels.shutdown_all()
+    assert list(kernels._kernels) == ids[:1]
+
+
+def test_a_kernel_can_be_attached_to_again(kernels: Kernels, gateway: LocalGateway) -> None:
+    """After it was let go of by its manager; it runs, and so was not culled."""
+    with BlockingGatewayKernelManager(**gateway.options()) as km:
+        km.start_kernel()
+        kernel_id = str(km.kernel_id)
+        kernels.start_kernel(kernel_id=kernel_id)
+        kernels.get_kernel(kernel_id).shutdown_kernel()
+        assert not kernels.kernel_culled(kernel_id)
+        kernels.start_kernel(kernel_id=kernel_id)
+        kernels.interrupt_kernel(kernel_id)
+        assert kernels.list_kernel_ids() == [kernel_id]
+
+
+def test_an_interrupted_start_leaves_no_kernel(gateway: LocalGateway) -> None:
+    """One that comes after the kernel was started, and before its id is known to the caller."""
+
+    def interrupt(_: str, data: dict[str, Any]) -> None:
+        if data.get("action") == "start":
+            raise KeyboardInterrupt
+
+    before = kernels_of(gateway)
+    kernels = Kernels(**gateway.options(), event_logger=interrupt)
+    with pytest.raises(KeyboardInterrupt):
+        kernels.start_kernel()
+    assert len(kernels) == 0
+    assert kernels_of(gateway) == before
+    kernels.rest.close()
+
+
+def test_a_failed_attachment_keeps_who_was_there(kernels: Kernels) -> None:
+    """The manager of the same kernel that came first."""
+    kernel_id = kernels.start_kernel()
+    there, token = kernels.get_kernel(kernel_id), kernels.gateway.auth_token
+    kernels.gateway.auth_token = "wrong"
+    with pytest.raises(GatewayAuthError):
+        kernels.start_kernel(kernel_id=kernel_id)
+    kernels.gateway.auth_token = token
+    assert kernels.get_kernel(kernel_id) is there
+
+
+def test_many_threads_on_a_fresh_one(gateway: LocalGateway) -> None:
+    """What is made when it is first asked for is made once."""
+    for _ in range(10):
+        kernels = Kernels(**gateway.options())
+        together = Barrier(8)
+
+        def look(kernels: Kernels = kernels, together: Barrier = together) -> tuple[int, ...]:
+            together.wait(60)
+            made = (kernels.rest, kernels.gateway, kernels.kernel_spec_manager, kernels._kernels)
+            return tuple(id(each) for each in made)
+
+        with ThreadPoolExecutor(8) as pool:
+            assert len({each.result() for each in [pool.submit(look) for _ in range(8)]}) == 1
+
+
+def test_the_id_of_a_new_kernel_is_its_subclasses_to_choose(gateway: LocalGateway) -> None:
+    """By the method that jupyter_client has for it."""
+    chosen = "3f7f64a1-3b4c-4c55-9a52-9f7f0d6a0f11"
+
+    class Choosing(Kernels):
+        def new_kernel_id(self, **kwargs: Any) -> str:
+            return chosen
+
+    with Choosing(**gateway.options()) as kernels:
+        assert kernels.start_kernel() == chosen
+
+
+def test_what_may_be_awaited_goes_to_the_same_gateway(
+    kernels: Kernels, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """By jupyter_client's own code; also where the environment names another one."""
+    monkeypatch.setenv("JUPYTER_GATEWAY_URL", "http://127.0.0.1:9")
+
+    async def use() -> None:
+        kernel_id = await kernels._async_start_kernel(kernel_name="python3")
+        await kernels._async_restart_kernel(kernel_id)
+        assert kernels.kernel_model(kernel_id)["name"] == "python3"
+        await kernels._async_shutdown_kernel(kernel_id)
+        await kernels._async_shutdown_all()
+
+    asyncio.run(use())
+    with pytest.raises(NotRemotelyPossible):
+        kernels.pre_start_kernel()
