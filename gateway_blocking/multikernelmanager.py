@@ -280,8 +280,11 @@ class BlockingGatewayMultiKernelManager(GatewayMixin, MultiKernelManager):
         models = []
         for kernel_id in ours:
             manager, model = self._kernels.get(kernel_id), listed.get(kernel_id)
-            if manager is not None and model and manager.refresh_model(model):
-                models.append(model)
+            if manager is not None and model:
+                if manager.refresh_model(model):
+                    models.append(model)
+                else:  # it was let go of by its manager, and runs
+                    self._let_go(manager)
         return models
 
     def _refresh(self, kernel_id: str) -> KernelModel | None:

@@ -271,6 +271,7 @@ def test_a_kernel_can_be_attached_to_again(kernels: Kernels, gateway: LocalGatew
         kernel_id = str(km.kernel_id)
         kernels.start_kernel(kernel_id=kernel_id)
         kernels.get_kernel(kernel_id).shutdown_kernel()
+        assert kernels.list_kernels() == []
         assert not kernels.kernel_culled(kernel_id)
         kernels.start_kernel(kernel_id=kernel_id)
         kernels.interrupt_kernel(kernel_id)
