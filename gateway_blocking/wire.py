@@ -78,9 +78,6 @@ def _message(
         raise WireError(f"a message's header has no {missing}") from None
     if not (type(message["msg_id"]) is type(message["msg_type"]) is str):
         raise WireError("a message's msg_id and msg_type must be text")
-    for part in (header, parent_header):
-        if type(date := part.get("date")) is str:
-            part["date"] = _parse_date(date)
     if str(header.get("version", "")).startswith("5."):
         return message
     try:
@@ -88,6 +85,32 @@ def _message(
     except Exception as error:  # whatever an adapter trips over, the message is not of its version
         raise WireError(f"a message of another protocol version is malformed: {error!r}") from error
     return adapted
+
+
+def _date(header: Any) -> Any:
+    """A header, or what came in its place, with its date as one."""
+    if type(header) is dict and type(date := header.get("date")) is str:
+        header["date"] = _parse_date(date)
+    return header
+
+
+# The parent header that was read last, as text and as a dict: that of a hundred lines of output,
+# say, which all have the same.  (Set at once, for threads.)
+_last_parent: tuple[Any, Unpack | None, dict[str, Any]] = (None, None, {})
+_PLAIN = (str, int, datetime)
+_NOTHING: Any = b"{}"  # the metadata of nearly all messages
+
+
+def _parent_header(part: Payload, unpack: Unpack) -> Any:
+    """A parent header from its JSON; parsed anew only if it is not that of the message before."""
+    global _last_parent
+    text, by, header = _last_parent
+    if part == text and by is unpack:
+        return header.copy()
+    header = _date(_unpack(part, unpack))
+    if type(header) is dict and all(type(value) in _PLAIN for value in header.values()):
+        _last_parent = bytes(part), unpack, header.copy()
+    return header
 
 
 def _parse_date(text: str) -> datetime | str:
@@ -185,9 +208,9 @@ def _decode_default(opcode: int, payload: Payload, unpack: Unpack) -> tuple[str,
     try:
         channel = whole["channel"]
         message = _message(
-            whole["header"],
+            _date(whole["header"]),
             # A gateway's own messages, such as "restarting", leave some of these out.
-            whole.get("parent_header") or {},
+            _date(whole.get("parent_header") or {}),
             whole.get("metadata") or {},
             whole["content"],
             buffers,
@@ -211,18 +234,30 @@ def _encode_v1(channel: str, message: Mapping[str, Any], pack: Pack) -> tuple[in
 def _decode_v1(opcode: int, payload: Payload, unpack: Unpack) -> tuple[str, Message]:
     if opcode != BINARY:
         raise WireError(f"a text frame came on a websocket that speaks {V1}")
-    view = memoryview(payload)
-    offsets = _read_offsets(view, "<", "Q", 8)
-    _check_offsets(offsets, len(view), least=6)
-    parts = [view[start:end] for start, end in pairwise(offsets)]
+    parts = _parts_of_v1(payload)
     channel, header, parent_header, metadata, content = parts[:5]
     return str(channel, "utf-8", "replace"), _message(
-        _unpack(header, unpack),
-        _unpack(parent_header, unpack),
-        _unpack(metadata, unpack),
+        _date(_unpack(header, unpack)),
+        _parent_header(parent_header, unpack),
+        {} if metadata == _NOTHING else _unpack(metadata, unpack),
         _unpack(content, unpack),
         parts[5:],
     )
+
+
+def _parts_of_v1(payload: Payload) -> list[Any]:
+    """Channel, header, parent header, metadata, content and buffers, none of them copied twice."""
+    if type(payload) is bytes and len(payload) >= _HEAD_WITHOUT_BUFFERS.size:
+        count, a, b, c, d, e, end = _HEAD_WITHOUT_BUFFERS.unpack_from(payload)
+        if count == 6 and a <= b <= c <= d <= e <= end <= len(payload):  # as nearly always
+            return [payload[a:b], payload[b:c], payload[c:d], payload[d:e], payload[e:end]]
+    view = memoryview(payload)
+    offsets = _read_offsets(view, "<", "Q", 8)
+    _check_offsets(offsets, len(view), least=6)
+    return [view[start:end] for start, end in pairwise(offsets)]
+
+
+_HEAD_WITHOUT_BUFFERS = struct.Struct("<7Q")
 
 
 # --- offsets --------------------------------------------------------------------------------------

@@ -256,3 +256,45 @@ def test_what_cannot_be_sent(name: str, spoil: Callable[[Message], Any]) -> None
     spoil(message)
     with pytest.raises(WireError):
         FORMATS[name].encode("shell", message, SESSION.pack)
+
+
+def test_messages_do_not_share_their_parent_header() -> None:
+    """Though it is parsed only once for all the output of a request: each has one to change."""
+    session = Session()
+    parent = session.msg("execute_request")
+    frames = [
+        FORMATS[V1].encode("iopub", session.msg("stream", {}, parent=parent), session.pack)
+        for _ in range(3)
+    ]
+    first, second = (FORMATS[V1].decode(*frame, session.unpack)[1] for frame in frames[:2])
+    assert first["parent_header"] == second["parent_header"] == parent["header"]
+    first["parent_header"]["msg_id"] = "changed"
+    third = FORMATS[V1].decode(*frames[2], session.unpack)[1]
+    assert third["parent_header"] == second["parent_header"] == parent["header"]
+
+
+def test_a_parent_header_that_could_be_shared_deeper_is_parsed_anew() -> None:
+    """One with lists or objects in it, as some kernels have them."""
+    session = Session()
+    parent = {**session.msg("execute_request")["header"], "tags": ["a"]}
+    message = {**session.msg("stream", {}), "parent_header": parent}
+    frame = FORMATS[V1].encode("iopub", message, session.pack)
+    first, second = (FORMATS[V1].decode(*frame, session.unpack)[1] for _ in range(2))
+    first["parent_header"]["tags"].append("b")
+    assert second["parent_header"]["tags"] == ["a"]
+
+
+def test_each_unpacker_reads_a_parent_header_itself() -> None:
+    """A session may have one of its own."""
+    session = Session()
+    message = session.msg("stream", {}, parent=session.msg("execute_request"))
+    frame = FORMATS[V1].encode("iopub", message, session.pack)
+    read: list[str] = []
+
+    def unpack(text: str) -> Any:
+        read.append(text)
+        return session.unpack(text)
+
+    FORMATS[V1].decode(*frame, session.unpack)
+    FORMATS[V1].decode(*frame, unpack)
+    assert any("execute_request" in text for text in read)
