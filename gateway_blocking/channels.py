@@ -84,6 +84,9 @@ class Mailbox(Queue[Message]):
             The time-out is negative.
         """
         deadline = Deadline.of(timeout)
+        with self.mutex:
+            if self.queue:
+                return self._get()
         while True:
             # Not a Condition, whose code is Python: a Ctrl-C in it can leave its lock locked.
             news = threading.Lock()
@@ -100,6 +103,10 @@ class Mailbox(Queue[Message]):
                 news.acquire(timeout=-1 if left is None else min(left, threading.TIMEOUT_MAX))
             finally:
                 self._forget(news.release)
+
+    def get(self, block: bool = True, timeout: float | None = None) -> Message:
+        """:meth:`take`, by the name that it has for a plain queue."""
+        return self.take(timeout if block else 0)
 
     async def take_async(self, timeout: float | None = None) -> Message:
         """As :meth:`take`, for an event loop, which goes on while this waits.
@@ -143,24 +150,20 @@ class Mailbox(Queue[Message]):
 
     def _fail(self, error: GatewayError) -> None:
         self._error = error
-        self.not_empty.notify_all()
         self._wake()
 
     def _check(self) -> None:
         if self._error is not None:
             raise fresh(self._error)
 
-    def _add(self, message: Message) -> None:
-        """Put a message in; the lock is held."""
-        self._put(message)
-        self.not_empty.notify()  # for who uses this as the plain queue that it is
-
     def _put(self, item: Message) -> None:
-        super()._put(item)
-        self._wake()
+        """Put a message in; the lock is held."""
+        self.queue.append(item)
+        if self._listeners:
+            self._wake()
 
     def _get(self) -> Message:
-        item: Message | ReplyLost = super()._get()
+        item: Message | ReplyLost = self.queue.popleft()
         if isinstance(item, ReplyLost):  # it stands where the reply would
             raise item
         return item
@@ -322,10 +325,10 @@ class Channel(Mailbox):
             if self._started:
                 claim = self._claims.get(message["parent_header"].get("msg_id", ""))
                 if claim is None:
-                    self._add(message)
+                    self._put(message)
                 else:
                     claim._origins.append(self)
-                    claim._add(message)
+                    claim._put(message)
 
     def request_failed(self, msg_id: str, error: GatewayError) -> None:
         """No reply to `msg_id` will come: who waits for just that, now or later, is told."""
@@ -344,7 +347,7 @@ class Channel(Mailbox):
         self.request_failed(lost.msg_id, lost)
         with self.mutex:
             if self._started and lost.msg_id not in self._claims:
-                self._add(lost)  # type: ignore[arg-type]  # see _get
+                self._put(lost)  # type: ignore[arg-type]  # see _get
 
     def kernel_died(self, error: GatewayError) -> None:
         """End every wait with `error`, and every later one, until :meth:`revive`."""
@@ -397,7 +400,7 @@ class Claim(Mailbox):
                 del channel._claims[self._msg_id]
             while self.queue:
                 origin = self._origins[0]
-                origin._add(self._get())
+                origin._put(self._get())
 
     def _get(self) -> Message:
         self._origins.popleft()

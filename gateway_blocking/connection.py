@@ -48,7 +48,7 @@ from .errors import (
 )
 from .forking import tell_after_fork
 from .ledger import Heard, Ledger, Request
-from .liveness import LIVING, Look, Verdict, is_lost, verdict_of
+from .liveness import LIVING, SPEAKS_OF_LIFE, Look, Verdict, is_lost, verdict_of
 from .reconnect import Recovery, Step, is_final, is_harmless, may_repeat, what_is_known
 from .transport import Endpoint, Opening, Transport
 from .wire import FORMATS, Message
@@ -544,7 +544,7 @@ class Connection:
             self.kernel_ended(Verdict.RESTARTED)
             with self._lock:
                 heard = self._ledger.hear(name, message)
-        if name == "iopub":
+        if name == "iopub" and message["msg_type"] in SPEAKS_OF_LIFE:
             self._see_life(message, incarnation)
         if self._generation > 1:
             if message["parent_header"].get("msg_id", "").startswith(self._prefix):

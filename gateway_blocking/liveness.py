@@ -18,7 +18,7 @@ from __future__ import annotations
 from enum import Enum
 from typing import Any
 
-__all__ = ["LIVING", "Look", "Verdict", "is_lost", "verdict_of"]
+__all__ = ["SPEAKS_OF_LIFE", "LIVING", "Look", "Verdict", "is_lost", "verdict_of"]
 
 
 class Verdict(Enum):
@@ -41,6 +41,10 @@ class Look(Enum):
     QUIET = "the kernel is there, and not busy"
     REFUSAL = "there is no connection, or only an error"
     SILENCE = "no answer in time"
+
+
+SPEAKS_OF_LIFE = frozenset(("status", "shutdown_reply"))
+"""The types of messages of which :func:`verdict_of` may say anything."""
 
 
 def verdict_of(message: dict[str, Any], incarnation: str | None) -> Verdict | None:

@@ -631,3 +631,22 @@ def test_a_lost_reply_is_told_before_the_end(channel: Channel) -> None:
         channel.get_msg(timeout=0)
     with pytest.raises(GatewayConnectionClosed):
         channel.get_msg(timeout=0)
+
+
+def test_a_channel_is_a_queue_by_its_old_methods_too(channel: Channel) -> None:
+    """What comes wakes who waits in ``get``; and what ends the channel ends the wait."""
+    one = message()
+    with ThreadPoolExecutor(1) as pool:
+        waiting = pool.submit(channel.get)
+        channel.deliver(one)
+        assert waiting.result(10) is one
+        with pytest.raises(Empty):
+            channel.get(block=False)
+        with pytest.raises(Empty):
+            channel.get(timeout=0.01)
+        channel.put(one)
+        assert channel.get_nowait() is one
+        waiting = pool.submit(channel.get)
+        channel.stop()
+        with pytest.raises(GatewayConnectionClosed):
+            waiting.result(10)
