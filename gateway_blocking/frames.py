@@ -34,7 +34,7 @@ _MAX_CONTROL = 125
 _U16 = Struct(">H")
 _U64 = Struct(">Q")
 
-_READ_AHEAD = 256 * 1024
+_READ_AHEAD = 64 * 1024
 
 Frame = tuple[int, "bytes | memoryview"]
 """Opcode and payload; the payload of a large frame is a view of memory of its own."""
