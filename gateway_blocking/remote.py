@@ -54,12 +54,12 @@ class GatewayMixin(LoggingConfigurable):
         self._owns_rest = "rest" not in kwargs
         super().__init__(**kwargs)
         if options:
-            self.gateway = GatewayClient(config=self.config, **options)
+            self.gateway = GatewayClient(config=self.config, log=self.log, **options)
 
     @default("gateway")
     def _default_gateway(self) -> GatewayClient:
         # Not parent=self: a dropped client is to be collected at once, not at the next cycle.
-        return GatewayClient(config=self.config)
+        return GatewayClient(config=self.config, log=self.log)
 
     @default("rest")
     def _default_rest(self) -> GatewayREST:

@@ -638,8 +638,13 @@ def _refused(error: Exception, endpoint: Endpoint, ws: websocket.WebSocket) -> G
     return GatewayConnectionError(f"{tried}: {error}{_advice(error)}")
 
 
+_OTHER_HOST = (62, 64)  # OpenSSL's X509_V_ERR_HOSTNAME_MISMATCH, X509_V_ERR_IP_ADDRESS_MISMATCH
+
+
 def _advice(error: Exception) -> str:
     if isinstance(error, ssl.SSLCertVerificationError):
+        if error.verify_code in _OTHER_HOST:
+            return "; the certificate is for another host: use its name in the url"
         return "; set ca_certs to the authority that signed it, or validate_cert to False"
     if isinstance(error, ssl.SSLError):
         return "; does the gateway speak TLS on this port, and does it want a client_cert?"

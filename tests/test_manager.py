@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import signal
 import socket
 import time
@@ -567,3 +568,17 @@ def test_two_threads_do_not_start_two_kernels(gateway: LocalGateway) -> None:
         starts = [pool.submit(km.start_kernel) for _ in range(2)]
         errors = [start.exception(60) for start in starts]
         assert [type(error) for error in errors if error] == [RuntimeError]
+
+
+def test_a_log_of_ones_own_gets_all(
+    gateway: LocalGateway, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Of the requests, too, and of the client."""
+    caplog.set_level("DEBUG", "mine")
+    with Manager(**gateway.options(), log=logging.getLogger("mine")) as km:
+        km.start_kernel()
+        with km.client() as kc:
+            kc.wait_for_ready(timeout=60)
+    texts = [record.getMessage() for record in caplog.records if record.name == "mine"]
+    assert any("POST" in text and "201" in text for text in texts)
+    assert any("was shut down" in text for text in texts)
