@@ -13,7 +13,7 @@ from threading import Barrier
 from typing import Any
 
 import pytest
-from conftest import kernels_of, wait_until
+from conftest import kernels_of
 from jupyter_client.multikernelmanager import MultiKernelManager
 
 from gateway_blocking import (
@@ -201,30 +201,26 @@ def test_what_its_manager_shut_down_was_not_culled(kernels: Kernels) -> None:
     assert not kernels.kernel_culled(kernel_id)
 
 
-def test_what_is_just_starting_is_shut_down_with_all(gateway: LocalGateway) -> None:
+def test_what_is_just_starting_is_shut_down_with_all(
+    gateway: LocalGateway, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Also what other threads start while the ``with`` ends: nothing is left, and they are told."""
-    started = []
+    all_begun, start_one = Barrier(5), BlockingGatewayKernelManager.start_kernel
+
+    def start(km: BlockingGatewayKernelManager, **options: Any) -> None:
+        all_begun.wait(60)
+        start_one(km, **options)
+
+    monkeypatch.setattr(BlockingGatewayKernelManager, "start_kernel", start)
+    before = kernels_of(gateway)
     with ThreadPoolExecutor(4) as pool:
         with Kernels(**gateway.options()) as kernels:
-            begun = Barrier(5)
-
-            def start(_: int) -> str:
-                begun.wait(60)
-                return kernels.start_kernel()
-
-            starting = [pool.submit(start, number) for number in range(4)]
-            begun.wait(60)
-            wait_until(lambda: len(kernels._starts) == 4)
+            starts = [pool.submit(kernels.start_kernel) for _ in range(4)]
+            all_begun.wait(60)
         assert len(kernels) == 0
-        for each in starting:
-            try:
-                started.append(each.result(60))
-            except GatewayError as error:
-                assert "shut down while this one started" in str(error)
-    for kernel_id in started:
-        with pytest.raises(NoSuchKernel):
-            kernels.rest.get_kernel(kernel_id)
-    kernels.rest.close()
+        assert sorted(kernels_of(gateway)) == sorted(before)
+        for error in (each.exception(60) for each in starts):
+            assert error is None or "shut down while this one started" in str(error)
 
 
 def test_all_are_shut_down_though_the_interpreter_ends(gateway: LocalGateway) -> None:
