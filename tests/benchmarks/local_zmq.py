@@ -6,7 +6,7 @@ from typing import ClassVar
 
 from jupyter_client.blocking.client import BlockingKernelClient
 from jupyter_client.manager import KernelManager
-from peers import PATIENCE, BlockingPeer, Found, clock, run_notebook
+from peers import PATIENCE, BlockingPeer, Found, first_reply, run_notebook
 
 _NO_WEBSOCKET = "it speaks no websocket"
 
@@ -35,16 +35,7 @@ class LocalZMQ(BlockingPeer):
         return client
 
     def start(self, url: str) -> Found:
-        found: Found = {}
-        with clock(found):
-            km = KernelManager(kernel_name="python3")
-            km.start_kernel()
-            kc = km.client()
-            kc.start_channels()
-            kc.kernel_info(reply=True, timeout=PATIENCE)
-        kc.stop_channels()
-        km.shutdown_kernel(now=True)
-        return found
+        return first_reply(lambda: KernelManager(kernel_name="python3"))
 
     def notebook(self, url: str, cells: int) -> Found:
         return run_notebook("jupyter_client.manager.AsyncKernelManager", cells)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 
-from peers import PATIENCE, BlockingPeer, Found, clock, run_notebook
+from peers import BlockingPeer, Found, first_reply, run_notebook
 
 from gateway_blocking import BlockingGatewayKernelClient, BlockingGatewayKernelManager
 
@@ -18,17 +18,7 @@ class Ours(BlockingPeer):
         return client
 
     def start(self, url: str) -> Found:
-        found: Found = {}
-        with clock(found):
-            km = BlockingGatewayKernelManager(url=url)
-            km.start_kernel()
-            kc = km.client()
-            kc.start_channels()
-            kc.kernel_info(reply=True, timeout=PATIENCE)
-        kc.stop_channels()
-        km.shutdown_kernel(now=True)
-        km.cleanup_resources()
-        return found
+        return first_reply(lambda: BlockingGatewayKernelManager(url=url))
 
     def notebook(self, url: str, cells: int) -> Found:
         os.environ["JUPYTER_GATEWAY_URL"] = url

@@ -186,6 +186,21 @@ def check_poured(msg: dict[str, Any], size: int) -> None:
         raise ValueError(f"a message of {size} bytes came with {there}")
 
 
+def first_reply(make_manager: Callable[[], Any]) -> Found:
+    """From the start of a kernel to its first reply; by the same calls, local or not."""
+    found: Found = {}
+    with clock(found):
+        km = make_manager()
+        km.start_kernel()
+        kc = km.client()
+        kc.start_channels()
+        kc.kernel_info(reply=True, timeout=PATIENCE)
+    kc.stop_channels()
+    km.shutdown_kernel(now=True)
+    km.cleanup_resources()
+    return found
+
+
 def run_notebook(manager: str, cells: int) -> Found:
     """A notebook of trivial cells under nbclient."""
     import nbformat
