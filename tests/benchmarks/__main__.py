@@ -21,7 +21,7 @@ from works import Work, works
 
 ROUNDS = 7
 IMPORTS = 15
-DOCS = Path(__file__).resolve().parents[2] / "docs"
+TOPICS = Path(__file__).resolve().parents[2] / "docs" / "topics"
 
 
 def options(arguments: list[str] | None = None) -> argparse.Namespace:
@@ -37,9 +37,9 @@ def options(arguments: list[str] | None = None) -> argparse.Namespace:
         "--write",
         nargs="?",
         type=Path,
-        const=DOCS,
+        const=TOPICS,
         metavar="FOLDER",
-        help="write performance.rst and performance.svg, into docs",
+        help="write performance.rst and performance.svg, into docs/topics",
     )
     return parser.parse_args(arguments)
 
