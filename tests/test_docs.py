@@ -216,6 +216,22 @@ def test_the_tables_of_servers_are_those_of_the_tests() -> None:
     assert tables() in (DOCS / "reference" / "servers.rst").read_text()
 
 
+def test_the_figures_of_the_readme_are_those_of_the_page(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Some rows and columns of it, as the benchmark writes them."""
+    monkeypatch.syspath_prepend(ROOT / "tests" / "benchmarks")
+    import report
+
+    page = (DOCS / "topics" / "performance.rst").read_text()
+    table = page.partition(".. list-table:: Medians\n")[2].partition("\n\n.. ")[0]
+    rows = [
+        re.findall(r"^     - (.*)$|^   \* - ?(.*)$", row, re.MULTILINE)
+        for row in re.split(r"\n(?=   \* -)", table)[1:]
+    ]
+    figures = [[value or title for value, title in row] for row in rows]
+    assert f"\n{report.headlines(figures)}\n" in README.read_text()
+    assert len(report.headlines(figures).splitlines()) == 4 + len(report.HEADLINES)
+
+
 # --- for who comes from jupyter_server ----------------------------------------------------------
 
 FROM_JUPYTER_SERVER = DOCS / "reference" / "from-jupyter-server.rst"

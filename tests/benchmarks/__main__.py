@@ -21,7 +21,7 @@ from works import Work, works
 
 ROUNDS = 7
 IMPORTS = 15
-TOPICS = Path(__file__).resolve().parents[2] / "docs" / "topics"
+ROOT = Path(__file__).resolve().parents[2]
 
 
 def options(arguments: list[str] | None = None) -> argparse.Namespace:
@@ -37,9 +37,9 @@ def options(arguments: list[str] | None = None) -> argparse.Namespace:
         "--write",
         nargs="?",
         type=Path,
-        const=TOPICS,
+        const=ROOT,
         metavar="FOLDER",
-        help="write performance.rst and performance.svg, into docs/topics",
+        help="write docs/topics/performance.rst and .svg and the table of README.rst there",
     )
     return parser.parse_args(arguments)
 

@@ -41,6 +41,12 @@ neither a kernel nor a gateway is waited for.
 {END}
 """
 NONE = "\N{EN DASH}"
+# What the README has of the figures.
+HEADLINES = (
+    *("round trip, median", "20,000 small messages", "16 MB of text in one message"),
+    *("8 threads on one client, 25 executes each", "200 cells under nbclient"),
+)
+HEADLINE_PEERS = ("gateway_blocking", "jupyter_kernel_client", "jupyter_server", "local ZMQ")
 
 
 @dataclass
@@ -199,15 +205,31 @@ def _table(rows: list[list[str]]) -> str:
 # --- as a page ------------------------------------------------------------------------------------
 
 
-def write(results: list[Result], folder: Path) -> None:
-    """Write the generated part of the page, and the plot."""
-    page = folder / "performance.rst"
-    whole = page.read_text() if page.exists() else PAGE
+def write(results: list[Result], root: Path) -> None:
+    """Write the plot, and the generated parts of its page and of the README."""
+    page = root / "docs" / "topics" / "performance.rst"
+    page.parent.mkdir(parents=True, exist_ok=True)
+    _replace(page, PAGE, _generated(results))
+    _replace(root / "README.rst", f"{BEGIN}\n\n{END}\n", headlines(figures(results)))
+    plot(results, page.with_suffix(".svg"))
+    sys.stdout.write("\nWritten: README.rst, performance.rst, performance.svg\n")
+
+
+def _replace(page: Path, empty: str, generated: str) -> None:
+    """Put the text between the two marks of a page, or of an empty one if there is none."""
+    whole = page.read_text() if page.exists() else empty
     before, _, rest = whole.partition(BEGIN)
     after = rest.partition(END)[2]
-    page.write_text(f"{before}{BEGIN}\n\n{_generated(results)}\n{END}{after}")
-    plot(results, folder / "performance.svg")
-    sys.stdout.write("\nWritten: performance.rst, performance.svg\n")
+    page.write_text(f"{before}{BEGIN}\n\n{generated}\n{END}{after}")
+
+
+def headlines(rows: list[list[str]]) -> str:
+    """Some rows and columns of the figures, as a table that is easily read as text."""
+    columns = [rows[0].index(title) for title in HEADLINE_PEERS]
+    chosen = [rows[0], *(row for title in HEADLINES for row in rows if row[0] == title)]
+    cells = [[row[0] or "..", *(row[column] for column in columns)] for row in chosen]
+    rule = ["=" * max(map(len, column)) for column in zip(*cells, strict=True)]
+    return _table([rule, cells[0], rule, *cells[1:], rule])
 
 
 def _generated(results: list[Result]) -> str:
