@@ -584,6 +584,11 @@ class GatewayClient(LoggingConfigurable):
         own, pad = float(self.request_timeout), float(self.launch_timeout_pad)
         return max(own, self.launch_timeout + pad)
 
+    @property
+    def kernel_username(self) -> str:
+        """Whose kernels and kernelspecs these are, for a gateway that makes a difference."""
+        return os.environ.get("KERNEL_USERNAME") or self.http_user or ""
+
     def kernel_env(
         self, extra: Mapping[str, str] | None = None, cwd: str | None = None
     ) -> dict[str, str]:
@@ -612,8 +617,8 @@ class GatewayClient(LoggingConfigurable):
             self.log.debug("not sent to the kernel, because allowed_envs has not: %s", names)
         if cwd is not None:
             env.setdefault("KERNEL_WORKING_DIR", str(cwd))
-        if self.http_user:
-            env.setdefault("KERNEL_USERNAME", self.http_user)
+        if user := self.kernel_username:
+            env.setdefault("KERNEL_USERNAME", user)
         env["KERNEL_LAUNCH_TIMEOUT"] = str(self.launch_timeout)
         return env
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from typing import Any
 
 from jupyter_client.kernelspec import KernelSpec, KernelSpecManager
@@ -48,7 +47,7 @@ class BlockingGatewayKernelSpecManager(GatewayMixin, KernelSpecManager):
 
     @default("kernel_username")
     def _default_kernel_username(self) -> str:
-        return os.environ.get("KERNEL_USERNAME") or self.gateway.http_user or ""
+        return self.gateway.kernel_username
 
     @property
     def default_kernel_name(self) -> str:

@@ -230,7 +230,7 @@ class GatewayREST:
                     return found
             # All servers answer a plain 500 to an unknown kernelspec.
             elif isinstance(error, GatewayHTTPError) and status == 500 and name is not None:
-                self._check_kernelspec(name, error)
+                self._check_kernelspec(name, env.get("KERNEL_USERNAME"), error)
             raise
 
     def delete_kernel(self, kernel_id: str) -> None:
@@ -256,16 +256,17 @@ class GatewayREST:
         Parameters
         ----------
         user : str, optional
-            Only those that this user may start, where the gateway makes a difference.
+            Only those that this user may start, where the gateway makes a difference; by default
+            the :attr:`~.GatewayClient.kernel_username`.
         """
-        url = self.gateway.kernelspecs_url + _query(user)
+        url = self.gateway.kernelspecs_url + self._of_user(user)
         return cast("dict[str, Any]", self._request("GET", url))
 
     def get_kernelspec(self, name: str, user: str | None = None) -> dict[str, Any]:
         """A kernelspec's ``name``, ``spec`` and ``resources``; or NoSuchKernelSpec."""
         missing = partial(NoSuchKernelSpec, name=name)
         _check_segments([name], missing)
-        url = f"{self.gateway.kernelspecs_url}/{quote(name, safe='')}{_query(user)}"
+        url = f"{self.gateway.kernelspecs_url}/{quote(name, safe='')}{self._of_user(user)}"
         return cast("dict[str, Any]", self._request("GET", url, missing=missing))
 
     def get_kernelspec_resource(self, name: str, path: str) -> bytes:
@@ -274,6 +275,10 @@ class GatewayREST:
         _check_segments(f"{name}/{path}".split("/"), missing)
         url = f"{self.gateway.kernelspecs_resource_url}/{quote(name, safe='')}/{quote(path)}"
         return cast("bytes", self._request("GET", url, missing=missing, content=True))
+
+    def _of_user(self, user: str | None) -> str:
+        user = self.gateway.kernel_username if user is None else user
+        return f"?user={quote(user, safe='')}" if user else ""
 
     def list_sessions(self) -> list[SessionModel]:
         """All sessions of the server."""
@@ -490,9 +495,9 @@ class GatewayREST:
         lost.args = (f"{lost}{tried}: see `jupyter gateway kernels`",)
         return None
 
-    def _check_kernelspec(self, name: str, error: GatewayHTTPError) -> None:
+    def _check_kernelspec(self, name: str, user: str | None, error: GatewayHTTPError) -> None:
         try:
-            known = sorted(self.list_kernelspecs().get("kernelspecs", {}))
+            known = sorted(self.list_kernelspecs(user).get("kernelspecs", {}))
         except GatewayError:
             return  # what the gateway said first says more
         if name not in known:
@@ -524,10 +529,6 @@ def _check_segments(segments: Sequence[str], missing: _Kind) -> None:
     for segment in segments:
         if segment in ("", ".", ".."):
             raise missing(f"there is nothing of the name {'/'.join(segments)!r}")
-
-
-def _query(user: str | None) -> str:
-    return f"?user={quote(user, safe='')}" if user else ""
 
 
 def choose_kernel_id(*wanted: str | None) -> str:

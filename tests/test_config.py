@@ -813,6 +813,15 @@ def test_the_working_directory_and_the_user_of_a_kernel() -> None:
     assert not own.keys() & GatewayClient().kernel_env().keys()
 
 
+def test_whose_kernels_these_are(monkeypatch: pytest.MonkeyPatch) -> None:
+    """KERNEL_USERNAME's, then that of the login, else nobody's."""
+    assert GatewayClient().kernel_username == ""
+    gateway = GatewayClient(http_user="ada")
+    assert gateway.kernel_username == "ada"
+    monkeypatch.setenv("KERNEL_USERNAME", "bob")
+    assert gateway.kernel_username == gateway.kernel_env()["KERNEL_USERNAME"] == "bob"
+
+
 def test_the_environment_can_be_sent_as_json() -> None:
     """Also where a caller gives a path or a number."""
     env = GatewayClient().kernel_env({"KERNEL_N": 1}, cwd=Path("/work"))  # type: ignore[arg-type,dict-item]

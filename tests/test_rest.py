@@ -289,6 +289,14 @@ def test_an_unknown_kernelspec_is_named_with_the_known_ones() -> None:
     assert server.lines == ["POST /api/kernels", "GET /api/kernelspecs"]
 
 
+def test_the_kernelspecs_are_those_of_the_kernels_user() -> None:
+    """A gateway may have others for other users: those who are not asked for are not named."""
+    with scripted(FAILED, says(SPECS), FAILED, says(SPECS)) as server:
+        error_of(lambda r: r.start_kernel("julia", {"KERNEL_USERNAME": "b&b"}), server)
+        error_of(lambda r: r.start_kernel("julia", {}), server, http_user="ada")
+    assert server.lines[1::2] == [f"GET /api/kernelspecs?user={user}" for user in ("b%26b", "ada")]
+
+
 @pytest.mark.parametrize("second", [says(SPECS), says({}, "403 Forbidden"), FAILED])
 def test_a_500_for_another_reason_stays_one(second: Script) -> None:
     """Where the kernelspec is there, or cannot be looked up."""
