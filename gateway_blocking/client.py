@@ -39,7 +39,7 @@ from .reconnect import delays
 from .remote import RemoteKernelMixin
 from .rest import GatewayREST, proxy_for
 from .transport import Endpoint
-from .wire import V1, Message
+from .wire import V1, Message, require_json
 
 __all__ = ["BlockingGatewayKernelClient"]
 
@@ -151,8 +151,11 @@ class BlockingGatewayKernelClient(RemoteKernelMixin, BlockingKernelClient):
             It does not know the kernel.
         GatewayConnectionClosed
             The client was made in another process, from which this one was forked.
+        WireError
+            Its session packs messages as something else than JSON.
         """
         self._line.check()
+        require_json(self.session.pack)
         with self._starting:
             wanted = {"shell": shell, "iopub": iopub, "stdin": stdin, "control": control}
             for channel in self._channels.values():

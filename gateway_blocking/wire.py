@@ -17,6 +17,7 @@ What :func:`decode` returns cannot be told from a message that jupyter_client re
 
 from __future__ import annotations
 
+import json
 import struct
 from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime
@@ -29,7 +30,17 @@ from jupyter_client.jsonutil import parse_date
 from .errors import WireError
 from .frames import BINARY, TEXT
 
-__all__ = ["DEFAULT", "FORMATS", "V1", "Format", "Message", "Pack", "Payload", "Unpack"]
+__all__ = [
+    "DEFAULT",
+    "FORMATS",
+    "V1",
+    "Format",
+    "Message",
+    "Pack",
+    "Payload",
+    "Unpack",
+    "require_json",
+]
 
 Message = dict[str, Any]
 """header, msg_id, msg_type, parent_header, metadata, content and buffers."""
@@ -53,6 +64,17 @@ class Format(NamedTuple):
 
     encode: Callable[[str, Mapping[str, Any], Pack], tuple[int, bytes]]
     decode: Callable[[int, Payload, Unpack], tuple[str, Message]]
+
+
+def require_json(pack: Pack) -> None:
+    """Refuse a packer of other than JSON, which is all that a gateway reads."""
+    try:
+        json.loads(pack({}))
+    except ValueError as error:
+        raise WireError(
+            "a gateway's websocket carries JSON, and the session packs its messages as something"
+            " else: leave Session.packer at its default, or set it to 'json'"
+        ) from error
 
 
 # --- messages -------------------------------------------------------------------------------------

@@ -17,6 +17,7 @@ from typing import Any
 
 import pytest
 from conftest import DEAF, wait_until
+from jupyter_client.session import Session
 
 from gateway_blocking import (
     BlockingGatewayKernelClient,
@@ -31,6 +32,7 @@ from gateway_blocking import (
     KernelRestarted,
     MessageTooLarge,
     NoSuchKernel,
+    WireError,
     run_kernel,
     start_new_kernel,
 )
@@ -402,6 +404,17 @@ def test_stop_channels_takes_two_seconds_at_most(fate: str) -> None:
         finally:
             if fate == "stopped":
                 os.kill(own.pid, signal.SIGCONT)
+
+
+@pytest.mark.parametrize("packer", ["pickle", "jupyter_client.session.json_packer"])
+def test_a_session_that_does_not_pack_json(packer: str) -> None:
+    """No gateway would ever answer it, nor say why: it is refused before anything is sent."""
+    unpacker = packer.replace("_packer", "_unpacker")
+    session = Session(packer=packer, unpacker=unpacker)
+    kc = Client(kernel_id="k", url="http://127.0.0.1:9", session=session)
+    with pytest.raises(WireError if packer == "pickle" else GatewayConnectionError) as caught:
+        kc.start_channels()
+    assert ("set it to 'json'" in str(caught.value)) is (packer == "pickle")
 
 
 def test_stop_channels_wins_over_a_start_channels_under_way(
