@@ -182,7 +182,7 @@ class Seconds(Float[Any, Any]):
         try:
             return float(s)
         except ValueError:
-            raise TraitError(f"{s!r} is not a number") from None
+            raise TraitError(f"{self.name}={s!r} is not a number") from None
 
 
 class Count(Int[Any, Any]):
@@ -193,7 +193,7 @@ class Count(Int[Any, Any]):
         try:
             return int(s)
         except ValueError:
-            raise TraitError(f"{s!r} is not a whole number") from None
+            raise TraitError(f"{self.name}={s!r} is not a whole number") from None
 
 
 class Listener(AnyTrait):
@@ -380,6 +380,8 @@ class GatewayClient(LoggingConfigurable):
                 value = trait.from_string(text)
                 found[name] = None if value is None else trait.validate(cls, value)  # type: ignore[attr-defined]
             except (TraitError, ValueError) as error:
+                if str(error).startswith(f"{name}="):
+                    raise TraitError(f"{variable}{str(error)[len(name) :]}") from error
                 shown = trait.shown(text) if isinstance(trait, Text) else repr(text)
                 raise TraitError(f"{variable}={shown}: {error}") from error
         return found
@@ -551,6 +553,7 @@ class GatewayClient(LoggingConfigurable):
             A file cannot be read.
         """
         verify, used = self.tls_verify, f"ca_certs={self.ca_certs!r}"
+        wanted = "certificates in PEM format"
         try:
             if isinstance(verify, str):
                 if not self.ca_certs:
@@ -564,10 +567,14 @@ class GatewayClient(LoggingConfigurable):
                 context.verify_mode = ssl.CERT_NONE
             if self.client_cert:
                 used = f"client_cert={self.client_cert!r}, client_key={self.client_key!r}"
+                wanted = (
+                    "a certificate in PEM format, and its private key, without a password,"
+                    " in the same file or in that of client_key"
+                )
                 # No password: rather an error than a question on the terminal.
                 context.load_cert_chain(self.client_cert, self.client_key, password="")
         except OSError as error:  # an SSLError is one, too
-            raise GatewayError(f"{used} cannot be used: {error}") from error
+            raise GatewayError(f"{used} cannot be used: {error}; it must be {wanted}") from error
         return context
 
     # --- starting a kernel ----------------------------------------------------------------------

@@ -87,6 +87,8 @@ class RemoteKernelMixin(GatewayMixin, ConnectionFileMixin):
     ) -> dict[str, Any]:
         """What a client needs to know: ``kernel_id`` and ``url``; there are no ports.
 
+        A login in the URL is part of it, as the key is of jupyter_client's.
+
         Parameters
         ----------
         session : bool

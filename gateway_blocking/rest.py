@@ -414,6 +414,8 @@ class GatewayREST:
         except (requests.RequestException, OSError) as error:
             kind = type(error).__name__
             self._log.debug("%s: %s after %.3f s", tried, kind, monotonic() - start)
+            if isinstance(error, requests.RequestException):
+                error.request = None  # it has the login, and reports of errors show it
             if isinstance(error, requests.exceptions.ChunkedEncodingError):
                 done = "" if method == "GET" else "; what was asked may have been done"
                 raise _CutOff(f"{tried}: the answer broke off{done}") from error
@@ -664,6 +666,9 @@ class _Policy(Retry):
         )
         policy.longest = gateway.effective_request_timeout
         return policy
+
+    def __repr__(self) -> str:  # urllib3 puts it into its warnings
+        return f"{self.total} {'try' if self.total == 1 else 'tries'} left"
 
     def new(self, **kw: Any) -> _Policy:
         policy = super().new(**kw)

@@ -1093,6 +1093,16 @@ def test_a_file_that_cannot_be_used_is_named(
     assert "cannot be used" in str(error)
 
 
+def test_a_client_certificate_without_its_key(
+    tls: tuple[ssl.SSLContext, str], tmp_path: Path
+) -> None:
+    """OpenSSL only says ``PEM lib``; the error says what is missing."""
+    _, client = certificate(tmp_path)
+    with secure(tls[0]) as url:
+        error = error_of(CALLS["GET"], url, ca_certs=tls[1], client_cert=client)
+    assert "private key, without a password, in the same file or in that of" in str(error)
+
+
 def test_https_to_a_gateway_without() -> None:
     """The error asks whether there is TLS at all."""
     with serving(sends(b"HTTP/1.1 400 Bad Request\r\n\r\n")) as where:
@@ -1194,6 +1204,18 @@ def test_no_failure_shows_a_secret(
     assert SECRET in server.headers[0]["x-secret"]
     assert SECRET not in "".join(traceback.format_exception(error))
     assert SECRET not in caplog.text
+    cause: BaseException | None = error
+    while cause := cause and cause.__cause__:  # what reports of errors show of an exception
+        request = getattr(cause, "request", None)
+        assert SECRET not in str(vars(request) if request else "")
+
+
+def test_a_repetition_is_logged(caplog: pytest.LogCaptureFixture) -> None:
+    """By urllib3, in words that are no internal name of anybody's."""
+    with scripted(Peer.reset, says(MODEL)) as server, rest_of(server) as rest:
+        rest.get_kernel("k")
+    (record,) = [r for r in caplog.records if r.levelno == logging.WARNING]
+    assert record.getMessage().startswith("Retrying (1 try left) after connection broken by")
 
 
 def test_each_request_is_logged(caplog: pytest.LogCaptureFixture) -> None:

@@ -224,7 +224,7 @@ def _encryption(gateway: GatewayClient, sock: socket.socket) -> _Check:
     try:
         context = gateway.ssl_context()
     except GatewayError as error:
-        return _Check("encryption", str(error), "give a file that can be read", {})
+        return _Check("encryption", str(error), "give such a file, or leave the option out", {})
     try:
         with context.wrap_socket(sock, server_hostname=urlsplit(gateway.url).hostname) as wrapped:
             version, certificate = wrapped.version(), wrapped.getpeercert() or {}
