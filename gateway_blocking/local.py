@@ -48,6 +48,8 @@ class LocalGateway:
     process and, where a client sends ``KERNEL_WORKING_DIR``, that directory as their own.
     A gateway that nobody stopped is stopped with the interpreter, or with this object.
 
+    Where the environment names an HTTP proxy, ``NO_PROXY`` has to except 127.0.0.1.
+
     Parameters
     ----------
     kernel_gateway_args : sequence of str

@@ -209,6 +209,16 @@ def test_without_a_gateway_one_is_started(terminal: Terminal) -> None:
         requests.get(url, timeout=30)
 
 
+@pytest.mark.parametrize("name", ["no_proxy", "NO_PROXY"])
+def test_the_gateway_that_was_started_is_behind_no_proxy(name: str, terminal: Terminal) -> None:
+    """Whatever the environment names for others, such as for the kernel itself."""
+    proxies = {"http_proxy": "http://127.0.0.1:9", "all_proxy": "http://127.0.0.1:9"}
+    terminal.env = without_a_gateway({**terminal.env, **proxies, name: "example.org"})
+    code = f"import os\nprint(os.environ['http_proxy'], os.environ['{name}'])"
+    done = terminal("run", terminal.write("a.py", code))
+    assert (done.returncode, done.stdout) == (0, "http://127.0.0.1:9 example.org\n"), done.stderr
+
+
 def test_ctrl_c_stops_the_gateway_that_was_started(terminal: Terminal) -> None:
     """A Ctrl-C of the terminal, which reaches every process there, leaves no gateway behind."""
     terminal.env = without_a_gateway(terminal.env)

@@ -214,6 +214,9 @@ class Command(JupyterApp):
             raise GatewayError(text) from error
         with ours:
             say(f"{_NOT_CONFIGURED}: starting one on this machine, {ours.url}")
+            # It is not to be looked for behind a proxy; this process speaks with no other.
+            excepted = os.environ.get("no_proxy") or os.environ.get("NO_PROXY")
+            os.environ["no_proxy"] = ",".join(filter(None, (excepted, "127.0.0.1")))
             yield GatewayClient(config=self.config, **ours.options())
 
     @contextmanager
