@@ -1,4 +1,4 @@
-"""The gateway's REST interface: one method per endpoint, one table of what its errors mean."""
+"""The gateway's REST interface: one method per endpoint."""
 
 from __future__ import annotations
 
@@ -6,9 +6,10 @@ import json
 import logging
 import random
 import re
+import ssl
 import uuid
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from email.message import Message
 from functools import partial
 from http.cookiejar import Cookie, DefaultCookiePolicy
@@ -16,8 +17,8 @@ from io import BytesIO
 from queue import Empty, Full
 from threading import Lock
 from time import monotonic
-from typing import Any, TypedDict, cast
-from urllib.parse import quote, urljoin
+from typing import Any, NamedTuple, TypedDict, cast
+from urllib.parse import quote
 
 import requests
 from requests.adapters import HTTPAdapter
@@ -38,16 +39,15 @@ from urllib3.util.timeout import Timeout
 
 from .config import GatewayClient, safe_url
 from .errors import (
-    GatewayAuthError,
     GatewayConnectionError,
     GatewayError,
     GatewayHTTPError,
-    GatewayTimeout,
     NoSuchKernel,
     NoSuchKernelSpec,
     NoSuchSession,
 )
 from .events import GATEWAY_CLIENT
+from .failures import Missing, Tried, not_reached, refused, unusable, wants_tls
 from .forking import tell_after_fork
 
 __all__ = ["GatewayREST", "KernelModel", "SessionModel", "choose_kernel_id", "proxy_for"]
@@ -59,12 +59,31 @@ _TRANSIENT = frozenset((502, 503, 504))
 _LOOKS = 3  # for a kernel whose start was not answered: at least so many
 _LOOK_PAUSE = 0.5  # seconds from the first to the second, doubled from look to look
 _LOOK_TIMEOUT = 5.0
+_SEE = ": see `jupyter gateway kernels`"
 _POOL_SIZE = 32
-_SHOWN = 200  # characters of what the gateway says
 _XSRF = re.compile(r'(?:^|; *)_xsrf="?([^";]+)')  # in a Cookie header
 
 
-_Kind = Callable[..., GatewayHTTPError]
+class _Answer(NamedTuple):
+    """What an answer has to be, for it to be a gateway's."""
+
+    name: str
+    fits: Callable[[Any], bool]
+
+
+_ANYTHING = _Answer("", lambda answer: True)
+_BYTES = _Answer("", lambda answer: True)  # not JSON
+_OBJECT = _Answer("an object", lambda answer: isinstance(answer, dict))
+_MODEL = _Answer("an object with an id", lambda answer: isinstance(answer, dict) and "id" in answer)
+_MODELS = _Answer(
+    "a list of objects with an id",
+    lambda answer: isinstance(answer, list) and all(map(_MODEL.fits, answer)),
+)
+_SPECS = _Answer(
+    "a list of kernelspecs",
+    lambda answer: isinstance(answer, dict) and isinstance(answer.get("kernelspecs"), dict),
+)
+_STARTED = _Answer(_MODEL.name, lambda answer: answer is None or _MODEL.fits(answer))
 
 
 class _RequiredKernelModel(TypedDict):
@@ -148,15 +167,17 @@ class GatewayREST:
 
     def api_version(self) -> dict[str, Any]:
         """The gateway's ``version``."""
-        return cast("dict[str, Any]", self._request("GET", self.gateway.api_url))
+        return cast("dict[str, Any]", self._request("GET", self.gateway.api_url, wanted=_OBJECT))
 
     def server_status(self) -> dict[str, Any]:
         """What ``/api/status`` says; a Jupyter Server has it, a Kernel Gateway answers 404."""
-        return cast("dict[str, Any]", self._request("GET", f"{self.gateway.api_url}/status"))
+        url = f"{self.gateway.api_url}/status"
+        return cast("dict[str, Any]", self._request("GET", url, wanted=_OBJECT))
 
     def list_kernels(self) -> list[KernelModel]:
         """All kernels of the gateway, where it allows that they are listed."""
-        return cast("list[KernelModel]", self._request("GET", self.gateway.kernels_url))
+        models = self._request("GET", self.gateway.kernels_url, wanted=_MODELS)
+        return cast("list[KernelModel]", models)
 
     def get_kernel(self, kernel_id: str, timeout: float | None = None) -> KernelModel:
         """A kernel's model; NoSuchKernel where there is none.
@@ -170,9 +191,10 @@ class GatewayREST:
             share them.  By default the gateway's options say how long and how often.
         """
         if timeout is None:
-            return cast("KernelModel", self._kernel("GET", kernel_id))
+            return cast("KernelModel", self._kernel("GET", kernel_id, wanted=_MODEL))
         with self._new_session(self._policy.new(total=0)) as session:
-            model = self._kernel("GET", kernel_id, session=session, timeout=timeout)
+            how: dict[str, Any] = {"session": session, "timeout": timeout, "wanted": _MODEL}
+            model = self._kernel("GET", kernel_id, **how)
         return cast("KernelModel", model)
 
     def start_kernel(
@@ -216,12 +238,14 @@ class GatewayREST:
         try:
             # On a connection that was kept, and that the server just closed, it would seem lost.
             with self._new_session(self._policy) as session:
-                model = self._request("POST", gateway.kernels_url, body, session=session)
+                how: dict[str, Any] = {"session": session, "wanted": _STARTED}
+                model = self._request("POST", gateway.kernels_url, body, **how)
                 if model is None:
                     # A Jupyter Server in front of a gateway takes the id for one to attach to,
                     # does not find it, and has started none.
                     body = _Body.of({**wanted, "kernel_id": None})
-                    model = self._request("POST", gateway.kernels_url, body, session=session)
+                    how["wanted"] = _MODEL
+                    model = self._request("POST", gateway.kernels_url, body, **how)
             return cast("KernelModel", model)
         except GatewayError as error:
             status = error.status_code if isinstance(error, GatewayHTTPError) else None
@@ -260,21 +284,21 @@ class GatewayREST:
             the :attr:`~.GatewayClient.kernel_username`.
         """
         url = self.gateway.kernelspecs_url + self._of_user(user)
-        return cast("dict[str, Any]", self._request("GET", url))
+        return cast("dict[str, Any]", self._request("GET", url, wanted=_SPECS))
 
     def get_kernelspec(self, name: str, user: str | None = None) -> dict[str, Any]:
         """A kernelspec's ``name``, ``spec`` and ``resources``; or NoSuchKernelSpec."""
         missing = partial(NoSuchKernelSpec, name=name)
         _check_segments([name], missing)
         url = f"{self.gateway.kernelspecs_url}/{quote(name, safe='')}{self._of_user(user)}"
-        return cast("dict[str, Any]", self._request("GET", url, missing=missing))
+        return cast("dict[str, Any]", self._request("GET", url, missing=missing, wanted=_OBJECT))
 
     def get_kernelspec_resource(self, name: str, path: str) -> bytes:
         """A file of a kernelspec, such as ``logo-64x64.png``; or NoSuchKernelSpec."""
         missing = partial(NoSuchKernelSpec, name=name)
         _check_segments(f"{name}/{path}".split("/"), missing)
         url = f"{self.gateway.kernelspecs_resource_url}/{quote(name, safe='')}/{quote(path)}"
-        return cast("bytes", self._request("GET", url, missing=missing, content=True))
+        return cast("bytes", self._request("GET", url, missing=missing, wanted=_BYTES))
 
     def _of_user(self, user: str | None) -> str:
         user = self.gateway.kernel_username if user is None else user
@@ -282,7 +306,8 @@ class GatewayREST:
 
     def list_sessions(self) -> list[SessionModel]:
         """All sessions of the server."""
-        return cast("list[SessionModel]", self._request("GET", self.gateway.sessions_url))
+        models = self._request("GET", self.gateway.sessions_url, wanted=_MODELS)
+        return cast("list[SessionModel]", models)
 
     def create_session(self, wanted: dict[str, Any]) -> SessionModel:
         """Create a session, and start its kernel if it is to have a new one.
@@ -293,7 +318,8 @@ class GatewayREST:
             ``path``, ``name``, ``type`` and ``kernel``, of which an ``id`` or a ``name``.
         """
         body = json.dumps(wanted).encode()
-        return cast("SessionModel", self._request("POST", self.gateway.sessions_url, body))
+        model = self._request("POST", self.gateway.sessions_url, body, wanted=_MODEL)
+        return cast("SessionModel", model)
 
     def update_session(self, session_id: str, changes: dict[str, Any]) -> SessionModel:
         """Change a session; NoSuchSession where there is none."""
@@ -352,20 +378,17 @@ class GatewayREST:
         url: str,
         body: bytes | _Body | None = None,
         *,
-        missing: _Kind = GatewayHTTPError,
+        missing: Missing = GatewayHTTPError,
         session: requests.Session | None = None,
         timeout: float | None = None,
-        content: bool = False,
+        wanted: _Answer = _ANYTHING,
     ) -> Any:
-        """Make a request and return the JSON of its answer, or with `content` its bytes.
-
-        `missing` is what a 404 means.
-        """
+        """Make a request and return its answer.  `missing` is what a 404 means."""
         retry: Retry = self._policy
         session = session or self._session
         while True:
             try:
-                return self._request_once(method, url, body, missing, session, timeout, content)
+                return self._request_once(method, url, body, missing, session, timeout, wanted)
             except _CutOff as error:
                 # The answer broke off, or is not JSON though the gateway was fine with it: that
                 # is a lost connection as well, but one that urllib3 does not see.
@@ -393,17 +416,17 @@ class GatewayREST:
         method: str,
         url: str,
         body: bytes | _Body | None,
-        missing: _Kind,
+        missing: Missing,
         session: requests.Session,
         timeout: float | None,
-        content: bool,
+        wanted: _Answer,
     ) -> tuple[int, Any]:
-        """The status and the JSON, or with `content` the bytes, of a good answer."""
+        """The status of a good answer, and the answer."""
         gateway = self.gateway
         limits: Any = (gateway.connect_timeout, gateway.effective_request_timeout)
         if timeout is not None:
             limits = Timeout(total=max(timeout, 0.001))  # urllib3 takes no 0
-        tried = f"{method} {safe_url(url)}"
+        tried = Tried(method, safe_url(url), safe_url(proxy_for(url) or ""))
         start = monotonic()
         try:
             response = self._send(session, method, url, body, limits)
@@ -414,28 +437,33 @@ class GatewayREST:
         except (requests.RequestException, OSError) as error:
             kind = type(error).__name__
             self._log.debug("%s: %s after %.3f s", tried, kind, monotonic() - start)
-            if isinstance(error, requests.RequestException):
-                error.request = None  # it has the login, and reports of errors show it
             if isinstance(error, requests.exceptions.ChunkedEncodingError):
                 done = "" if method == "GET" else "; what was asked may have been done"
                 raise _CutOff(f"{tried}: the answer broke off{done}") from error
-            raise _not_reached(tried, error, gateway, timeout) from error
+            failure, cause = not_reached(tried, error, gateway, timeout)
+            raise failure from cause  # not requests' own, with the tracebacks of all its layers
         self._log.debug("%s: %s in %.3f s", tried, response.status_code, monotonic() - start)
+        return response.status_code, self._read(tried, response, missing, wanted)
+
+    def _read(
+        self, tried: Tried, response: requests.Response, missing: Missing, wanted: _Answer
+    ) -> Any:
+        """The JSON of a good answer, or its bytes where those are wanted."""
         if not 200 <= response.status_code < 300:
-            if method == "DELETE" and response.status_code == 404 and _was_retried(response):
-                return response.status_code, None  # done by an earlier try, its answer was lost
-            raise _refused(tried, response, missing)
+            if tried.method == "DELETE" and response.status_code == 404 and _was_retried(response):
+                return None  # done by an earlier try, its answer was lost
+            raise refused(tried, response, missing, self.gateway.renewal_failure)
         if response.status_code == 204:
-            return response.status_code, None
-        if content:
-            return response.status_code, response.content
+            return None
+        if wanted is _BYTES:
+            return response.content
         try:
-            return response.status_code, response.json()
+            answer = response.json()
         except ValueError as error:
-            raise _CutOff(
-                f"{tried}: the answer, {response.status_code}, is not JSON but {_begin(response)};"
-                " is this the URL of a gateway, and not of a login page?"
-            ) from error
+            raise _CutOff(unusable(tried, response)) from error
+        if not wanted.fits(answer):
+            raise GatewayConnectionError(unusable(tried, response, wanted.name))
+        return answer
 
     def _send(
         self, session: requests.Session, method: str, url: str, body: Any, limits: Any
@@ -470,39 +498,48 @@ class GatewayREST:
 
     def _find(self, kernel_id: str | None, lost: GatewayError, until: float) -> KernelModel | None:
         """The kernel whose start was not answered; None, and `lost` says more, if there is none."""
-        tried = ""
-        if kernel_id:
-            self._log.warning("%s; now looking for kernel %s", str(lost), kernel_id)
-            looks, pause, still_open = 0, _LOOK_PAUSE, self._open
-            while True:
-                looks += 1
-                try:
-                    found = self.get_kernel(kernel_id, timeout=_LOOK_TIMEOUT)
-                except GatewayError as error:
-                    tried = f"; looked for kernel {kernel_id}, the last of {looks} times: {error}"
-                    left = until - monotonic()
-                    if not _may_change(error) or (looks >= _LOOKS and left <= 0):
-                        break
-                else:
-                    self._log.info("kernel %s was started all the same, and is used", kernel_id)
-                    return found
-                if still_open.acquire(timeout=min(pause, left) if left > 0 else pause):
-                    still_open.release()  # for the next who waits for it
+        if not _may_change(lost) or wants_tls(Tried("POST", self.gateway.kernels_url)):
+            return None  # whoever that was, it is no gateway
+        if kernel_id is None:
+            lost.args = (f"{lost}; a kernel may have been started all the same{_SEE}",)
+            return None
+        self._log.warning("%s; now looking for kernel %s", str(lost), kernel_id)
+        looks, pause, still_open = 0, _LOOK_PAUSE, self._open
+        while True:
+            looks += 1
+            try:
+                found = self.get_kernel(kernel_id, timeout=_LOOK_TIMEOUT)
+            except GatewayError as error:
+                failure, left = error, until - monotonic()
+                if not _may_change(error) or (looks >= _LOOKS and left <= 0):
                     break
-                pause = min(2 * pause, _BACKOFF_MAX)
-            tried += f"; it may run all the same, with the id {kernel_id}, or another on a server"
-            tried += " that does not let it be chosen"
-        else:
-            tried = "; a kernel may have been started all the same"
-        lost.args = (f"{lost}{tried}: see `jupyter gateway kernels`",)
+            else:
+                self._log.info("kernel %s was started all the same, and is used", kernel_id)
+                return found
+            if still_open.acquire(timeout=min(pause, left) if left > 0 else pause):
+                still_open.release()  # for the next who waits for it
+                break
+            pause = min(2 * pause, _BACKOFF_MAX)
+        same = str(failure).partition(": ")[2] == str(lost).partition(": ")[2]
+        lost.args = (
+            f"{lost}; looked for kernel {kernel_id}, the last of {looks} times"
+            f" {'with the same result' if same else f'this came: {failure}'}; it may run all the"
+            f" same, with this id, or another on a server that does not let it be chosen{_SEE}",
+        )
         return None
 
     def _check_kernelspec(self, name: str, user: str | None, error: GatewayHTTPError) -> None:
         try:
-            known = sorted(self.list_kernelspecs(user).get("kernelspecs", {}))
-        except GatewayError:
-            return  # what the gateway said first says more
-        if name not in known:
+            known = sorted(self.list_kernelspecs(user)["kernelspecs"])
+        except GatewayError:  # what the gateway said first says more
+            error.args = (f"{error}; has it a kernelspec {name!r}? see also its log",)
+            return
+        if name in known:
+            error.args = (
+                f"{error}; it has the kernelspec {name!r}, and could not start it: is the program"
+                " of it installed there? its log says more",
+            )
+        else:
             raise NoSuchKernelSpec(
                 f"the gateway has no kernelspec {name!r}; it has {', '.join(known) or 'none'}",
                 name=name,
@@ -526,7 +563,7 @@ def _as_http(url: str) -> str:
     return "http" + url[len("ws") :] if url.startswith("ws") else url
 
 
-def _check_segments(segments: Sequence[str], missing: _Kind) -> None:
+def _check_segments(segments: Sequence[str], missing: Missing) -> None:
     """Refuse what would lead out of its folder: requests go where a URL's dots point to."""
     for segment in segments:
         if segment in ("", ".", ".."):
@@ -625,6 +662,15 @@ class _CutOff(Exception):
     """An answer that did not come whole."""
 
 
+def _may_change(error: GatewayError) -> bool:
+    """Whether the kernel that was not found may be found a little later."""
+    cause = error.__cause__
+    if isinstance(error, GatewayHTTPError):
+        return error.status_code in (404, 429, 500) or error.status_code in _TRANSIENT
+    is_page = str(getattr(cause, "doc", "")).lstrip().startswith("<")  # to log in, most likely
+    return not is_page and not isinstance(cause, ssl.SSLCertVerificationError)
+
+
 class _Headers(AuthBase):
     """Sets the headers of the configuration, so that no ``~/.netrc`` replaces the login."""
 
@@ -710,140 +756,3 @@ class _Policy(Retry):
 def _was_retried(response: requests.Response) -> bool:
     retries = getattr(response.raw, "retries", None)
     return bool(retries is not None and retries.history)
-
-
-# --- errors ---------------------------------------------------------------------------------------
-
-
-_OTHER_HOST = ("ostname mismatch", "IP address mismatch", "doesn't match")  # the last: urllib3 1
-
-
-def _not_reached(
-    tried: str, error: Exception, gateway: GatewayClient, timeout: float | None
-) -> GatewayError:
-    """The error for a request that got no answer."""
-    happened = list(_causes(error))
-    connect = f"{gateway.connect_timeout:g} s (connect_timeout)"
-    request = f"{gateway.effective_request_timeout:g} s (request_timeout)"
-    if timeout is not None:
-        connect = request = f"{timeout:g} s"
-    if isinstance(error, requests.ConnectTimeout):
-        return GatewayTimeout(
-            f"{tried}: no connection within {connect};"
-            " is the address right, and is there a way to it?"
-        )
-    if any("handshake operation timed out" in str(cause) for cause in happened):
-        return GatewayTimeout(
-            f"{tried}: no TLS handshake within {connect};"
-            " does the gateway speak TLS on this port, or is it http://?"
-        )
-    if any(isinstance(cause, ReadTimeoutError) for cause in happened):  # in the body, too
-        return GatewayTimeout(
-            f"{tried}: no answer within {request}; the gateway may still be working on it"
-        )
-    text = " ".join(str(happened[-1]).split())[:_SHOWN]
-    if isinstance(error, requests.exceptions.SSLError) or not isinstance(
-        error, requests.RequestException
-    ):
-        try:
-            gateway.ssl_context()
-        except GatewayError as unusable:  # it names the option and the file
-            return unusable
-    if isinstance(error, requests.exceptions.SSLError):
-        if any(words in text for words in _OTHER_HOST):
-            advice = "the certificate is for another host: use its name in the url"
-        elif "CERTIFICATE_VERIFY_FAILED" in text:
-            advice = "set ca_certs to the authority that signed it, or validate_cert to False"
-        else:
-            advice = "does the gateway speak TLS on this port, and does it want a client_cert?"
-    elif isinstance(error, requests.exceptions.ProxyError):
-        advice = "this went through the proxy that the environment names"
-    elif "refused" in text:
-        advice = "is the gateway running, and is the port right?"
-    elif "resolve" in text or "getaddrinfo" in text or "not known" in text:
-        advice = "is the host name right?"
-    elif isinstance(error, requests.ConnectionError):
-        advice = "is it a gateway, and does it want https?"
-    else:
-        advice = "see the error that this one came from"
-    return GatewayConnectionError(f"{tried}: {text}; {advice}")
-
-
-def _may_change(error: GatewayError) -> bool:
-    """Whether the kernel that was not found may be found a little later."""
-    cause = error.__cause__
-    if isinstance(error, GatewayHTTPError):
-        return error.status_code in (404, 429, 500) or error.status_code in _TRANSIENT
-    is_page = str(getattr(cause, "doc", "")).lstrip().startswith("<")  # to log in, most likely
-    return not is_page and not isinstance(cause, requests.exceptions.SSLError)
-
-
-def _causes(error: BaseException | None) -> Iterator[BaseException]:
-    """`error`, and what happened underneath, layer by layer of requests and urllib3."""
-    while error is not None:
-        yield error
-        inner = [getattr(error, "reason", None), *error.args, error.__cause__]
-        error = next((cause for cause in inner if isinstance(cause, BaseException)), None)
-
-
-_ADVICE = {
-    401: "is the token right, and sent as this gateway wants it (auth_token, auth_scheme)?",
-    403: "the token is wrong or missing, or the user may not do this",
-    404: "is the URL right, with the gateway's base path?",
-    424: "the server behind this JupyterHub is not running",
-    429: "the gateway is asked too much; try later",
-    502: "the gateway behind this proxy is not reachable",
-    503: "the gateway is not available now",
-    504: "the gateway behind this proxy did not answer in time",
-}
-_NO_LISTING = (
-    "; a Kernel Gateway lists its kernels only with JupyterWebsocketPersonality.list_kernels"
-    " (KG_LIST_KERNELS=True)"
-)
-
-
-def _refused(tried: str, response: requests.Response, missing: _Kind) -> GatewayHTTPError:
-    """The error for an answer that is one."""
-    status = response.status_code
-    reason, message = _said(response)
-    kind: _Kind = GatewayHTTPError
-    if status in (401, 403):
-        kind = GatewayAuthError
-    elif status == 404:
-        kind = missing
-    advice = _ADVICE.get(status, "")
-    if status == 404 and missing is not GatewayHTTPError:
-        advice = "it does not exist there (any more)"
-    elif status == 403 and tried.startswith("GET") and tried.endswith("/kernels"):
-        advice += _NO_LISTING
-    elif 300 <= status < 400:
-        target = urljoin(response.url, response.headers.get("Location", ""))
-        advice = f"it redirects to {safe_url(target)}; redirects are not followed, set the url"
-    elif wait := response.headers.get("Retry-After"):
-        advice = f"{advice}; it asks to come back later (Retry-After: {wait[:_SHOWN]})"
-    text = ", ".join(dict.fromkeys(filter(None, (str(status), reason, message))))
-    return kind(
-        f"{tried}: the gateway answered {text}" + (f"; {advice}" if advice else ""),
-        method=tried.partition(" ")[0],
-        url=tried.partition(" ")[2],
-        status_code=status,
-        reason=reason,
-        message=message,
-    )
-
-
-def _said(response: requests.Response) -> tuple[str, str]:
-    """The gateway's own reason and message, from whatever body."""
-    try:
-        body = response.json()
-    except ValueError:
-        body = None
-    if not isinstance(body, dict):
-        return response.reason or "", _begin(response) if response.content else ""
-    reason = body.get("reason") or response.reason or ""
-    return str(reason), str(body.get("message") or "")
-
-
-def _begin(response: requests.Response) -> str:
-    text = response.content[:_SHOWN].decode("utf-8", "replace").split()
-    return repr(" ".join(text)) if text else "nothing"

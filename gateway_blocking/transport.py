@@ -30,6 +30,7 @@ if sys.platform != "win32":
     import fcntl
     import termios
 
+from .advice import NO_WAY, for_connection, for_login, for_proxy, for_redirect, for_tls
 from .deadline import Deadline
 from .errors import (
     GatewayAuthError,
@@ -478,9 +479,10 @@ class Opening:
 def _open_tunnel(proxy: str, host: str, port: int, timeout: float) -> socket.socket:
     """A connection through an HTTP proxy's CONNECT."""
     parts = urlsplit(proxy)
+    shown = parts._replace(netloc=parts.netloc.rpartition("@")[2]).geturl()
     if parts.scheme != "http":
         raise GatewayConnectionError(
-            f"a websocket can go through an http:// proxy only, and this is {parts.scheme}://"
+            f"a websocket can go through an http:// proxy only; {for_proxy(shown)}"
         )
     tunnel = http.client.HTTPConnection(parts.hostname or "", parts.port or 80, timeout=timeout)
     headers = {}
@@ -488,7 +490,10 @@ def _open_tunnel(proxy: str, host: str, port: int, timeout: float) -> socket.soc
         login = f"{unquote(parts.username)}:{unquote(parts.password or '')}"
         headers["Proxy-Authorization"] = "Basic " + b64encode(login.encode()).decode()
     tunnel.set_tunnel(host, port, headers)
-    tunnel.connect()
+    try:
+        tunnel.connect()
+    except OSError as error:
+        raise GatewayConnectionError(f"{error}; {for_proxy(shown)}") from error
     return tunnel.sock
 
 
@@ -582,9 +587,13 @@ def _subprotocol(ws: websocket.WebSocket, endpoint: Endpoint) -> str:
 
 # What a refused handshake means, by status.
 _REFUSALS: Mapping[int, tuple[type[GatewayHTTPError], str]] = {
-    401: (GatewayAuthError, "is the token right, and sent as this gateway wants it (auth_scheme)?"),
+    401: (GatewayAuthError, ""),  # what to do depends on what was sent
     403: (GatewayAuthError, "the token is wrong or missing, or the user may not use this kernel"),
-    404: (NoSuchKernel, "the kernel was shut down or culled, or the gateway was restarted"),
+    404: (
+        NoSuchKernel,
+        "the kernel was shut down or culled, or the gateway was restarted; or a proxy in between"
+        " does not let websockets through",
+    ),
 }
 _NO_WEBSOCKET = (GatewayHTTPError, "does a proxy in between let websockets through?")
 
@@ -602,7 +611,7 @@ def _not_reached(error: Exception, endpoint: Endpoint) -> GatewayError:
     if isinstance(error, TimeoutError):
         return GatewayTimeout(
             f"{tried}: no connection within {endpoint.connect_timeout:g} s (connect_timeout);"
-            " is the address right, and is there a way to it (network, firewall, proxy)?"
+            f" {NO_WAY}"
         )
     return GatewayConnectionError(f"{tried}: {error}{_advice(error)}")
 
@@ -613,12 +622,12 @@ def _refused(error: Exception, endpoint: Endpoint, ws: websocket.WebSocket) -> G
     status = getattr(error, "status_code", None) or ws.getstatus()
     if status is not None and status != 101:
         kind, advice = _REFUSALS.get(status, _NO_WEBSOCKET)
+        advice = advice or for_login(endpoint.headers)
         reason = getattr(error, "status_message", None) or ""
         if 300 <= status < 400:
             target = urlsplit((ws.getheaders() or {}).get("location", ""))
             target = target._replace(netloc=target.netloc.rpartition("@")[2], query="", fragment="")
-            advice = f"it redirects to {target.geturl()};"
-            advice += " redirects are not followed, set the url to the right address"
+            advice = for_redirect(target.geturl())
         message = _body_message(getattr(error, "resp_body", None))
         said = f"{status} {reason}".rstrip() + (f" ({message})" if message else "")
         return kind(
@@ -638,22 +647,11 @@ def _refused(error: Exception, endpoint: Endpoint, ws: websocket.WebSocket) -> G
     return GatewayConnectionError(f"{tried}: {error}{_advice(error)}")
 
 
-_OTHER_HOST = (62, 64)  # OpenSSL's X509_V_ERR_HOSTNAME_MISMATCH, X509_V_ERR_IP_ADDRESS_MISMATCH
-
-
 def _advice(error: Exception) -> str:
-    if isinstance(error, ssl.SSLCertVerificationError):
-        if error.verify_code in _OTHER_HOST:
-            return "; the certificate is for another host: use its name in the url"
-        return "; set ca_certs to the authority that signed it, or validate_cert to False"
     if isinstance(error, ssl.SSLError):
-        return "; does the gateway speak TLS on this port, and does it want a client_cert?"
-    if isinstance(error, socket.gaierror):
-        return "; is the host name right?"
-    if isinstance(error, ConnectionRefusedError):
-        return "; is the gateway running, and is the port right?"
-    if isinstance(error, ConnectionError | websocket.WebSocketConnectionClosedException):
-        return "; is it a gateway, and does it want https?"
+        return f"; {for_tls(error)}"
+    if isinstance(error, OSError | websocket.WebSocketConnectionClosedException):
+        return f"; {for_connection(error)}"
     return ""
 
 

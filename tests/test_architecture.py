@@ -21,10 +21,12 @@ PACKAGE = Path(gateway_blocking.__file__).parent
 # From the bottom to the top.  A module imports from lower layers.
 LAYERS = (
     {  # pure
-        *("_version", "errors", "deadline", "forking"),
+        *("_version", "errors", "deadline", "forking", "advice"),
         *("frames", "wire", "liveness", "ledger", "reconnect"),
     },
-    {"tokens", "events", "config", "rest", "transport", "channels", "signals"},  # edges
+    {  # edges
+        *("tokens", "events", "config", "failures", "rest", "transport", "channels", "signals"),
+    },
     {"connection"},  # engine
     {  # mirror
         *("remote", "client", "kernelspec", "manager", "multikernelmanager", "sessions"),
@@ -47,7 +49,8 @@ SIDEWAYS = {
     "ledger": {"wire"},
     "reconnect": {"errors", "ledger", "wire"},
     "config": {"events", "tokens"},
-    "rest": {"config", "events"},
+    "failures": {"config"},
+    "rest": {"config", "events", "failures"},
     "client": {"remote"},
     "kernelspec": {"remote"},
     "manager": {"client", "kernelspec", "remote"},
@@ -67,8 +70,8 @@ SIDEWAYS = {
 
 # The modules in which a library may be imported.
 HOMES = {
-    "requests": {"rest"},
-    "urllib3": {"rest"},
+    "requests": {"failures", "rest"},
+    "urllib3": {"failures", "rest"},
     "certifi": {"config"},
     "websocket": {"transport"},
     "traitlets": {"config", "tokens", "papermill_engine"} | MIRROR | CLI,
@@ -83,9 +86,9 @@ HOMES = {
     "rich": CLI,
     "jupyter_console": {"cli.console"},
     "asyncio": {"channels", "cli.jobs", "cli.console"},
-    "subprocess": {"local"},
+    "subprocess": {"local", "manager"},  # of the latter only the names of its arguments
     "socket": {"transport", "cli.status"},
-    "ssl": {"config", "rest", "transport", "cli.status"},
+    "ssl": {"config", "failures", "rest", "transport", "cli.status"},
     "threading": EDGES | ENGINE | MIRROR | COMMANDS,  # locks; who starts threads, see below
 }
 

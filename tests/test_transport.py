@@ -184,7 +184,7 @@ def test_the_certificate_is_verified(tmp_path: Path) -> None:
         trusting = ssl.create_default_context(cafile=cert)
         connect(endpoint(where, url=url, ssl_context=trusting)).close()
         other = f"wss://localhost:{where.partition(':')[2]}/"
-        with pytest.raises(GatewayConnectionError, match="is for another host: use its name"):
+        with pytest.raises(GatewayConnectionError, match="is for another host: use a name"):
             connect(endpoint(where, url=other, ssl_context=trusting))
 
 

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from traitlets import Bool
 
+from ..advice import NO_LISTING
 from ..errors import GatewayAuthError, GatewayError
 from .command import FLAGS, OK, Command, UsageError
 from .terminal import say, table, write
@@ -16,13 +17,8 @@ from .terminal import say, table, write
 if TYPE_CHECKING:
     from ..rest import GatewayREST, KernelModel
 
-__all__ = ["NO_LISTING", "KernelsCommand", "KernelspecsCommand", "Listing"]
+__all__ = ["KernelsCommand", "KernelspecsCommand", "Listing"]
 
-NO_LISTING = (
-    "this gateway does not let its kernels be listed: a Kernel Gateway does with"
-    " KG_LIST_KERNELS=True (JupyterWebsocketPersonality.list_kernels), an Enterprise Gateway with"
-    " EG_LIST_KERNELS=True; each kernel can still be reached by its whole id"
-)
 _UNITS = (("day", 86400), ("hour", 3600), ("minute", 60), ("second", 1))
 
 
@@ -84,7 +80,9 @@ def _list(rest: GatewayREST) -> list[KernelModel]:
     except GatewayAuthError as error:
         if error.status_code == 403:
             rest.list_kernelspecs()  # raises where it is not the list, but we, who are not let in
-            raise GatewayError(NO_LISTING) from error
+            raise GatewayError(
+                f"{NO_LISTING}; each kernel can still be reached by its whole id"
+            ) from error
         raise
 
 

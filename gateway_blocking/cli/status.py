@@ -18,9 +18,11 @@ from urllib.parse import urlsplit
 
 from traitlets import Unicode
 
+from ..advice import NO_LISTING, for_connection, for_tls
 from ..errors import GatewayAuthError, GatewayError, GatewayHTTPError
+from ..tokens import NoOpTokenRenewer
 from .command import ALIASES, GATEWAY, OK
-from .listing import NO_LISTING, Listing
+from .listing import Listing
 from .terminal import write
 
 if TYPE_CHECKING:
@@ -30,6 +32,7 @@ if TYPE_CHECKING:
 __all__ = ["StatusCommand"]
 
 _ROUND_TRIPS = 5
+_TLS_PATIENCE = 10.0
 _READY_TIMEOUT = 60.0
 _REPLY_TIMEOUT = 30.0
 _NAME = "commonName"
@@ -143,6 +146,8 @@ jupyter gateway status --json
     def _credentials(self, gateway: GatewayClient) -> str:
         """Which credentials are sent, and not what they are."""
         names = ["auth_token"]
+        if gateway.gateway_token_renewer_class is not NoOpTokenRenewer:
+            names = ["gateway_token_renewer_class"]
         if gateway.http_user or urlsplit(gateway.url).username:
             names = ["http_user"] if gateway.http_user else ["a user in the url"]
         found = []
@@ -194,7 +199,8 @@ def _way(gateway: GatewayClient) -> Iterator[_Check]:
 
     parts = urlsplit(gateway.url)
     if proxy := proxy_for(gateway.kernels_url):
-        yield _Check("reached", f"through a proxy of the environment, {safe_url(proxy)}")
+        text = f"not tried: it is behind the proxy {safe_url(proxy)} of the environment"
+        yield _Check("reached", text, mark="note")
         return  # what is behind it, the answer says
     port = parts.port or (443 if parts.scheme == "https" else 80)
     where = f"{parts.hostname} port {port}"
@@ -202,22 +208,15 @@ def _way(gateway: GatewayClient) -> Iterator[_Check]:
     try:
         sock = socket.create_connection((parts.hostname or "", port), gateway.connect_timeout)
     except OSError as error:
-        yield _Check("reached", f"{where}: {error.strerror or error}", _todo(error))
+        yield _Check("reached", f"{where}: {error.strerror or error}", for_connection(error))
         return
     with sock:
         yield _timed("reached", f"{where}, connected", _since(begun))
+        sock.settimeout(min(gateway.connect_timeout, _TLS_PATIENCE))
         if parts.scheme == "https":
             yield _encryption(gateway, sock)
         else:
             yield _Check("encryption", "none: it is http", facts={"encrypted": False}, mark="note")
-
-
-def _todo(error: OSError) -> str:
-    if isinstance(error, socket.gaierror):
-        return "is the host name right, and does the name server know it from here?"
-    if isinstance(error, ConnectionRefusedError):
-        return "is the gateway running, and is the port right?"
-    return "is the address right, and is there a way to it (network, firewall, proxy)?"
 
 
 def _encryption(gateway: GatewayClient, sock: socket.socket) -> _Check:
@@ -244,15 +243,11 @@ def _encryption(gateway: GatewayClient, sock: socket.socket) -> _Check:
 
 def _refused(error: OSError) -> tuple[str, str]:
     """Why there is no TLS, and what to do."""
-    if not isinstance(error, ssl.SSLCertVerificationError):
-        todo = "does the gateway speak TLS on this port (or http), and does it want a client_cert?"
-        why = "no answer in time" if isinstance(error, TimeoutError) else str(error)
-        return f"the TLS handshake failed: {why}", todo
-    why = error.verify_message
-    text = f"the certificate is not accepted: {why}"
-    if "mismatch" in why:
-        return text, "the certificate is for another host: use its name in the url"
-    return text, "set ca_certs to the authority that signed it, or validate_cert to False"
+    if isinstance(error, ssl.SSLCertVerificationError):
+        return f"the certificate is not accepted: {error.verify_message}", for_tls(error)
+    if isinstance(error, TimeoutError):
+        return "no TLS handshake in time", "does this port speak http:// only?"
+    return f"the TLS handshake failed: {error}", for_tls(error)
 
 
 # --- what the gateway says ------------------------------------------------------------------------

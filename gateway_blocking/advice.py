@@ -1,0 +1,125 @@
+"""What to do about what went wrong: the second half of many an error's text.
+
+REST, the websocket's handshake and ``jupyter gateway status`` meet the same failures, each by way
+of another library.  Here stands once what they tell.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+__all__ = [
+    "NO_LISTING",
+    "NO_WAY",
+    "for_connection",
+    "for_login",
+    "for_proxy",
+    "for_redirect",
+    "for_status",
+    "for_tls",
+]
+
+NO_WAY = "is the address right, and is there a way to it (network, firewall, proxy)?"
+NO_LISTING = (
+    "this gateway does not let its kernels be listed: a Kernel Gateway does with"
+    " KG_LIST_KERNELS=True (JupyterWebsocketPersonality.list_kernels), an Enterprise Gateway with"
+    " EG_LIST_KERNELS=True"
+)
+
+_NO_GATEWAY = "is this the URL of a gateway?"
+_STATUSES = {
+    403: "the token is wrong or missing, or the user may not do this",
+    404: "is the URL right, with the gateway's base path?",
+    405: _NO_GATEWAY,
+    407: "this is a proxy that wants a login, as in http://user:password@...",
+    413: "the gateway, or a proxy in between, does not take so large a request",
+    424: "the server behind this JupyterHub is not running",
+    429: "the gateway is asked too much; try later",
+    501: _NO_GATEWAY,
+    502: "the gateway behind this proxy is not reachable",
+    503: "the gateway is not available now",
+    504: "the gateway behind this proxy did not answer in time",
+}
+_PROXYS_OWN = (403, 407, 502, 503, 504)  # what a proxy may say itself
+_NO_LOGIN = {  # headers of a request that say nothing of who makes it
+    *("accept", "accept-encoding", "connection", "content-length", "content-type", "cookie"),
+    *("user-agent", "x-xsrftoken"),
+}
+
+
+def for_status(status: int, sent: Mapping[str, str], proxy: str) -> str:
+    """What to do about an answer that is a refusal.
+
+    Parameters
+    ----------
+    status : int
+        That of the answer.
+    sent : mapping
+        The headers of the request.
+    proxy : str
+        The proxy that the request went through, as it may be shown; "" for none.
+    """
+    advice = for_login(sent) if status == 401 else _STATUSES.get(status, "")
+    return f"{advice}; {for_proxy(proxy)}" if proxy and status in _PROXYS_OWN else advice
+
+
+def for_login(sent: Mapping[str, str]) -> str:
+    """What to do where the gateway does not know who it is."""
+    headers = {name.lower(): value for name, value in sent.items()}
+    if headers.get("authorization", "").lower().startswith("basic "):
+        return "are http_user and http_pwd right? they go before auth_token"
+    if headers.keys() - _NO_LOGIN:
+        return "is the token right, and sent as this gateway wants it (auth_token, auth_scheme)?"
+    return "no token was sent: set auth_token (JUPYTER_GATEWAY_AUTH_TOKEN)"
+
+
+def for_redirect(target: str) -> str:
+    """What to do about an answer that leads elsewhere, to a URL as it may be shown."""
+    if "login" in target or "oauth" in target:
+        return (
+            f"it redirects to a login page, {target}: the token is wrong or missing, or this is not"
+            " the server's own URL (behind a JupyterHub that is .../user/NAME)"
+        )
+    return f"it redirects to {target}; redirects are not followed, set the url"
+
+
+def for_proxy(proxy: str) -> str:
+    """What to do where it may be the environment's proxy that failed."""
+    return (
+        f"this went through the proxy {proxy} that the environment names (HTTP_PROXY, HTTPS_PROXY,"
+        " ALL_PROXY); if the gateway needs none, add its host to NO_PROXY"
+    )
+
+
+def for_tls(error: BaseException) -> str:
+    """What to do about a TLS handshake that failed."""
+    text = str(error)
+    # (the last is of urllib3 1)
+    if any(words in text for words in ("ostname mismatch", "address mismatch", "doesn't match")):
+        return (
+            "the certificate is for another host: use a name in the url that stands in its"
+            " subjectAltName"
+        )
+    if "expired" in text:
+        return "the gateway needs a new certificate; or is the clock of this machine wrong?"
+    if "self-signed certificate" in text or "self signed certificate" in text:
+        return "set ca_certs (JUPYTER_GATEWAY_CA_CERTS) to this certificate, if you trust it"
+    if "CERTIFICATE_VERIFY_FAILED" in text:
+        return "set ca_certs to the authority that signed it, or validate_cert to False"
+    if "unknown ca" in text:
+        return "the gateway does not trust this client_cert"
+    if "certificate required" in text:
+        return "the gateway wants a client certificate: set client_cert and client_key"
+    return "does the gateway speak TLS on this port (or http), and does it want a client_cert?"
+
+
+def for_connection(error: BaseException) -> str:
+    """What to do about a connection that was not made, or ended without an answer."""
+    text = str(error)
+    if isinstance(error, TimeoutError) or "unreachable" in text or "No route" in text:
+        return NO_WAY
+    if "refused" in text:
+        return "is the gateway running, and is the port right?"
+    if any(words in text for words in ("resol", "getaddrinfo", "not known")):
+        return "is the host name right, and does the name server know it from here?"
+    return "is it a gateway, and does it want https?"
