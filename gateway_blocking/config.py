@@ -15,7 +15,8 @@ import ssl
 import threading
 import warnings
 from base64 import b64encode
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
+from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote, unquote, urlsplit
@@ -40,6 +41,7 @@ __all__ = [
     "Seconds",
     "Switch",
     "Text",
+    "refuse_unknown",
     "safe_url",
 ]
 
@@ -69,7 +71,8 @@ class Text(Unicode[Any, Any]):
     def validate(self, obj: Any, value: Any) -> str | None:
         """The value, if it is a good one."""
         if not isinstance(value, str):  # not traitlets' own error, which would show it
-            raise TraitError(f"{self.name}={self.shown(value)} must be text")
+            kind = type(value).__name__
+            raise TraitError(f"{self.name} must be text, and this is of the type {kind}")
         return value
 
     def from_string(self, s: str) -> str | None:
@@ -96,11 +99,11 @@ class URL(Text):
 
     def shown(self, value: Any) -> str:
         """How an error may show the value."""
-        text = str(value)
         try:
+            parts = urlsplit(str(value))
             # An @ elsewhere may end a password, too: "me:secret@host", "http://me:a/b@host".
-            if "@" not in text or "@" in urlsplit(text).netloc:
-                return repr(safe_url(text))
+            if "@" not in parts.path + parts.query + parts.fragment:
+                return repr(safe_url(str(value)) + ("?..." if parts.query else ""))
         except ValueError:
             pass
         return "a value that may contain a password"
@@ -110,18 +113,29 @@ class URL(Text):
         text = (super().validate(obj, value) or "").strip()
         if not text:
             return None
+        if fault := self._fault(text):
+            raise TraitError(f"{self.name}={self.shown(value)} {fault}")
+        scheme = urlsplit(text).scheme
+        return scheme + text[len(scheme) :]  # the scheme in lower case
+
+    def _fault(self, text: str) -> str:
+        """What is wrong with it."""
+        wanted = " or ".join(f"{scheme}://" for scheme in self.schemes)
         try:
             parts = urlsplit(text)
-            good = parts.scheme in self.schemes and parts.hostname and parts.port != 0
+            named = bool(parts.hostname) and parts.port != 0
         except ValueError:
-            good = False
-        if not good or re.search(r"[?#\s]", text):
-            wanted = " or ".join(f"{scheme}://" for scheme in self.schemes)
-            raise TraitError(
-                f"{self.name}={self.shown(value)} must begin with {wanted}, name a host,"
-                " and end with its path, without a query"
-            )
-        return parts.scheme + text[len(parts.scheme) :]  # the scheme in lower case
+            named = False
+        if not named and "://" not in text:
+            return f"has no {wanted} before it"
+        if not named or re.search(r"\s", text):
+            return f"does not name a host, as {wanted}host:port/path does"
+        if parts.scheme not in self.schemes:
+            return f"does not begin with {wanted}"
+        if re.search(r"[?#]", text):
+            token = "; its token belongs in auth_token" if "token=" in text else ""
+            return f"has a query: leave out all from the {'?' if '?' in text else '#'} on{token}"
+        return ""
 
 
 class Headers(Text):
@@ -208,8 +222,27 @@ class Listener(AnyTrait):
         )
 
 
+_PREFIX = "JUPYTER_GATEWAY_"
 _HEADER_NAME = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")  # RFC 9110, 5.6.2
 _HEADER_VALUE = re.compile(r"[\t\x20-\x7e\x80-\xff]*")
+
+
+def refuse_unknown(what: str, names: Iterable[str], known: Iterable[str]) -> None:
+    """Raise TypeError for a keyword that nobody knows; its value may be secret."""
+    known = set(known)
+    for name in names:
+        if name not in known:
+            raise TypeError(
+                f"{what} got an unexpected keyword argument {name!r}{_guess(name, known)}"
+            )
+
+
+def _guess(name: str, known: Iterable[str]) -> str:
+    """What a name may be meant for: an option whose end it has, or one that is spelt alike."""
+    options = GatewayClient.class_trait_names(config=True)
+    found = [option for option in options if name.endswith(f"_{option}")]
+    found = found or get_close_matches(name, options, 1) or get_close_matches(name, known, 1)
+    return f"; is it {found[0]!r}?" if found else ""
 
 
 def _env(*names: str, **metadata: Any) -> dict[str, Any]:
@@ -345,14 +378,17 @@ class GatewayClient(LoggingConfigurable):
     ).tag(**_env())
 
     def __init__(self, **kwargs: Any) -> None:
+        refuse_unknown(type(self).__name__, kwargs, self.trait_names())
         parent = kwargs.get("parent")
         given = kwargs.pop("config", None) or (parent.config if parent is not None else {})
+        self._warn_of_unknown_variables()
         config = Config({"GatewayClient": self._from_environment()})
         config.merge(Config(given))
         if "env_whitelist" in kwargs:  # a keyword still goes before a configured allowed_envs
             kwargs.setdefault("allowed_envs", kwargs["env_whitelist"])
         self._token_lock = threading.Lock()
         self._token_renewer: Any = None
+        self.renewal_failure = ""  # what to add to the error for a login that is refused
         super().__init__(config=config, **kwargs)
         tell_after_fork(self)
 
@@ -381,10 +417,20 @@ class GatewayClient(LoggingConfigurable):
                 found[name] = None if value is None else trait.validate(cls, value)  # type: ignore[attr-defined]
             except (TraitError, ValueError) as error:
                 if str(error).startswith(f"{name}="):
-                    raise TraitError(f"{variable}{str(error)[len(name) :]}") from error
+                    raise TraitError(f"{variable}{str(error)[len(name) :]}") from None
                 shown = trait.shown(text) if isinstance(trait, Text) else repr(text)
-                raise TraitError(f"{variable}={shown}: {error}") from error
+                raise TraitError(f"{variable}={shown}: {error}") from None
         return found
+
+    @classmethod
+    def _warn_of_unknown_variables(cls) -> None:
+        known = {name for trait in cls._options().values() for name in trait.metadata["env"]}
+        for name in os.environ:
+            if name.startswith(_PREFIX) and name not in known:
+                likely = [each for each in known if each.endswith(name[len(_PREFIX) - 1 :])]
+                likely = likely or get_close_matches(name, known, 1, 0.92)  # (much is the prefix)
+                hint = f"; is it {likely[0]}?" if likely else ""
+                warnings.warn(f"{name} is no option{hint}", stacklevel=4)
 
     @classmethod
     def _options(cls) -> dict[str, TraitType[Any, Any]]:
@@ -489,9 +535,10 @@ class GatewayClient(LoggingConfigurable):
                 headers[name] = value
         for name, value in headers.items():
             if not (_HEADER_NAME.fullmatch(name) and _HEADER_VALUE.fullmatch(value)):
+                source = "headers" if name in json.loads(self.headers or "{}") else "auth_token"
                 raise GatewayError(
-                    f"the header {name!r} cannot be sent: it has a character that HTTP does not"
-                    " allow (its value is not shown)"
+                    f"the header {name!r} (of {source}) has a character that HTTP does not allow"
+                    " there, such as the end of a line; its value is not shown"
                 )
         return headers
 
@@ -521,9 +568,12 @@ class GatewayClient(LoggingConfigurable):
                 self.auth_token = self._token_renewer.get_token(
                     self.auth_header_key, self.auth_scheme, token
                 )
+                self.renewal_failure = ""
             except Exception as error:  # a stranger's class; the old token may still be good
                 kind = type(error).__name__  # its text may have the token in it
                 self.log.warning("the token was not renewed (%s), going on with the old one", kind)
+                renewer = self.gateway_token_renewer_class.__name__
+                self.renewal_failure = f"; the token's renewer failed: {renewer} raised {kind}"
             return self.auth_token or ""
 
     # --- TLS ------------------------------------------------------------------------------------
@@ -561,18 +611,19 @@ class GatewayClient(LoggingConfigurable):
                 folder, file = (verify, None) if Path(verify).is_dir() else (None, verify)
                 # With the flags of each Python, which urllib3 sets, too.
                 context = ssl.create_default_context(capath=folder, cafile=file)
+                context.hostname_checks_common_name = False  # nor does urllib3
             else:
                 context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
                 context.check_hostname = False
                 context.verify_mode = ssl.CERT_NONE
-            if self.client_cert:
+            if self.client_cert or self.client_key:
                 used = f"client_cert={self.client_cert!r}, client_key={self.client_key!r}"
                 wanted = (
                     "a certificate in PEM format, and its private key, without a password,"
                     " in the same file or in that of client_key"
                 )
                 # No password: rather an error than a question on the terminal.
-                context.load_cert_chain(self.client_cert, self.client_key, password="")
+                context.load_cert_chain(self.client_cert or "", self.client_key, password="")
         except OSError as error:  # an SSLError is one, too
             raise GatewayError(f"{used} cannot be used: {error}; it must be {wanted}") from error
         return context

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import copy
+import inspect
 import signal
+import subprocess
 import threading
 import time
 import weakref
@@ -20,7 +22,7 @@ from traitlets import DottedObjectName, Type, Unicode, default
 
 from .channels import Settling, called_by_coroutine
 from .client import BlockingGatewayKernelClient
-from .config import GatewayClient
+from .config import GatewayClient, refuse_unknown
 from .deadline import Deadline
 from .errors import GatewayHTTPError, NoKernel, NoSuchKernel, NotRemotelyPossible
 from .events import KERNEL_ACTIONS
@@ -36,6 +38,12 @@ _Manager = TypeVar("_Manager", bound="BlockingGatewayKernelManager")
 
 _DELETE_PATIENCE = 10.0
 _NO_PROCESS = "the kernel's process belongs to the gateway"
+_START_ARGUMENTS = {
+    *("kernel_id", "kernel_name", "env", "cwd", "path"),
+    # what a local kernel's start takes besides
+    *("extra_arguments", "independent", "transport_encryption"),
+    *inspect.signature(subprocess.Popen).parameters,
+}
 
 
 def _without_traceback(error: BaseException) -> BaseException:
@@ -215,6 +223,8 @@ class BlockingGatewayKernelManager(RemoteKernelMixin, KernelManager):
 
         Raises
         ------
+        TypeError
+            There is no argument of this name, for a local kernel either.
         NoSuchKernel
             There is no kernel of this id to attach to.
         NoSuchKernelSpec
@@ -227,6 +237,7 @@ class BlockingGatewayKernelManager(RemoteKernelMixin, KernelManager):
         RuntimeError
             There is a kernel already.
         """
+        refuse_unknown("start_kernel()", kw, _START_ARGUMENTS)
         if self.has_kernel:
             raise RuntimeError(f"kernel {self.kernel_id} runs already; shut it down first")
         if not self._starting.acquire(blocking=False):

@@ -10,7 +10,7 @@ from jupyter_client.session import new_id
 from traitlets import Instance, default
 from traitlets.config import LoggingConfigurable
 
-from .config import GatewayClient
+from .config import GatewayClient, refuse_unknown
 from .errors import NotRemotelyPossible
 from .rest import GatewayREST
 
@@ -29,7 +29,8 @@ def not_remotely(name: str, why: str) -> Callable[..., NoReturn]:
 
 
 _NO_SOCKETS = "a kernel behind a gateway has no ZMQ sockets to connect to, only its websocket"
-_NO_FILE = "a kernel behind a gateway has no connection file, only its id"
+_NO_FILE = "a kernel behind a gateway has no connection file, only its id: give kernel_id="
+_NO_TRAITS = ("owns_kernel",)  # what jupyter_client's KernelManager takes besides
 
 
 class GatewayMixin(LoggingConfigurable):
@@ -51,10 +52,12 @@ class GatewayMixin(LoggingConfigurable):
         options = {name: kwargs.pop(name) for name in list(kwargs) if name in names}
         if options and "gateway" in kwargs:
             raise TypeError(f"give either gateway= or {', '.join(sorted(options))}=, not both")
+        refuse_unknown(type(self).__name__, kwargs, (*self.trait_names(), *_NO_TRAITS))
         self._owns_rest = "rest" not in kwargs
         super().__init__(**kwargs)
         if options:
             self.gateway = GatewayClient(config=self.config, log=self.log, **options)
+        self.gateway  # noqa: B018 - made now: here a malformed option is to be told
 
     @default("gateway")
     def _default_gateway(self) -> GatewayClient:
@@ -81,6 +84,12 @@ class RemoteKernelMixin(GatewayMixin, ConnectionFileMixin):
     """
 
     kernel_id: Any  # a trait of both
+
+    def __reduce__(self) -> NoReturn:
+        raise TypeError(
+            f"a {type(self).__name__} belongs to its process, and cannot be pickled:"
+            " send its kernel_id, and make another there"
+        )
 
     def get_connection_info(  # type: ignore[override]  # other keys: there are no ports
         self, session: bool = False

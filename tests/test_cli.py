@@ -354,6 +354,10 @@ def test_no_gateway_and_none_can_be_started(terminal: Terminal) -> None:
         (["run", "--timeout=soon", "a.ipynb"], "timeout"),
         (["run", "--url=127.0.0.1:8888", "a.ipynb"], "url"),
         (["runn", "a.ipynb"], "there is no command 'runn'"),
+        (["run", "--RunCommand.timout=3", "a.py"], "no option --RunCommand.timout; is it timeout?"),
+        (["status", "--GatewayClient.auth_tokn=SESAME"], "auth_tokn; is it auth_token?"),
+        (["kernels", "--config=none.py"], "--config=none.py: there is no such file"),
+        (["kernels", "--config=bad.py"], "bad.py cannot be read: SyntaxError: "),
     ],
 )
 def test_bad_usage(terminal: Terminal, args: list[str], text: str) -> None:
@@ -362,12 +366,14 @@ def test_bad_usage(terminal: Terminal, args: list[str], text: str) -> None:
     terminal.write("a.py", "1")
     terminal.write("text.ipynb", "print(1)")
     terminal.write("list.ipynb", "[]")
+    terminal.write("bad.py", "c.GatewayClient.auth_token = 'SESAME")
     (terminal.directory / "latin1.py").write_bytes("print('é')".encode("latin-1"))
     files = terminal.files()
     done = terminal(*args, JUPYTER_GATEWAY_URL="http://127.0.0.1:9")
     assert (done.returncode, done.stdout) == (2, "")
     [line] = errors(done)
     assert text in line
+    assert "SESAME" not in line
     assert terminal.files() == files
 
 

@@ -315,6 +315,24 @@ def test_a_malformed_variable_is_an_error_that_names_it(
     assert SECRET not in "".join(traceback.format_exception(caught.value))
 
 
+@pytest.mark.parametrize(
+    ("variable", "hint"),
+    [
+        ("JUPYTER_GATEWAY_TOKEN", "; is it JUPYTER_GATEWAY_AUTH_TOKEN?"),
+        ("JUPYTER_GATEWAY_URI", "; is it JUPYTER_GATEWAY_URL?"),
+        ("JUPYTER_GATEWAY_XYZ", ""),
+    ],
+)
+def test_a_variable_that_is_no_option(
+    variable: str, hint: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A warning, without what it may tell."""
+    monkeypatch.setenv(variable, SECRET)
+    with pytest.warns(UserWarning, match=variable) as told:
+        GatewayClient()
+    assert [str(each.message) for each in told] == [f"{variable} is no option{hint}"]
+
+
 @pytest.mark.parametrize(("name", "text", "shown"), MALFORMED)
 def test_a_malformed_command_line_is_an_error_that_names_it(
     name: str, text: str, shown: str

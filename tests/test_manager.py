@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+import pickle
 import signal
 import socket
 import time
@@ -19,6 +20,7 @@ from conftest import DEAF, kernels_of
 from jupyter_client.multikernelmanager import MultiKernelManager
 from rawserver import Peer, Script, serving
 from scripted import says, scripted
+from traitlets import TraitError
 from traitlets.config import Config
 
 from gateway_blocking import (
@@ -32,6 +34,7 @@ from gateway_blocking import (
     NoSuchKernel,
     NoSuchKernelSpec,
     NotRemotelyPossible,
+    start_new_kernel,
 )
 from gateway_blocking.local import LocalGateway
 
@@ -97,6 +100,47 @@ def test_a_gateway_may_be_given_as_object_or_by_options_but_not_both(
         km.start_kernel()
     with pytest.raises(TypeError, match="not both"):
         Manager(gateway=options, url="http://127.0.0.1:1")
+
+
+@pytest.mark.parametrize(
+    ("make", "said"),
+    [
+        (lambda: Manager(token="sesame"), "'token'; is it 'auth_token'?"),
+        (lambda: Manager(kernelname="sesame"), "'kernelname'; is it 'kernel_name'?"),
+        (lambda: BlockingGatewayKernelClient(server_url="sesame"), "'server_url'; is it 'url'?"),
+        (lambda: GatewayClient(auth_tokn="sesame"), "'auth_tokn'; is it 'auth_token'?"),
+        (lambda: start_new_kernel(kernal_name="sesame"), "'kernal_name'; is it 'kernel_name'?"),
+        (lambda: Manager().start_kernel(token="sesame"), "'token'; is it 'auth_token'?"),
+        (lambda: Manager(whatever="sesame"), "'whatever'"),
+    ],
+)
+def test_an_unknown_keyword_is_an_error(make: Callable[[], Any], said: str) -> None:
+    """As of a local kernel.  It was meant for something; its value may be secret."""
+    with pytest.raises(TypeError) as caught:
+        make()
+    assert str(caught.value).endswith(f" got an unexpected keyword argument {said}")
+
+
+def test_what_is_for_a_local_process_is_ignored(km: Manager) -> None:
+    """Nobody needs to know where a kernel runs to start it."""
+    km.start_kernel(extra_arguments=["--debug"], stdout=None, independent=True, bufsize=0)
+    assert km.is_alive()
+
+
+@pytest.mark.parametrize("make", [Manager, BlockingGatewayKernelClient])
+def test_what_belongs_to_a_process_cannot_be_pickled(make: Callable[[], Any]) -> None:
+    """The error says what to send instead."""
+    with pytest.raises(TypeError, match="send its kernel_id"):
+        pickle.dumps(make())
+
+
+def test_a_malformed_option_is_told_when_a_manager_is_made(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Not at its first request, and once."""
+    monkeypatch.setenv("JUPYTER_GATEWAY_REQUEST_TIMEOUT", "soon")
+    with pytest.raises(TraitError) as caught:
+        Manager()
+    assert str(caught.value) == "JUPYTER_GATEWAY_REQUEST_TIMEOUT='soon' is not a number"
+    assert caught.value.__cause__ is None
 
 
 def test_environment_variables_reach_the_kernel(

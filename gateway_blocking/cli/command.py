@@ -13,11 +13,13 @@ import traceback
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from difflib import get_close_matches
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from jupyter_core.application import JupyterApp
 from traitlets import TraitError, Unicode
+from traitlets.config import Config
 from traitlets.config.loader import KVArgParseConfigLoader
 
 from .._version import __version__
@@ -118,7 +120,9 @@ class Command(JupyterApp):
     def _log_default(self) -> Any:
         log: Any = super()._log_default()
         # At DEBUG traitlets logs the whole configuration, and a token is part of it.
-        log.addFilter(lambda record: not str(record.msg).startswith("Config "))
+        log.addFilter(
+            lambda record: record.levelno > logging.DEBUG or not record.msg.startswith("Config ")
+        )
         return log
 
     def _create_loader(
@@ -134,6 +138,20 @@ class Command(JupyterApp):
 
         self.classes = [*self.classes, GatewayClient]
         super().initialize(argv)
+        if self.config_file and not any(
+            Path(self.config_file).with_suffix(ending).is_file() for ending in (".py", ".json")
+        ):
+            raise UsageError(f"--config={self.config_file}: there is no such file")
+
+    def load_config_file(self, suppress_errors: bool = True) -> None:  # type: ignore[override]
+        """Read the configuration files; one that cannot be read is an error, and not left out."""
+        self.raise_config_file_errors = True
+        try:
+            super().load_config_file(suppress_errors=False)
+        except Exception as error:  # whatever its code raises
+            what = self.config_file or self.config_file_name
+            kind = type(error).__name__  # the text of a SyntaxError is no line of the file
+            raise UsageError(f"{what} cannot be read: {kind}: {error}") from error
 
     def start(self) -> None:
         """Do it, and exit."""
@@ -141,6 +159,7 @@ class Command(JupyterApp):
         if not self.debugging:
             # It reports how tasks ended that were cancelled by a Ctrl-C.
             logging.getLogger("asyncio").setLevel(logging.CRITICAL)
+            warnings.formatwarning = lambda message, *_where: f"{self.words}: {message}\n"
             # Who sets validate_cert to False knows it, and need not hear of it at each request.
             warnings.filterwarnings("ignore", "Unverified HTTPS request")
         self.exit(self.run())
@@ -322,6 +341,16 @@ class _StrictLoader(KVArgParseConfigLoader):
     def _create_parser(self) -> None:
         super()._create_parser()
         self.parser.error = _refuse  # type: ignore[method-assign]
+
+    def load_config(self, *args: Any, **kwargs: Any) -> Config:
+        """What the command line says."""
+        config: Config = super().load_config(*args, **kwargs)
+        for cls in self.classes:
+            known = cls.class_trait_names(config=True)
+            for name in sorted(set(config.get(cls.__name__, ())) - set(known)):
+                hint = "".join(f"; is it {close}?" for close in get_close_matches(name, known, 1))
+                _refuse(f"there is no option --{cls.__name__}.{name}{hint}")
+        return config
 
     def _handle_unrecognized_alias(self, arg: str) -> None:
         _refuse(f"there is no option --{arg}")
