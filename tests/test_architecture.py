@@ -222,6 +222,27 @@ def test_foreign_imports_are_installed_with_the_package() -> None:
         assert {**brought, **named}.get(name, name) in optional
 
 
+def test_the_oldest_versions_are_those_that_are_tested() -> None:
+    """Each requirement of a package's users has its minimum, and `oldest.txt` is just these."""
+    parser = configparser.ConfigParser()
+    parser.read(PACKAGE.parent / "setup.cfg")
+    extras = parser["options.extras_require"]
+    texts = [parser["options"]["install_requires"], *(extras[e] for e in ("local", "console"))]
+    lowest = dict(re.findall(r"^([A-Za-z][\w-]*) *(?:>=([\d.]+))?", "\n".join(texts), re.MULTILINE))
+    assert all(lowest.values()), lowest
+    lowest |= dict(re.findall(r"^([A-Za-z][\w-]*) +>=([\d.]+)", extras["test"], re.MULTILINE))
+    oldest = (PACKAGE.parent / "tests" / "oldest.txt").read_text()
+    tested = dict(re.findall(r"^([\w-]+)==([\d.]+)$", oldest, re.MULTILINE))
+    assert {name: _release(version) for name, version in tested.items()} == {
+        name: _release(version) for name, version in lowest.items()
+    }
+
+
+def _release(version: str) -> list[int]:
+    """8.6 and 8.6.0 are the same."""
+    return [int(part) for part in f"{version}.0.0".split(".")[:3]]
+
+
 def _requirements(text: str) -> set[str]:
     names = re.findall(r"^[A-Za-z][\w-]*", text, re.MULTILINE)
     return {{"websocket-client": "websocket"}.get(name, name) for name in names}

@@ -137,6 +137,7 @@ def test_the_commands_of_a_page_run(page: Path, terminal: Terminal) -> None:
             file.write_text(code)
     env = {name: text for name, text in terminal.env.items() if not name.startswith("PYTEST_")}
     del env["JUPYTER_CONFIG_DIR"]
+    env.pop("JUPYTER_PLATFORM_DIRS", None)  # with it ~/.jupyter is another folder
     path = f"{Path(sys.executable).parent}{os.pathsep}{env['PATH']}"
     done = subprocess.run(
         ["bash", "-euc", _shell_script(page)],
