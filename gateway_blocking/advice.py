@@ -94,8 +94,7 @@ def for_proxy(proxy: str) -> str:
 def for_tls(error: BaseException) -> str:
     """What to do about a TLS handshake that failed."""
     text = str(error)
-    # (the last is of urllib3 1)
-    if any(words in text for words in ("ostname mismatch", "address mismatch", "doesn't match")):
+    if "ostname mismatch" in text or "address mismatch" in text:
         return (
             "the certificate is for another host: use a name in the url that stands in its"
             " subjectAltName"

@@ -100,7 +100,7 @@ class Mailbox(Queue[Message]):
                 self._listeners.append(news.release)
             left = deadline.left()
             try:
-                news.acquire(timeout=-1 if left is None else min(left, threading.TIMEOUT_MAX))
+                news.acquire(timeout=-1 if left is None else left)
             finally:
                 self._forget(news.release)
 
@@ -142,11 +142,6 @@ class Mailbox(Queue[Message]):
                 self._forget(listener)
             mourned = dying and not news.done()
             self._yielded = monotonic()
-
-    def fail(self, error: GatewayError) -> None:
-        """No more messages come, because of `error`."""
-        with self.mutex:
-            self._fail(error)
 
     def _fail(self, error: GatewayError) -> None:
         self._error = error
@@ -333,19 +328,22 @@ class Channel(Mailbox):
     def request_failed(self, msg_id: str, error: GatewayError) -> None:
         """No reply to `msg_id` will come: who waits for just that, now or later, is told."""
         with self.mutex:
-            self._failures[msg_id] = error
-            if len(self._failures) > _REMEMBERED:
-                del self._failures[next(iter(self._failures))]
-            if (claim := self._claims.get(msg_id)) is not None:
-                claim._fail(error)
+            self._request_failed(msg_id, error)
+
+    def _request_failed(self, msg_id: str, error: GatewayError) -> None:
+        self._failures[msg_id] = error
+        if len(self._failures) > _REMEMBERED:
+            del self._failures[next(iter(self._failures))]
+        if (claim := self._claims.get(msg_id)) is not None:
+            claim._fail(error)
 
     def deliver_loss(self, lost: ReplyLost) -> None:
         """:meth:`request_failed`; and where nobody claimed the reply, this stands in its place.
 
         Whoever takes it from the queue gets it raised.
         """
-        self.request_failed(lost.msg_id, lost)
         with self.mutex:
+            self._request_failed(lost.msg_id, lost)
             if self._started and lost.msg_id not in self._claims:
                 self._put(lost)  # type: ignore[arg-type]  # see _get
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import math
 import os
 import sys
 import threading
@@ -96,8 +97,10 @@ class BlockingGatewayKernelClient(RemoteKernelMixin, BlockingKernelClient):
                 ("control", self.control_channel_class),
             )
         )
+        pings, patience = self.gateway.ws_ping_interval, self.gateway.ws_ping_timeout
         self._hb_channel = self.hb_channel_class(
-            self._line.is_beating, self.gateway.ws_ping_interval + self.gateway.ws_ping_timeout
+            self._line.is_beating,
+            pings + patience if pings else math.inf,  # without a ping an idle kernel is silent
         )
         tell_after_fork(self)
 
@@ -198,6 +201,7 @@ class BlockingGatewayKernelClient(RemoteKernelMixin, BlockingKernelClient):
         try:
             connection.open()
         except BaseException:
+            connection.close()  # after a Ctrl-C it may be open, or about to be
             for channel in self._channels.values():
                 channel.stop()
             raise
@@ -570,7 +574,7 @@ class BlockingGatewayKernelClient(RemoteKernelMixin, BlockingKernelClient):
                 if deadline.passed():
                     raise _not_ready(deadline) from error
                 raise
-            heard = False
+            heard = not self.iopub_channel.is_alive()
             while not (reply and heard):
                 try:
                     answer = claim.take(deadline.within(_IOPUB_ATTEMPT) if reply else deadline)

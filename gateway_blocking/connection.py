@@ -153,7 +153,8 @@ class Connection:
         # On the monotonic clock, when the heartbeat is to do what.
         self._beat_at = monotonic() + ping_interval if ping_interval else _NEVER
         self._judge_at = 0.0
-        self._settle_at = self._probe_at = _NEVER
+        self._settle_at = self._probe_at = self._doubt_at = _NEVER
+        self._doubts = 0  # questions that are left
         self._tries: Iterator[float] | None = None
         self._reader = threading.Thread(
             target=self._run_reader, name=f"gateway-reader-{name[:8]}", daemon=True
@@ -389,8 +390,8 @@ class Connection:
     # --- the state ------------------------------------------------------------------------------
 
     def _set_state(self, state: State) -> None:
+        self._log.debug("kernel %s: %s -> %s", self.name, self._state.name, state.name)
         with self._lock:
-            self._log.debug("kernel %s: %s -> %s", self.name, self._state.name, state.name)
             self._state = state
             self._changed.notify_all()
         self._news.tell()
@@ -428,7 +429,7 @@ class Connection:
             self._channels[request.channel].request_failed(request.msg_id, error)
         if known:
             return
-        self._log.info("%s", str(error))  # not a warning: who waits, now or later, is told
+        self._log.debug("%s", str(error))  # who waits, now or later, is told
         for channel in self._channels.values():
             channel.kernel_died(error)
         self._news.tell()
@@ -751,7 +752,7 @@ class Connection:
                 self._sleep(_LOOK_INTERVAL)
 
     def _do_what_is_due(self, now: float) -> None:
-        if self._verdict is Verdict.DOUBTFUL:
+        if now >= self._doubt_at:
             self._resolve_doubt()
         if now >= self._settle_at and (recovery := self._recovery) is not None:
             self._settle(recovery)
@@ -764,9 +765,8 @@ class Connection:
 
     def _due(self) -> float:
         """When there is something to do next."""
-        if self._verdict is Verdict.DOUBTFUL:
-            return 0.0
-        return min(self._beat_at, self._settle_at, self._probe_at, self._silent_at())
+        moments = (self._beat_at, self._doubt_at, self._settle_at, self._probe_at)
+        return min(*moments, self._silent_at())
 
     def _silent_at(self) -> float:
         """When nothing will have been heard of the gateway for too long."""
@@ -781,7 +781,7 @@ class Connection:
             while not self._ending:
                 if (left := due() - monotonic()) <= 0:
                     return True
-                self._changed.wait(min(left, threading.TIMEOUT_MAX))
+                self._changed.wait(None if left == _NEVER else left)
         return False
 
     def _sleep(self, seconds: float) -> bool:
@@ -854,25 +854,25 @@ class Connection:
         with self._lock:
             if self._verdict is Verdict.ALIVE:
                 self._verdict = Verdict.DOUBTFUL
+                self._doubts, self._doubt_at = _DOUBT_LIMIT, monotonic()
                 self._changed.notify_all()
 
     def _resolve_doubt(self) -> None:
         """Ask the gateway about a kernel that said it shuts down, which takes a moment."""
-        for _ in range(_DOUBT_LIMIT):
-            try:
-                if self._kernel_state() in ("gone", "dead"):
-                    self.kernel_ended(Verdict.GONE)
-                    return
-            except GatewayError as error:
-                self._log.debug("kernel %s: cannot ask for it: %s", self.name, str(error))
-            with self._changed:
-                if self._changed.wait_for(lambda: self._ending, _DOUBT_INTERVAL):
-                    return
-                if self._verdict is not Verdict.DOUBTFUL:
-                    return
-        with self._changed:
-            if self._verdict is Verdict.DOUBTFUL:
+        try:
+            state = self._kernel_state()
+        except GatewayError as error:
+            self._log.debug("kernel %s: cannot ask for it: %s", self.name, str(error))
+        else:
+            if state in ("gone", "dead"):
+                self.kernel_ended(Verdict.GONE)
+        with self._lock:
+            self._doubts -= 1
+            self._doubt_at = monotonic() + _DOUBT_INTERVAL
+            if self._verdict is Verdict.DOUBTFUL and not self._doubts:
                 self._verdict = Verdict.ALIVE
+            if self._verdict is not Verdict.DOUBTFUL:
+                self._doubt_at = _NEVER
 
 
 class _News:
@@ -901,7 +901,7 @@ class _News:
 
 def _acquire(lock: threading.Lock, deadline: Deadline) -> bool:
     left = deadline.left()
-    return lock.acquire(timeout=-1 if left is None else min(left, threading.TIMEOUT_MAX))
+    return lock.acquire(timeout=-1 if left is None else left)
 
 
 def _death(name: str, verdict: Verdict, text: str) -> DeadKernelError:

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-import math
 from time import monotonic
 
 __all__ = ["Deadline"]
+
+_FOR_EVER = 2**31 / 1000  # seconds, some 25 days: the system's waits take no more
 
 
 class Deadline:
@@ -32,7 +33,7 @@ class Deadline:
     def __init__(self, timeout: float | None) -> None:
         if timeout is not None and not timeout >= 0:  # "not >=" also catches a NaN
             raise ValueError(f"a timeout must not be negative, and this one is {timeout!r}")
-        if timeout is not None and math.isinf(timeout):
+        if timeout is not None and timeout > _FOR_EVER:
             timeout = None
         self.timeout = timeout
         self._at = None if timeout is None else monotonic() + timeout

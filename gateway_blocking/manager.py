@@ -11,7 +11,7 @@ import time
 import weakref
 from collections.abc import Iterator, Mapping
 from concurrent.futures import Future
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import Any, TypeVar
 
 from jupyter_client.kernelspec import KernelSpec
@@ -24,7 +24,7 @@ from .channels import Settling, called_by_coroutine
 from .client import BlockingGatewayKernelClient
 from .config import GatewayClient, refuse_unknown
 from .deadline import Deadline
-from .errors import GatewayHTTPError, NoKernel, NoSuchKernel, NotRemotelyPossible
+from .errors import GatewayError, GatewayHTTPError, NoKernel, NoSuchKernel, NotRemotelyPossible
 from .events import KERNEL_ACTIONS
 from .forking import tell_after_fork
 from .kernelspec import BlockingGatewayKernelSpecManager
@@ -238,21 +238,25 @@ class BlockingGatewayKernelManager(RemoteKernelMixin, KernelManager):
             There is a kernel already.
         """
         refuse_unknown("start_kernel()", kw, _START_ARGUMENTS)
-        if self.has_kernel:
-            raise RuntimeError(f"kernel {self.kernel_id} runs already; shut it down first")
         if not self._starting.acquire(blocking=False):
             raise RuntimeError("the kernel is just being started, by another thread")
         try:
-            if self._started.done():
-                self._started = Future()
+            if self.has_kernel:
+                raise RuntimeError(f"kernel {self.kernel_id} runs already; shut it down first")
+            self._start_and_tell(**kw)
+        finally:
+            self._starting.release()
+
+    def _start_and_tell(self, **kw: Any) -> None:
+        """Start, and tell who waits for :attr:`ready` how it ended."""
+        if self._started.done():
+            self._started = Future()
+        try:
             self._start_or_attach(**kw)
         except BaseException as error:
             self._started.set_exception(_without_traceback(error))
             raise
-        else:
-            self._started.set_result(None)
-        finally:
-            self._starting.release()
+        self._started.set_result(None)
 
     def _start_or_attach(self, **kw: Any) -> None:
         self._attempted_start = True
@@ -595,14 +599,15 @@ def start_new_kernel(
     options = {"gateway", *GatewayClient.class_traits(config=True)}
     given = {name: kwargs.pop(name) for name in list(kwargs) if name in options}
     manager = BlockingGatewayKernelManager(kernel_name=kernel_name, **given)
-    manager.start_kernel(**kwargs)
-    client = manager.client()
     try:
+        manager.start_kernel(**kwargs)
+        client = manager.client()
         client.start_channels()
         client.wait_for_ready(timeout=startup_timeout)
     except BaseException:
-        client.stop_channels()
-        manager.shutdown_kernel(now=True)
+        with suppress(GatewayError):  # the error that brought us here tells more
+            if manager.has_kernel:
+                manager.shutdown_kernel(now=True)
         manager.cleanup_resources()
         raise
     return manager, client

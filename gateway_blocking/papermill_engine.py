@@ -6,16 +6,14 @@ papermill finds it by its entry point.
 from __future__ import annotations
 
 import re
-import signal
-from collections.abc import Iterator
-from contextlib import contextmanager
 from copy import deepcopy
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any
 
 from traitlets.config import Config
 
 from .config import GatewayClient
+from .signals import SigtermRaises
 
 __all__ = ["GatewayEngine"]
 
@@ -90,7 +88,7 @@ class GatewayEngine:
             # A local kernel is started in the directory into which papermill went.
             "resources": {"metadata": {"path": str(Path.cwd())}},
         }
-        with _sigterm_exits():
+        with SigtermRaises():
             return _papermills_own().execute_notebook(
                 nb, kernel_name, config=whole, **{**defaults, **kwargs}
             )
@@ -100,26 +98,3 @@ def _papermills_own() -> Any:
     from papermill.engines import NBClientEngine
 
     return NBClientEngine
-
-
-@contextmanager
-def _sigterm_exits() -> Iterator[None]:
-    """SIGTERM, which a scheduler sends, unwinds the stack as Ctrl-C does: the kernel is shut down.
-
-    A kernel of this machine ends by itself when its parent does; one behind a gateway would stay.
-    """
-
-    def leave(signum: int, frame: object) -> NoReturn:
-        raise SystemExit(128 + signum)
-
-    unhandled = signal.getsignal(signal.SIGTERM) is signal.SIG_DFL
-    try:
-        if unhandled:  # a program that has a handler of its own keeps it
-            signal.signal(signal.SIGTERM, leave)
-    except ValueError:  # not in the main thread, which is the only one that can
-        unhandled = False
-    try:
-        yield
-    finally:
-        if unhandled:
-            signal.signal(signal.SIGTERM, signal.SIG_DFL)

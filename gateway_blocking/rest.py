@@ -38,6 +38,7 @@ from urllib3.util.retry import Retry
 from urllib3.util.timeout import Timeout
 
 from .config import GatewayClient, safe_url
+from .deadline import Deadline
 from .errors import (
     GatewayConnectionError,
     GatewayError,
@@ -59,6 +60,7 @@ _TRANSIENT = frozenset((502, 503, 504))
 _LOOKS = 3  # for a kernel whose start was not answered: at least so many
 _LOOK_PAUSE = 0.5  # seconds from the first to the second, doubled from look to look
 _LOOK_TIMEOUT = 5.0
+_GIVE_BACK_TIMEOUT = 5.0
 _SEE = ": see `jupyter gateway kernels`"
 _POOL_SIZE = 32
 _XSRF = re.compile(r'(?:^|; *)_xsrf="?([^";]+)')  # in a Cookie header
@@ -256,6 +258,32 @@ class GatewayREST:
             elif isinstance(error, GatewayHTTPError) and status == 500 and name is not None:
                 self._check_kernelspec(name, env.get("KERNEL_USERNAME"), error)
             raise
+        except BaseException:  # a Ctrl-C: nobody will ever hear of this kernel
+            if body.was_read and kernel_id:
+                self._give_back(kernel_id)
+            raise
+
+    def _give_back(self, kernel_id: str) -> None:
+        """Shut a kernel down whose start was not waited for, if it comes up within seconds."""
+        deadline = Deadline(_GIVE_BACK_TIMEOUT)
+        while True:
+            try:
+                how: dict[str, Any] = {"timeout": _GIVE_BACK_TIMEOUT}
+                with self._new_session(self._policy.new(total=0)) as session:
+                    self._kernel("DELETE", kernel_id, session=session, **how)
+            except NoSuchKernel as error:
+                failure: GatewayError = error
+            except GatewayError as error:
+                failure = error
+                break
+            else:
+                self._log.info("kernel %s, whose start was interrupted, was shut down", kernel_id)
+                return
+            if deadline.passed() or _opens(self._open, _LOOK_PAUSE):
+                break
+        self._log.warning(
+            "kernel %s, whose start was interrupted, may run all the same: %s", kernel_id, failure
+        )
 
     def delete_kernel(self, kernel_id: str) -> None:
         """Shut a kernel down; NoSuchKernel where there is none."""
@@ -398,7 +426,7 @@ class GatewayREST:
                     retry = retry.increment(method, url, error=ProtocolError(str(error)))
                 except (MaxRetryError, ProtocolError, _CutOff):
                     raise GatewayConnectionError(str(error)) from error.__cause__
-                retry.sleep()
+                _opens(self._open, retry.get_backoff_time())  # or until a close()
 
     def _request_once(self, method: str, url: str, *how: Any) -> Any:
         """Make a request, and let it be known how it ended."""
@@ -516,8 +544,7 @@ class GatewayREST:
             else:
                 self._log.info("kernel %s was started all the same, and is used", kernel_id)
                 return found
-            if still_open.acquire(timeout=min(pause, left) if left > 0 else pause):
-                still_open.release()  # for the next who waits for it
+            if _opens(still_open, min(pause, left) if left > 0 else pause):
                 break
             pause = min(2 * pause, _BACKOFF_MAX)
         same = str(failure).partition(": ")[2] == str(lost).partition(": ")[2]
@@ -606,6 +633,14 @@ def _held() -> Lock:
     lock = Lock()
     lock.acquire()
     return lock
+
+
+def _opens(held: Lock, seconds: float) -> bool:
+    """Wait so long, or until somebody releases the lock; whether somebody did."""
+    if not held.acquire(timeout=seconds):
+        return False
+    held.release()  # for the next who waits for it
+    return True
 
 
 class _Kept:

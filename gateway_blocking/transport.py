@@ -9,8 +9,8 @@ of the stream that is none.
 
 from __future__ import annotations
 
-import http.client
 import json
+import re
 import select
 import socket
 import ssl
@@ -55,6 +55,7 @@ MAX_INCOMING = 2 * 1024 * 1024 * 1024
 """Bytes in one message from the gateway, by default; the gateways themselves have no limit."""
 
 _PROMPT_READS = 16
+_LONGEST_HEAD = 65536  # bytes of an answer of a proxy
 _ACK_DELAY = 0.002  # seconds
 
 # A peer that is gone is noticed, idle or not, after about a minute, also by TCP itself.
@@ -402,14 +403,16 @@ class Opening:
         endpoint = self.endpoint
         parts = urlsplit(endpoint.url)
         host, port = parts.hostname or "", parts.port or (443 if parts.scheme == "wss" else 80)
+        deadline = Deadline(endpoint.connect_timeout)
         if endpoint.proxy is None:
-            sock = self._connect_to(host, port, Deadline(endpoint.connect_timeout))
+            sock = self._connect_to(host, port, deadline)
         else:
-            sock = _open_tunnel(endpoint.proxy, host, port, endpoint.connect_timeout)
-            self._hold(sock)
+            target = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+            sock = self._tunnel_to(target, endpoint.proxy, deadline)
         for option in _SOCKET_OPTIONS:
             sock.setsockopt(*option)
         if endpoint.ssl_context is not None:
+            sock.settimeout(deadline.left() or 0.001)
             sock = endpoint.ssl_context.wrap_socket(
                 sock, server_hostname=host, do_handshake_on_connect=False
             )
@@ -431,6 +434,25 @@ class Opening:
             else:
                 return sock
         raise error or OSError("the name has no address")
+
+    def _tunnel_to(self, target: str, proxy: str, deadline: Deadline) -> socket.socket:
+        """A connection through an HTTP proxy."""
+        parts = urlsplit(proxy)
+        shown = parts._replace(netloc=parts.netloc.rpartition("@")[2]).geturl()
+        if parts.scheme != "http":
+            raise GatewayConnectionError(
+                f"a websocket can go through an http:// proxy only; {for_proxy(shown)}"
+            )
+        user, password = unquote(parts.username or ""), unquote(parts.password or "")
+        login = f"{user}:{password}" if user else ""
+        try:
+            sock = self._connect_to(parts.hostname or "", parts.port or 80, deadline)
+            _ask_for_tunnel(sock, target, login, deadline)
+        except TimeoutError:
+            raise
+        except OSError as error:
+            raise GatewayConnectionError(f"{error}; {for_proxy(shown)}") from error
+        return sock
 
     def _hold(self, sock: _Socket) -> _Socket:
         self._sock = sock
@@ -476,25 +498,23 @@ class Opening:
     disinherit = close
 
 
-def _open_tunnel(proxy: str, host: str, port: int, timeout: float) -> socket.socket:
-    """A connection through an HTTP proxy's CONNECT."""
-    parts = urlsplit(proxy)
-    shown = parts._replace(netloc=parts.netloc.rpartition("@")[2]).geturl()
-    if parts.scheme != "http":
-        raise GatewayConnectionError(
-            f"a websocket can go through an http:// proxy only; {for_proxy(shown)}"
-        )
-    tunnel = http.client.HTTPConnection(parts.hostname or "", parts.port or 80, timeout=timeout)
-    headers = {}
-    if parts.username:
-        login = f"{unquote(parts.username)}:{unquote(parts.password or '')}"
-        headers["Proxy-Authorization"] = "Basic " + b64encode(login.encode()).decode()
-    tunnel.set_tunnel(host, port, headers)
-    try:
-        tunnel.connect()
-    except OSError as error:
-        raise GatewayConnectionError(f"{error}; {for_proxy(shown)}") from error
-    return tunnel.sock
+def _ask_for_tunnel(sock: socket.socket, target: str, login: str, deadline: Deadline) -> None:
+    """CONNECT, which http.client does with a time-out for each byte of the answer."""
+    lines = [f"CONNECT {target} HTTP/1.1", f"Host: {target}"]
+    lines += [f"Proxy-Authorization: Basic {b64encode(login.encode()).decode()}"] if login else []
+    sock.sendall("\r\n".join([*lines, "", ""]).encode())
+    head = b""
+    while not head.endswith((b"\r\n\r\n", b"\n\n")):
+        if deadline.passed():
+            raise TimeoutError("timed out")
+        sock.settimeout(deadline.left())
+        byte = sock.recv(1)
+        if not byte or len(head) > _LONGEST_HEAD:
+            raise OSError(f"the proxy's answer to CONNECT is none: {head[:80]!r}")
+        head += byte
+    status, _, reason = head.split(b"\n")[0].decode("latin-1").partition(" ")[2].partition(" ")
+    if not status.startswith("2"):
+        raise OSError(f"Tunnel connection failed: {status} {reason.strip()}")
 
 
 def _handshake(ws: websocket.WebSocket, sock: socket.socket, endpoint: Endpoint) -> None:
@@ -513,6 +533,8 @@ def _handshake(ws: websocket.WebSocket, sock: socket.socket, endpoint: Endpoint)
             suppress_origin=True,  # behind a proxy that rewrites Host, a gateway refuses its own
             redirect_limit=0,  # websocket-client would take the credentials along
         )
+        if ws.getstatus() != 101:  # a redirect, which it lets pass before 1.9.1
+            raise websocket.WebSocketException("the server redirects")
     finally:
         if endpoint.keep_cookies is not None and upgrade.cookies:
             endpoint.keep_cookies(upgrade.cookies)
@@ -596,6 +618,7 @@ _REFUSALS: Mapping[int, tuple[type[GatewayHTTPError], str]] = {
     ),
 }
 _NO_WEBSOCKET = (GatewayHTTPError, "does a proxy in between let websockets through?")
+_REASON = re.compile(r"Handshake status \d+ (.*?) -\+-\+- ")
 
 
 def _tried(endpoint: Endpoint) -> tuple[str, str]:
@@ -623,7 +646,8 @@ def _refused(error: Exception, endpoint: Endpoint, ws: websocket.WebSocket) -> G
     if status is not None and status != 101:
         kind, advice = _REFUSALS.get(status, _NO_WEBSOCKET)
         advice = advice or for_login(endpoint.headers)
-        reason = getattr(error, "status_message", None) or ""
+        found = _REASON.match(str(error))  # before 1.9.1 websocket-client has it only there
+        reason = found[1] if found else ""
         if 300 <= status < 400:
             target = urlsplit((ws.getheaders() or {}).get("location", ""))
             target = target._replace(netloc=target.netloc.rpartition("@")[2], query="", fragment="")

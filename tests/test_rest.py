@@ -6,6 +6,7 @@ import copy
 import json
 import logging
 import re
+import signal
 import socket
 import ssl
 import threading
@@ -755,6 +756,37 @@ def test_without_an_id_there_is_nothing_to_look_for() -> None:
         "; a kernel may have been started all the same: see `jupyter gateway kernels`"
     )
     assert server.lines == ["POST /api/kernels"]
+
+
+@pytest.mark.usefixtures("quick_looks")
+@pytest.mark.parametrize(
+    ("answers", "said"),
+    [
+        ([NOT_THERE, says(b"", "204 No Content")], ["was shut down"]),
+        ([says({}, "403 Forbidden")], ["may run all the same: DELETE http"]),
+    ],
+)
+def test_a_start_that_is_interrupted_leaves_no_kernel(
+    answers: list[Script], said: list[str], caplog: pytest.LogCaptureFixture
+) -> None:
+    """A Ctrl-C while the gateway works on it: the kernel is shut down as soon as it is there."""
+    caplog.set_level(logging.INFO, "tests")
+    main = threading.main_thread().ident
+    assert main == threading.get_ident()
+
+    def interrupt(peer: Peer) -> None:
+        signal.pthread_kill(main, signal.SIGINT)
+        peer.wait_for_end()
+
+    with (
+        scripted(interrupt, *answers) as server,
+        rest_of(server, log=logging.getLogger("tests")) as rest,
+        pytest.raises(KeyboardInterrupt),
+    ):
+        start(rest)
+    assert server.lines == ["POST /api/kernels"] + ["DELETE /api/kernels/k"] * len(answers)
+    told = [record.getMessage() for record in caplog.records if record.name == "tests"]
+    assert [words in text for words, text in zip(said, told[-1:], strict=True)] == [True]
 
 
 def test_a_start_has_a_connection_of_its_own() -> None:

@@ -260,7 +260,8 @@ class Command(JupyterApp):
                 try:
                     yield km, kc
                 except BaseException as error:
-                    ended = isinstance(error, CodeError) and not error.running
+                    ended = isinstance(error, UsageError)  # nothing of ours was begun
+                    ended = ended or (isinstance(error, CodeError) and not error.running)
                     if not ended and not km.owned_kernel:
                         with suppress(GatewayError):  # the error that brought us here tells more
                             km.interrupt_kernel()

@@ -133,7 +133,7 @@ def _shell_class() -> Any:
                 self._executing = False
                 self.ask_after_kernel()
             except KernelRestarted:
-                say("the kernel died; the gateway started it again, without its variables")
+                say("the kernel was restarted (it died, or somebody did it), without its variables")
                 self._executing = False
                 self.client.wait_for_ready(_READY_TIMEOUT)
 

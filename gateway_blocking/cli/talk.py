@@ -141,7 +141,8 @@ class AttachCommand(Command):
                         show(client.get_iopub_msg())
             except KernelRestarted as error:
                 raise DeadKernelError(
-                    f"kernel {kernel_id} died; the gateway started it again, without its variables"
+                    f"kernel {kernel_id} was restarted (it died, or somebody did it), without its"
+                    " variables"
                 ) from error
             except Signal as stop:
                 if stop.number != signal.SIGINT:
