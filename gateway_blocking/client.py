@@ -720,7 +720,10 @@ class BlockingGatewayKernelClient(RemoteKernelMixin, BlockingKernelClient):
                 if reply and not deadline.passed():
                     self.log.warning("the end of the output did not come within %g s", _IDLE_GRACE)
                     return reply
-                raise GatewayTimeout("Timeout waiting for output") from None
+                raise GatewayTimeout(
+                    "Timeout waiting for output; the code may still be running:"
+                    " interrupt_kernel() of the manager ends it"
+                ) from None
             except ReplyLost:
                 if reply:  # only the end of the output is lost
                     return reply
@@ -820,7 +823,10 @@ def _kernel_exists(rest: GatewayREST, kernel_id: str) -> bool:
 
 
 def _not_ready(deadline: Deadline) -> KernelNotReady:
-    return KernelNotReady(f"Kernel didn't respond in {deadline.timeout:g} seconds")
+    return KernelNotReady(
+        f"Kernel didn't respond in {deadline.timeout:g} seconds: it is starting, or busy, or cannot"
+        " start, which the gateway's log says"
+    )
 
 
 def _take_reply(claim: Claim, deadline: Deadline, msg_type: str) -> Message:

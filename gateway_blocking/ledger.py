@@ -19,7 +19,6 @@ All of this was measured on real servers.  Not thread-safe: the connection has t
 
 from __future__ import annotations
 
-import math
 from collections import deque
 from collections.abc import Mapping, Set
 from dataclasses import dataclass
@@ -133,7 +132,7 @@ class Ledger:
         """The requests whose effect is not known, in order."""
         return [request for request in list(self._requests.values()) if not request.settled]
 
-    def forget_unfinished(self, generation: float = math.inf) -> list[str]:
+    def forget_unfinished(self, generation: float) -> list[str]:
         """Wait no more for the last output of what has its reply, and was sent before.
 
         Returns the msg_ids of these requests.

@@ -192,7 +192,7 @@ def _require(*modules: str) -> None:
     missing = [module for module in modules if importlib.util.find_spec(module) is None]
     if missing:
         raise GatewayError(
-            f"a gateway on this machine needs {' and '.join(missing)}, which is not installed:"
+            f"a gateway on this machine needs {' and '.join(missing)}, not installed here:"
             ' pip install "gateway-blocking[local]"'
         )
 

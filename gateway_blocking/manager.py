@@ -500,7 +500,6 @@ class BlockingGatewayKernelManager(RemoteKernelMixin, KernelManager):
         factory = self.client_factory
         if not issubclass(factory, BlockingGatewayKernelClient):
             # jupyter's own applications set their ZMQ classes, which have nothing to connect to.
-            self.log.debug("%s cannot reach a kernel behind a gateway", factory.__name__)
             factory = BlockingGatewayKernelClient
         info = self.get_connection_info(session=True)
         options: dict[str, Any] = {

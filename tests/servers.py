@@ -26,6 +26,7 @@ _STOP = 3.0  # then it is killed; its kernels notice that
 _HOST = "127.0.0.1"
 # Files for the sockets of kernels: a port that is free now may be taken when a kernel listens.
 _IPC = "--KernelManager.transport=ipc"
+_PASSED_ON = "IPYTHONDIR"  # the history of kernels is not to go where its user has his own
 
 
 @dataclass
@@ -95,7 +96,7 @@ def kernel_gateway(
     command = [sys.executable, "-m", "kernel_gateway", f"--KernelGatewayApp.port={port}", _IPC]
     command += [f"--KernelGatewayApp.base_url={base or '/'}", *args]
     url = f"{scheme}://{_HOST}:{port}{base}"
-    with running(command, url, folder, KG_AUTH_TOKEN=secret):
+    with running(command, url, folder, KG_AUTH_TOKEN=secret, KG_ENV_PROCESS_WHITELIST=_PASSED_ON):
         yield Server(url, {"auth_token": secret} if token else {})
 
 
@@ -140,7 +141,7 @@ def enterprise_gateway(folder: Path, python: str) -> Iterator[Server]:
     command = [python, "-m", "enterprise_gateway", f"--EnterpriseGatewayApp.port={port}", _IPC]
     command += ["--EnterpriseGatewayApp.unauthorized_users=nobody"]  # root may start kernels
     url = f"http://{_HOST}:{port}"
-    with running(command, url, folder, EG_AUTH_TOKEN=secret):
+    with running(command, url, folder, EG_AUTH_TOKEN=secret, EG_ENV_PROCESS_WHITELIST=_PASSED_ON):
         yield Server(url, {"auth_token": secret})
 
 

@@ -63,7 +63,6 @@ SIDEWAYS = {
     "cli.progress": {"cli.jobs"},
     "cli.status": {"cli.listing"},
     "cli.talk": {"cli.jobs"},
-    "cli.console": {"cli.talk"},
     "cli": {"cli.app"},
     "__main__": {"cli"},
 }

@@ -208,7 +208,7 @@ def test_without_a_gateway_one_is_started_for_a_new_kernel_only(terminal: Termin
     [
         (["exec"], "give CODE as one argument"),
         (["exec", "print", "1"], "give CODE as one argument"),
-        (["exec", "--kernel=python3", "--kernel-id=a", "1"], "cannot both be"),
+        (["exec", "--kernel=python3", "--kernel-id=a", "1"], "not both"),
         (["exec", "--kernel-id=nobody", "1"], "no kernel whose id begins with 'nobody'"),
         (["attach"], "give one ID"),
         (["attach", "nobody"], "no kernel whose id begins with 'nobody'"),
@@ -362,8 +362,8 @@ def test_attach_ends_with_the_kernel(terminal: Terminal, km: BlockingGatewayKern
     assert "died" in line
     assert (process.returncode, out) == (3, "")
     assert err == (
-        f"jupyter gateway attach: kernel {kernel_id} died;"
-        " the gateway started it again, without its variables\n"
+        f"jupyter gateway attach: kernel {kernel_id} was restarted"
+        " (it died, or somebody did it), without its variables\n"
     )
     with watching(terminal, kernel_id) as process:
         km.shutdown_kernel()
@@ -464,7 +464,7 @@ def test_a_console_whose_kernel_ends(terminal: Terminal, km: BlockingGatewayKern
     with Person(terminal, "console", "--kernel-id", str(km.kernel_id)) as person:
         person.sees(r"In \[1\]: $")
         person.types("import os; os._exit(1)\r")
-        person.sees(r"the kernel died; the gateway started it again.*In \[\d+\]: $")
+        person.sees(r"the kernel was restarted \(it died.*In \[\d+\]: $")
         person.types("6 * 7\r")
         person.sees(r"Out\[1\]: 42\n.*In \[2\]: $")
         kernel_id = str(km.kernel_id)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 from uuid import uuid4
 
@@ -761,11 +762,11 @@ def test_an_idle_that_was_lost_is_not_waited_for(
     asked, open_ = client.asks(), client.asks()
     busy, *outputs, reply, idle = kernel.executes(asked, prints=10)
     client.hears(busy, *outputs[dropped:], reply)
-    assert client.ledger.forget_unfinished() == [asked["msg_id"]]
+    assert client.ledger.forget_unfinished(math.inf) == [asked["msg_id"]]
     assert client.ledger.missing(asked["msg_id"]) == dropped + 1
     assert client.waits_for() == [open_["msg_id"]]
     assert client.hears(idle) is Heard.NEWS
-    assert client.ledger.forget_unfinished() == []
+    assert client.ledger.forget_unfinished(math.inf) == []
 
 
 def test_where_idle_was_lost_the_answers_to_others_are_not_missing(
@@ -777,7 +778,7 @@ def test_where_idle_was_lost_the_answers_to_others_are_not_missing(
     for _ in range(3):
         client.hears(*kernel.serves(client.asks("interrupt_request", "control")))
     client.hears(kernel.prints(asked), kernel.replies(asked))
-    client.ledger.forget_unfinished()
+    client.ledger.forget_unfinished(math.inf)
     assert client.ledger.missing(asked["msg_id"]) == 1
 
 
@@ -785,7 +786,7 @@ def test_where_idle_was_lost_nothing_is_known_of_a_kernel_without_numbers(client
     """Not even that it was sent."""
     kernel, asked = Unnumbered(), client.asks()
     client.hears(*kernel.executes(asked)[:-1])
-    client.ledger.forget_unfinished()
+    client.ledger.forget_unfinished(math.inf)
     assert client.ledger.missing(asked["msg_id"]) is None
 
 

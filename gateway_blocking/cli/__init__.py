@@ -8,7 +8,7 @@
     What is written to people, and what is read and written on disk.
 
 Every other module has the subcommands that its name says.  They are imported when they are asked
-for, and what they need beyond traitlets where it is used, so that ``--help`` stays quick.
+for, and the optional packages where they are used.
 """
 
 from .app import GatewayApp, main

@@ -15,7 +15,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from difflib import get_close_matches
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NoReturn
+from typing import Any, NoReturn
 
 from jupyter_core.application import JupyterApp
 from traitlets import TraitError, Unicode
@@ -23,6 +23,8 @@ from traitlets.config import Config
 from traitlets.config.loader import KVArgParseConfigLoader
 
 from .._version import __version__
+from ..client import BlockingGatewayKernelClient
+from ..config import GatewayClient
 from ..errors import (
     GatewayAuthError,
     GatewayConnectionError,
@@ -30,13 +32,10 @@ from ..errors import (
     KernelNotReady,
     NoSuchKernel,
 )
+from ..manager import BlockingGatewayKernelManager
+from ..rest import GatewayREST, KernelModel
+from .mine import recall
 from .terminal import say
-
-if TYPE_CHECKING:
-    from ..client import BlockingGatewayKernelClient
-    from ..config import GatewayClient
-    from ..manager import BlockingGatewayKernelManager
-    from ..rest import GatewayREST, KernelModel
 
 __all__ = [
     "ALIASES",
@@ -44,9 +43,11 @@ __all__ = [
     "FLAGS",
     "GATEWAY",
     "OK",
+    "READY_TIMEOUT",
     "USAGE",
     "CodeError",
     "Command",
+    "OnKernel",
     "Signal",
     "UsageError",
     "find_kernel",
@@ -54,7 +55,7 @@ __all__ = [
 
 OK, FAILED, USAGE, GATEWAY = 0, 1, 2, 3
 
-_READY_TIMEOUT = 60.0
+READY_TIMEOUT = 60.0  # seconds for a new kernel
 _PATIENCE = 2.0
 _NOT_CONFIGURED = "no gateway is configured (JUPYTER_GATEWAY_URL, --url)"
 
@@ -134,8 +135,6 @@ class Command(JupyterApp):
 
     def initialize(self, argv: Any = None) -> None:
         """Read the command line and the configuration files."""
-        from ..config import GatewayClient
-
         self.classes = [*self.classes, GatewayClient]
         super().initialize(argv)
         if self.config_file and not any(
@@ -207,16 +206,12 @@ class Command(JupyterApp):
     @contextmanager
     def rest(self) -> Iterator[GatewayREST]:
         """The REST interface of the gateway that is configured."""
-        from ..rest import GatewayREST
-
         with self.gateway(local=False) as gateway, GatewayREST(gateway) as rest:
             yield rest
 
     @contextmanager
     def gateway(self, *, local: bool) -> Iterator[GatewayClient]:
         """The gateway that is configured, or else, if `local`, one for this command only."""
-        from ..config import GatewayClient
-
         gateway = GatewayClient(config=self.config)
         if gateway.gateway_enabled:
             yield gateway
@@ -247,8 +242,6 @@ class Command(JupyterApp):
         One that was not started here is left running, but not what was executed on it from here:
         where that is given up, the kernel is interrupted.
         """
-        from ..manager import BlockingGatewayKernelManager
-
         with BlockingGatewayKernelManager(
             kernel_name=name, gateway=gateway, config=self.config
         ) as km:
@@ -260,18 +253,64 @@ class Command(JupyterApp):
                 try:
                     yield km, kc
                 except BaseException as error:
-                    ended = isinstance(error, UsageError)  # nothing of ours was begun
-                    ended = ended or (isinstance(error, CodeError) and not error.running)
-                    if not ended and not km.owned_kernel:
+                    if _may_run_on(error) and not km.owned_kernel:
                         with suppress(GatewayError):  # the error that brought us here tells more
                             km.interrupt_kernel()
                     raise
 
 
+def _may_run_on(error: BaseException | None) -> bool:
+    """Whether code of ours may still run on the kernel when this is raised."""
+    if isinstance(error, CodeError):
+        return error.running
+    if isinstance(error, UsageError):  # of a file, say; but perhaps on the way out
+        error = error.__context__
+        while isinstance(error, OSError):
+            error = error.__context__
+        return isinstance(error, CodeError | GatewayError | KeyboardInterrupt) and _may_run_on(
+            error
+        )
+    return True
+
+
+class OnKernel(Command):
+    """A command for a kernel: one that runs already, or one of its own."""
+
+    kernel_name = Unicode(
+        help="The kernelspec to start. By default a notebook's own, else the gateway's default."
+    ).tag(config=True)
+    kernel_id = Unicode(
+        help="A kernel that runs already, or the beginning of its id: it is left running."
+    ).tag(config=True)
+
+    aliases = {  # noqa: RUF012 - as in every traitlets application
+        **ALIASES,
+        "kernel": "OnKernel.kernel_name",
+        "kernel-id": "OnKernel.kernel_id",
+    }
+
+    def refuse_both(self) -> None:
+        """Refuse a kernel to start together with one that runs."""
+        if self.kernel_id and self.kernel_name:
+            raise UsageError("give either --kernel or --kernel-id, not both")
+
+    @contextmanager
+    def chosen_kernel(
+        self,
+    ) -> Iterator[tuple[BlockingGatewayKernelManager, BlockingGatewayKernelClient]]:
+        """The kernel, ready; one that was started here is shut down at the end."""
+        self.refuse_both()
+        with (
+            self.gateway(local=not self.kernel_id) as gateway,
+            self.kernel(gateway, self.kernel_name, kernel_id=self.kernel_id, cwd=Path.cwd()) as it,
+        ):
+            yield it
+
+
 def _wait_for(km: BlockingGatewayKernelManager, kc: BlockingGatewayKernelClient) -> None:
     """Wait for a new kernel, but not for ever; for one that is busy as long as it takes."""
     if km.owned_kernel:
-        kc.wait_for_ready(timeout=_READY_TIMEOUT)
+        kc.wait_for_ready(timeout=READY_TIMEOUT)
         return
     try:
         kc.wait_for_ready(timeout=_PATIENCE)
@@ -307,8 +346,6 @@ def find_kernel(rest: GatewayREST, prefix: str) -> KernelModel:
 
 def _unlisted(rest: GatewayREST, prefix: str) -> KernelModel:
     """A kernel of a gateway that lists none, but knows each by its whole id."""
-    from .mine import recall
-
     mine = _the_one(recall(str(rest.gateway.url)), prefix)
     try:
         return rest.get_kernel(mine or prefix)
@@ -347,6 +384,9 @@ class _StrictLoader(KVArgParseConfigLoader):
         """What the command line says."""
         config: Config = super().load_config(*args, **kwargs)
         for cls in self.classes:
+            for name in ("kernel_id", "url"):  # of a shell variable that is not set
+                if config.get(cls.__name__, {}).get(name) == "":
+                    _refuse(f"--{name.replace('_', '-')} is given, and empty")
             known = cls.class_trait_names(config=True)
             for name in sorted(set(config.get(cls.__name__, ())) - set(known)):
                 hint = "".join(f"; is it {close}?" for close in get_close_matches(name, known, 1))

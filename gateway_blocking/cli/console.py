@@ -5,20 +5,17 @@ from __future__ import annotations
 import asyncio
 import signal
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from types import FrameType
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from ..errors import GatewayError, KernelRestarted
-from .command import OK, Signal, UsageError
-from .talk import OnKernel
+from ..manager import BlockingGatewayKernelManager
+from .command import OK, READY_TIMEOUT, OnKernel, Signal, UsageError
 from .terminal import say
 
-if TYPE_CHECKING:
-    from ..manager import BlockingGatewayKernelManager
-
 __all__ = ["ConsoleCommand"]
-
-_READY_TIMEOUT = 60.0
 
 
 class ConsoleCommand(OnKernel):
@@ -68,10 +65,10 @@ jupyter gateway console --kernel-id=1f3a
             shell = shell_class.instance(
                 parent=self, manager=km, client=kc, confirm_exit=km.owned_kernel
             )
-            _let_ctrl_c_interrupt(shell, km)
             shell.show_banner()
             try:
-                shell.mainloop()
+                with _ctrl_c_interrupts(shell, km):
+                    shell.mainloop()
             except (GatewayError, Signal) as error:
                 if shell.is_executing:
                     raise
@@ -83,8 +80,9 @@ jupyter gateway console --kernel-id=1f3a
         return OK
 
 
-def _let_ctrl_c_interrupt(shell: Any, km: BlockingGatewayKernelManager) -> None:
-    """Let a Ctrl-C interrupt the kernel; at the prompt the terminal sends none."""
+@contextmanager
+def _ctrl_c_interrupts(shell: Any, km: BlockingGatewayKernelManager) -> Iterator[None]:
+    """Meanwhile a Ctrl-C interrupts the kernel; at the prompt the terminal sends none."""
 
     def interrupt(_number: int, _frame: FrameType | None) -> None:
         if not shell.is_executing:
@@ -94,7 +92,11 @@ def _let_ctrl_c_interrupt(shell: Any, km: BlockingGatewayKernelManager) -> None:
         except GatewayError as error:
             say(f"not interrupted: {error}")
 
-    signal.signal(signal.SIGINT, interrupt)
+    before = signal.signal(signal.SIGINT, interrupt)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)
 
 
 def _shell_class() -> Any:
@@ -126,7 +128,7 @@ def _shell_class() -> Any:
             try:
                 if not self.client.channels_running:
                     self.client.start_channels()
-                    self.client.wait_for_ready(_READY_TIMEOUT)
+                    self.client.wait_for_ready(READY_TIMEOUT)
                 self.ask_after_kernel()
                 self._executing = True  # the original says so when the kernel may have begun
                 super().run_cell(cell, store_history)
@@ -135,11 +137,11 @@ def _shell_class() -> Any:
             except KernelRestarted:
                 say("the kernel was restarted (it died, or somebody did it), without its variables")
                 self._executing = False
-                self.client.wait_for_ready(_READY_TIMEOUT)
+                self.client.wait_for_ready(READY_TIMEOUT)
 
         def ask_after_kernel(self) -> None:
             if not self.client.is_alive():  # the original would be silent
-                self.client.kernel_info(reply=True, timeout=_READY_TIMEOUT)
+                self.client.kernel_info(reply=True, timeout=READY_TIMEOUT)
 
         async def handle_external_iopub(self, loop: Any = None) -> None:
             while self.keep_running:  # the original polls a ZMQ socket

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from ..client import BlockingGatewayKernelClient
 from ..errors import DeadKernelError, GatewayConnectionClosed
 from .command import FAILED, CodeError, UsageError
 from .files import read_notebook, replace
@@ -17,8 +18,6 @@ from .terminal import say, show
 if TYPE_CHECKING:
     from nbclient import NotebookClient
     from traitlets.config import Config
-
-    from ..client import BlockingGatewayKernelClient
 
 __all__ = ["Job", "Notebook", "OnCell", "Outcome", "Script", "Stopped"]
 

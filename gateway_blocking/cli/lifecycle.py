@@ -4,17 +4,14 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from traitlets import Bool
 
 from ..errors import GatewayError, GatewayHTTPError, NoSuchKernel
+from ..rest import GatewayREST, choose_kernel_id
 from .command import FLAGS, OK, Command, UsageError, find_kernel
 from .mine import forget, recall, remember
 from .terminal import say, write
-
-if TYPE_CHECKING:
-    from ..rest import GatewayREST
 
 __all__ = ["InterruptCommand", "RestartCommand", "StartCommand", "StopCommand"]
 
@@ -48,8 +45,6 @@ id=$(jupyter gateway start); jupyter gateway run --kernel-id=$id load.py
         if len(self.extra_args) > 1:
             raise UsageError("one kernel at a time: give one NAME, or none")
         name = self.extra_args[0] if self.extra_args else None
-        from ..rest import choose_kernel_id
-
         with self.rest() as rest:
             wanted = choose_kernel_id()  # by which it is found if the answer is lost
             env = {**rest.gateway.kernel_env(cwd=str(Path.cwd())), "KERNEL_ID": wanted}
@@ -95,7 +90,7 @@ jupyter gateway stop --all-mine
     def run(self) -> int:
         """Stop them."""
         if self.all_mine and self.extra_args:
-            raise UsageError("--all-mine and single kernels cannot both be")
+            raise UsageError("give either --all-mine or kernels, not both")
         if not self.all_mine and not self.extra_args:
             raise UsageError("which kernel? see --help")
         self._status = OK

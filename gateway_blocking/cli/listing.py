@@ -5,17 +5,15 @@ from __future__ import annotations
 import json
 import sys
 from datetime import datetime, timezone
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from traitlets import Bool
 
 from ..advice import NO_LISTING
 from ..errors import GatewayAuthError, GatewayError
+from ..rest import GatewayREST, KernelModel
 from .command import FLAGS, OK, Command, UsageError
 from .terminal import say, table, write
-
-if TYPE_CHECKING:
-    from ..rest import GatewayREST, KernelModel
 
 __all__ = ["KernelsCommand", "KernelspecsCommand", "Listing"]
 

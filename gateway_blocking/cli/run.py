@@ -9,11 +9,12 @@ import threading
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from pathlib import Path
 from time import monotonic
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from traitlets import Bool, Integer, Unicode
 from traitlets.config import Config
 
+from ..config import GatewayClient
 from ..errors import (
     DeadKernelError,
     GatewayAuthError,
@@ -21,23 +22,20 @@ from ..errors import (
     GatewayConnectionError,
     GatewayError,
 )
-from .command import ALIASES, FAILED, FLAGS, OK, CodeError, Command, UsageError
+from ..manager import BlockingGatewayKernelManager
+from .command import FAILED, FLAGS, OK, CodeError, OnKernel, UsageError
 from .files import read_text
 from .jobs import Job, Notebook, Outcome, Script, Stopped
 from .mine import remember
 from .progress import progress
 from .terminal import say, table
 
-if TYPE_CHECKING:
-    from ..config import GatewayClient
-    from ..manager import BlockingGatewayKernelManager
-
 __all__ = ["RunCommand"]
 
 _HOPELESS = (GatewayAuthError, GatewayConnectionError)  # for the next file as well
 
 
-class RunCommand(Command):
+class RunCommand(OnKernel):
     """``jupyter gateway run``."""
 
     name = "jupyter-gateway-run"
@@ -75,12 +73,6 @@ jupyter gateway run --kernel=ir --output=report.ipynb analysis.ipynb
 echo "print(6 * 7)" | jupyter gateway run -
 """
 
-    kernel_name = Unicode(
-        help="The kernelspec to run on. By default the notebook's own, or python3."
-    ).tag(config=True)
-    kernel_id = Unicode(
-        help="A kernel that runs already, or the beginning of its id: it is left running."
-    ).tag(config=True)
     keep = Bool(help="Leave the kernels running afterwards.").tag(config=True)
     jobs = Integer(1, min=1, help="How many files to execute at once.").tag(config=True)
     output = Unicode(help="Where to write the executed notebook.").tag(config=True)
@@ -92,9 +84,7 @@ echo "print(6 * 7)" | jupyter gateway run -
     ).tag(config=True)
 
     aliases = {  # noqa: RUF012 - as in every traitlets application
-        **ALIASES,
-        "kernel": "RunCommand.kernel_name",
-        "kernel-id": "RunCommand.kernel_id",
+        **OnKernel.aliases,
         "jobs": "RunCommand.jobs",
         "output": "RunCommand.output",
         "output-dir": "RunCommand.output_dir",
@@ -236,11 +226,10 @@ echo "print(6 * 7)" | jupyter gateway run -
         }
         chosen = [option for option, value in given.items() if value]
         if len(chosen) > 1:
-            raise UsageError(f"{' and '.join(chosen)} cannot both be")
+            raise UsageError(f"give either {' or '.join(chosen)}, not both")
         if self.output and (len(files) > 1 or not notebooks):
             raise UsageError("--output is for one notebook")
-        if self.kernel_id and self.kernel_name:
-            raise UsageError("--kernel and --kernel-id cannot both be")
+        self.refuse_both()
         if self.kernel_id and self.jobs > 1:
             raise UsageError("--kernel-id is one kernel, and --jobs asks for several")
         if self._parameters and len(notebooks) < len(files):
@@ -249,6 +238,8 @@ echo "print(6 * 7)" | jupyter gateway run -
             raise UsageError("-p needs papermill: pip install papermill")
 
     def _destination(self, source: Path) -> Path:
+        if not source.is_file():
+            raise UsageError(f"cannot read {source}: No such file or directory")
         if self.inplace:
             return source
         if self.output_dir:
@@ -256,7 +247,9 @@ echo "print(6 * 7)" | jupyter gateway run -
         else:
             output = Path(self.output) if self.output else source.with_suffix(".executed.ipynb")
         if not os.access(output.parent, os.W_OK):
-            raise UsageError(f"cannot write {output}: there is no such directory, or not for you")
+            exists = output.parent.is_dir()
+            why = "its directory is not writable" if exists else "there is no such directory"
+            raise UsageError(f"cannot write {output}: {why}")
         return output
 
 

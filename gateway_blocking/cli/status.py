@@ -13,27 +13,25 @@ from dataclasses import dataclass, field
 from datetime import datetime, timezone
 from statistics import median
 from time import perf_counter
-from typing import TYPE_CHECKING, Any
+from typing import Any
 from urllib.parse import urlsplit
 
 from traitlets import Unicode
 
 from ..advice import NO_LISTING, for_connection, for_tls
+from ..config import GatewayClient, safe_url
 from ..errors import GatewayAuthError, GatewayError, GatewayHTTPError
+from ..manager import BlockingGatewayKernelManager
+from ..rest import GatewayREST, proxy_for
 from ..tokens import NoOpTokenRenewer
-from .command import ALIASES, GATEWAY, OK
+from .command import ALIASES, GATEWAY, OK, READY_TIMEOUT
 from .listing import Listing
 from .terminal import write
-
-if TYPE_CHECKING:
-    from ..config import GatewayClient
-    from ..rest import GatewayREST
 
 __all__ = ["StatusCommand"]
 
 _ROUND_TRIPS = 5
 _TLS_PATIENCE = 10.0
-_READY_TIMEOUT = 60.0
 _REPLY_TIMEOUT = 30.0
 _NAME = "commonName"
 
@@ -107,9 +105,6 @@ jupyter gateway status --json
 
     def _checks(self) -> Generator[_Check, None, None]:
         """All lines; nobody asks for those after one that failed."""
-        from ..config import GatewayClient
-        from ..rest import GatewayREST
-
         gateway = GatewayClient(config=self.config)
         yield self._url(gateway)
         yield from _way(gateway)
@@ -124,8 +119,6 @@ jupyter gateway status --json
     # --- what is configured ---------------------------------------------------------------------
 
     def _url(self, gateway: GatewayClient) -> _Check:
-        from ..config import safe_url
-
         if not gateway.gateway_enabled:
             todo = "set JUPYTER_GATEWAY_URL, or give --url"
             return _Check("url", "no gateway is configured", todo, {"url": None, "from": None})
@@ -164,8 +157,6 @@ jupyter gateway status --json
 
     def _trial(self, gateway: GatewayClient) -> Iterator[_Check]:
         """Start a kernel, use it, and shut it down."""
-        from ..manager import BlockingGatewayKernelManager
-
         name = "kernel"
         try:
             with BlockingGatewayKernelManager(
@@ -180,7 +171,7 @@ jupyter gateway status --json
                     yield _timed(name, "connected", _since(begun))
                     name = "execution"
                     begun = perf_counter()
-                    kc.wait_for_ready(timeout=_READY_TIMEOUT)
+                    kc.wait_for_ready(timeout=READY_TIMEOUT)
                     ready = _since(begun)
                     taken = _median(lambda: kc.execute("", reply=True, timeout=_REPLY_TIMEOUT))
                     text = f"ready after {ready:.0f} ms; an empty cell's round trip"
@@ -194,9 +185,6 @@ jupyter gateway status --json
 
 def _way(gateway: GatewayClient) -> Iterator[_Check]:
     """Whether the gateway's host can be reached, and what its certificate says."""
-    from ..config import safe_url
-    from ..rest import proxy_for
-
     parts = urlsplit(gateway.url)
     if proxy := proxy_for(gateway.kernels_url):
         text = f"not tried: it is behind the proxy {safe_url(proxy)} of the environment"

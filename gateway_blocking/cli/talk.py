@@ -4,53 +4,14 @@ from __future__ import annotations
 
 import signal
 import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
-from pathlib import Path
-from typing import TYPE_CHECKING
 
-from traitlets import Unicode
-
+from ..client import BlockingGatewayKernelClient
 from ..errors import DeadKernelError, KernelRestarted
-from .command import ALIASES, FAILED, OK, CodeError, Command, Signal, UsageError, find_kernel
+from .command import FAILED, OK, CodeError, Command, OnKernel, Signal, UsageError, find_kernel
 from .jobs import Script
 from .terminal import say, show
 
-if TYPE_CHECKING:
-    from ..client import BlockingGatewayKernelClient
-    from ..manager import BlockingGatewayKernelManager
-
-__all__ = ["AttachCommand", "ExecCommand", "OnKernel"]
-
-
-class OnKernel(Command):
-    """A command that talks with a kernel: one that runs already, or one of its own."""
-
-    kernel_name = Unicode(
-        help="The kernelspec of the kernel to start. By default the gateway's own default."
-    ).tag(config=True)
-    kernel_id = Unicode(
-        help="A kernel that runs already, or the beginning of its id: it is left running."
-    ).tag(config=True)
-
-    aliases = {  # noqa: RUF012 - as in every traitlets application
-        **ALIASES,
-        "kernel": "OnKernel.kernel_name",
-        "kernel-id": "OnKernel.kernel_id",
-    }
-
-    @contextmanager
-    def chosen_kernel(
-        self,
-    ) -> Iterator[tuple[BlockingGatewayKernelManager, BlockingGatewayKernelClient]]:
-        """The kernel, ready; one that was started here is shut down at the end."""
-        if self.kernel_id and self.kernel_name:
-            raise UsageError("--kernel and --kernel-id cannot both be")
-        with (
-            self.gateway(local=not self.kernel_id) as gateway,
-            self.kernel(gateway, self.kernel_name, kernel_id=self.kernel_id, cwd=Path.cwd()) as it,
-        ):
-            yield it
+__all__ = ["AttachCommand", "ExecCommand"]
 
 
 class ExecCommand(OnKernel):
@@ -126,8 +87,6 @@ class AttachCommand(Command):
 
     def run(self) -> int:
         """Show it."""
-        from ..client import BlockingGatewayKernelClient
-
         given = self.given_id()
         with self.rest() as rest:
             kernel_id = find_kernel(rest, given)["id"]
