@@ -1,10 +1,13 @@
-"""Configuration of Sphinx, and two directives that take their text from the code."""
+"""Configuration of Sphinx, and directives that take their text from the code."""
 
 from __future__ import annotations
 
 import builtins
+import configparser
+import re
 import textwrap
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 from traitlets.utils.importstring import import_item
@@ -51,6 +54,19 @@ def options_table() -> str:
     return "\n".join(lines)
 
 
+def requirements() -> str:
+    """What is installed with the package and its extras, and from which version on."""
+    config = configparser.ConfigParser()
+    config.read(Path(__file__).parent.parent / "setup.cfg")
+    needed = {"": config["options"]["install_requires"], **config["options.extras_require"]}
+    lines = [".. list-table::", "   :header-rows: 1", "", "   * - Package", "     - From version"]
+    lines += ["     - Extra"]
+    for extra in ("", "notebook", "console", "local"):
+        for name, least in re.findall(r"(?m)^([a-zA-Z][\w-]+) *>=([\d.]+)", needed[extra]):
+            lines += [f"   * - {name}", f"     - {least}", f"     - {extra}"]
+    return "\n".join(lines)
+
+
 def command_help(command: str) -> str:
     """What a command says to ``--help``."""
     app = import_item(cli.GatewayApp.subcommands[command][0])()
@@ -60,7 +76,7 @@ def command_help(command: str) -> str:
 
 
 def setup(app: Any) -> None:
-    """Add the directives ``gateway-options`` and ``command-help``."""
+    """Add the directives ``gateway-options``, ``requirements`` and ``command-help``."""
     from docutils import nodes
     from docutils.parsers.rst import Directive
     from docutils.statemachine import StringList
@@ -84,4 +100,5 @@ def setup(app: Any) -> None:
 
     app.connect("autodoc-process-docstring", keep_colon, priority=400)
     app.add_directive("gateway-options", directive(options_table))
+    app.add_directive("requirements", directive(requirements))
     app.add_directive("command-help", directive(command_help))

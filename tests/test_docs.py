@@ -174,6 +174,14 @@ def test_the_table_of_options_is_whole() -> None:
     assert ".. gateway-options::" in (DOCS / "reference" / "configuration.rst").read_text()
 
 
+def test_the_table_of_requirements_is_whole() -> None:
+    """Every package that a user gets, with its minimum."""
+    table = runpy.run_path(str(DOCS / "conf.py"))["requirements"]()
+    for name in ("certifi", "jupyter_client", "websocket-client", "nbclient", "ipykernel"):
+        assert re.search(rf"\* - {name}\n     - \d", table), name
+    assert ".. requirements::" in (DOCS / "installation.rst").read_text()
+
+
 def test_the_page_of_errors_is_whole() -> None:
     """It has every exception, and for each what to do about it."""
     page = (DOCS / "reference" / "errors.rst").read_text()
