@@ -14,9 +14,9 @@ import nbformat
 import pytest
 import requests
 from nbformat.v4 import new_code_cell, new_notebook
-from terminal import Terminal, errors, without_a_gateway
+from terminal import Terminal, errors, wait_for, without_a_gateway
 
-from gateway_blocking import __version__
+from gateway_blocking import BlockingGatewayKernelClient, __version__
 from gateway_blocking.cli.files import replace
 
 EXAMPLES = Path(__file__).parent.parent / "docs" / "examples"
@@ -113,8 +113,52 @@ def test_a_notebook_whose_kernel_dies(terminal: Terminal) -> None:
     terminal.notebook("dies.ipynb", "print('before')", "import os; os._exit(1)")
     done = terminal("run", "dies.ipynb")
     assert done.returncode == 3
-    assert "jupyter gateway run: dies.ipynb: the kernel died in cell 3" in errors(done)
+    assert errors(done) == ["jupyter gateway run: dies.ipynb: the kernel died in cell 3"]
     assert terminal.read("dies.executed.ipynb").cells[1].outputs[0].text == "before\n"
+
+
+HOOK = """
+import pathlib, time
+
+def hook(cell, **_):
+    while cell.cell_type == "code" and not pathlib.Path("theirs").exists():
+        time.sleep(0.02)
+
+c.NotebookClient.on_cell_executed = hook
+"""
+
+
+def test_a_notebook_that_cannot_be_written_disturbs_nobody(
+    terminal: Terminal, kc: BlockingGatewayKernelClient
+) -> None:
+    """What a shared kernel executes by then is another's, and goes on."""
+    terminal.write("c.py", HOOK)
+    ours, theirs, go_on = (terminal.directory / name for name in ("ours", "theirs", "go_on"))
+    terminal.notebook("a.ipynb", f"import pathlib, time; pathlib.Path({str(ours)!r}).touch()")
+    (terminal.directory / "out.ipynb").mkdir()
+    options = ["--config=c.py", f"--kernel-id={kc.kernel_id}", "--output=out.ipynb"]
+    with terminal.popen("run", *options, "a.ipynb") as process:
+        wait_for(ours)
+        msg_id = kc.execute(
+            f"pathlib.Path({str(theirs)!r}).touch()\n"
+            f"while not pathlib.Path({str(go_on)!r}).exists(): time.sleep(0.02)"
+        )
+        _, err = process.communicate(timeout=90)
+    go_on.touch()
+    assert (process.returncode, "cannot write" in err) == (2, True)
+    assert kc._recv_reply(msg_id, timeout=60)["content"]["status"] == "ok"
+
+
+def test_a_notebook_that_cannot_be_written_is_interrupted_all_the_same(
+    terminal: Terminal, kc: BlockingGatewayKernelClient
+) -> None:
+    """A cell of ours that took too long does not run on in a shared kernel."""
+    terminal.notebook("a.ipynb", "import time; time.sleep(600)")
+    (terminal.directory / "out.ipynb").mkdir()
+    options = ["--timeout=1", f"--kernel-id={kc.kernel_id}", "--output=out.ipynb"]
+    done = terminal("run", *options, "a.ipynb")
+    assert (done.returncode, "cannot write" in done.stderr) == (2, True)
+    kc.wait_for_ready(timeout=60)
 
 
 # --- scripts --------------------------------------------------------------------------------------
@@ -342,8 +386,8 @@ def test_no_gateway_and_none_can_be_started(terminal: Terminal) -> None:
         (["run", "a.ipynb", "--output"], "expected one argument"),
         (["run", "--output=b.ipynb", "a.ipynb", "a.ipynb"], "--output is for one notebook"),
         (["run", "--output=b.ipynb", "a.py"], "--output is for one notebook"),
-        (["run", "--output=b.ipynb", "--inplace", "a.ipynb"], "cannot both be"),
-        (["run", "--output-dir=.", "--inplace", "a.ipynb"], "cannot both be"),
+        (["run", "--output=b.ipynb", "--inplace", "a.ipynb"], "not both"),
+        (["run", "--output-dir=.", "--inplace", "a.ipynb"], "not both"),
         (["run", "--output-dir=none", "a.ipynb"], "cannot write none/a.ipynb"),
         (["run", "a.ipynb", "a.ipynb"], "would both be written to a.executed.ipynb"),
         (["run", "--kernel-id=a", "--jobs=2", "a.ipynb"], "--kernel-id is one kernel"),
@@ -354,6 +398,7 @@ def test_no_gateway_and_none_can_be_started(terminal: Terminal) -> None:
         (["run", "--timeout=soon", "a.ipynb"], "timeout"),
         (["run", "--url=127.0.0.1:8888", "a.ipynb"], "url"),
         (["runn", "a.ipynb"], "there is no command 'runn'"),
+        (["--debug", "status"], "options come after the command: jupyter gateway status ..."),
         (["run", "--RunCommand.timout=3", "a.py"], "no option --RunCommand.timout; is it timeout?"),
         (["status", "--GatewayClient.auth_tokn=SESAME"], "auth_tokn; is it auth_token?"),
         (["kernels", "--config=none.py"], "--config=none.py: there is no such file"),

@@ -84,6 +84,9 @@ class GatewayApp(Command):
     def run(self) -> int:
         """Tell what there is."""
         if self.extra_args:
-            raise UsageError(f"there is no command {self.extra_args[0]!r}; see --help")
+            name = self.extra_args[0]
+            if name in self.subcommands:
+                raise UsageError(f"options come after the command: jupyter gateway {name} ...")
+            raise UsageError(f"there is no command {name!r}; see --help")
         self.print_help()
         return USAGE

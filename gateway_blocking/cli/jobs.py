@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import threading
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -25,6 +26,9 @@ OnCell = Callable[[int, int], None]
 """Told of each cell that begins: its number, from 1, and how many there are."""
 
 _INFO_TIMEOUT = 60.0
+_SILENT = logging.getLogger(f"{__name__}.silent")  # for nbclient: we tell what it would log
+_SILENT.addHandler(logging.NullHandler())
+_SILENT.propagate = False
 
 
 class Stopped(Exception):
@@ -183,7 +187,8 @@ class Notebook(Job):
         if self._parameters:
             self._set_parameters(km.kernel_name, info["language_info"]["name"])
         self._nb.metadata["language_info"] = info["language_info"]
-        client = NotebookClient(self._nb, km=km, config=self._config)
+        log = km.log if km.log.isEnabledFor(logging.DEBUG) else _SILENT
+        client = NotebookClient(self._nb, km=km, config=self._config, log=log)
         client.kc = kc
         try:
             # An event loop of this call: a Ctrl-C ends it, and its tasks with it.

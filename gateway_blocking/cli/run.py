@@ -164,7 +164,8 @@ echo "print(6 * 7)" | jupyter gateway run -
             job.outcome = Outcome(FAILED, "failed", error.why)
         except GatewayError as error:
             died = isinstance(error, DeadKernelError)
-            job.outcome = Outcome(self.explain(error), "died" if died else "gateway", str(error))
+            why = "the kernel died" if died else str(error)  # where, the table says
+            job.outcome = Outcome(self.explain(error), "died" if died else "gateway", why)
             if isinstance(error, _HOPELESS) and not isinstance(error, GatewayConnectionClosed):
                 self._given_up.set()
         except UsageError as error:
