@@ -551,7 +551,8 @@ class BlockingGatewayKernelClient(RemoteKernelMixin, BlockingKernelClient):
             if not _kernel_exists(self.rest, self.kernel_id):
                 raise DeadKernelError(
                     f"Kernel died before replying to kernel_info: {self.kernel_id}"
-                    " does not exist any more"
+                    " does not exist any more; it died while starting, most likely, and the"
+                    " gateway's log says more"
                 )
             connection.revive()
         reply = None
@@ -572,7 +573,7 @@ class BlockingGatewayKernelClient(RemoteKernelMixin, BlockingKernelClient):
                 self.shell_channel.send(message, deadline)
             except GatewayTimeout as error:
                 if deadline.passed():
-                    raise _not_ready(deadline) from error
+                    raise _not_ready(self.kernel_id, deadline) from error
                 raise
             heard = not self.iopub_channel.is_alive()
             while not (reply and heard):
@@ -580,7 +581,7 @@ class BlockingGatewayKernelClient(RemoteKernelMixin, BlockingKernelClient):
                     answer = claim.take(deadline.within(_IOPUB_ATTEMPT) if reply else deadline)
                 except Empty:
                     if deadline.passed() or not reply:
-                        raise _not_ready(deadline) from None
+                        raise _not_ready(self.kernel_id, deadline) from None
                     return None
                 except DeadKernelError as error:
                     raise DeadKernelError(
@@ -822,10 +823,10 @@ def _kernel_exists(rest: GatewayREST, kernel_id: str) -> bool:
     return _kernel_state(rest, kernel_id) not in ("gone", "dead")
 
 
-def _not_ready(deadline: Deadline) -> KernelNotReady:
+def _not_ready(kernel_id: str, deadline: Deadline) -> KernelNotReady:
     return KernelNotReady(
-        f"Kernel didn't respond in {deadline.timeout:g} seconds: it is starting, or busy, or cannot"
-        " start, which the gateway's log says"
+        f"Kernel didn't respond in {deadline.timeout:g} seconds: kernel {kernel_id} is starting, or"
+        " busy, or cannot start, which the gateway's log says"
     )
 
 

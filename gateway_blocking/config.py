@@ -157,7 +157,10 @@ class Headers(Text):
         except (TypeError, ValueError):
             good = False
         if not good:
-            raise TraitError(f"{self.name}={self.shown(value)} is not a JSON object of strings")
+            raise TraitError(
+                f"{self.name}={self.shown(value)} is not a JSON object of strings,"
+                ' as in {"X-Name": "value"}'
+            )
         return str(text or "{}")
 
 

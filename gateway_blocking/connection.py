@@ -786,7 +786,7 @@ class Connection:
             while not self._ending:
                 if (left := due() - monotonic()) <= 0:
                     return True
-                self._changed.wait(None if left == _NEVER else left)
+                self._changed.wait(Deadline(left).left())
         return False
 
     def _sleep(self, seconds: float) -> bool:
@@ -864,6 +864,9 @@ class Connection:
 
     def _resolve_doubt(self) -> None:
         """Ask the gateway about a kernel that said it shuts down, which takes a moment."""
+        if self._verdict is not Verdict.DOUBTFUL:
+            self._doubt_at = _NEVER
+            return
         try:
             state = self._kernel_state()
         except GatewayError as error:

@@ -6,7 +6,7 @@ from time import monotonic
 
 __all__ = ["Deadline"]
 
-_FOR_EVER = 2**31 / 1000  # seconds, some 25 days: the system's waits take no more
+_FOR_EVER = 2**31 // 1000  # seconds, some 25 days: the system's waits take no more
 
 
 class Deadline:

@@ -103,7 +103,10 @@ def _too_late(
 ) -> str:
     """Which time-out it was, and what to do about it; "" where it was none."""
     connect = f"{gateway.connect_timeout:g} s (connect_timeout)"
-    request = f"{gateway.effective_request_timeout:g} s (request_timeout)"
+    longest = gateway.effective_request_timeout
+    own = longest <= gateway.request_timeout
+    option = "request_timeout" if own else "kernel_launch_timeout and launch_timeout_pad"
+    request = f"{longest:g} s ({option})"
     if timeout is not None:
         connect = request = f"{timeout:g} s"
     if isinstance(error, requests.ConnectTimeout):

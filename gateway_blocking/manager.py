@@ -338,7 +338,7 @@ class BlockingGatewayKernelManager(RemoteKernelMixin, KernelManager):
         self.shutting_down = True
         with self._told("shutdown"):
             self._delete_kernel(kernel_id)
-        self._forget_kernel(f"kernel {kernel_id} was shut down")
+        self._forget_kernel(f"kernel {kernel_id} was shut down; start_kernel() starts another")
 
     def _delete_kernel(self, kernel_id: str) -> None:
         """Delete the kernel; one that is not there any more is as good as deleted.
@@ -604,12 +604,22 @@ def start_new_kernel(
         client.start_channels()
         client.wait_for_ready(timeout=startup_timeout)
     except BaseException:
-        with suppress(GatewayError):  # the error that brought us here tells more
-            if manager.has_kernel:
-                manager.shutdown_kernel(now=True)
-        manager.cleanup_resources()
+        _give_up(manager)
         raise
     return manager, client
+
+
+def _give_up(manager: BlockingGatewayKernelManager) -> None:
+    """Leave nothing behind of a start that failed, whose error tells more than one of ours."""
+    for client in manager._clients:
+        client.stop_channels()
+    try:
+        with suppress(GatewayError):
+            if manager.has_kernel:
+                manager.shutdown_kernel(now=True)
+    finally:
+        manager.owned_kernel = False  # no second try
+        manager.cleanup_resources()
 
 
 @contextmanager

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import http.client
 import json
 import logging
 import random
@@ -43,6 +44,7 @@ from .errors import (
     GatewayConnectionError,
     GatewayError,
     GatewayHTTPError,
+    GatewayTimeout,
     NoSuchKernel,
     NoSuchKernelSpec,
     NoSuchSession,
@@ -547,11 +549,10 @@ class GatewayREST:
             if _opens(still_open, min(pause, left) if left > 0 else pause):
                 break
             pause = min(2 * pause, _BACKOFF_MAX)
-        same = str(failure).partition(": ")[2] == str(lost).partition(": ")[2]
         lost.args = (
-            f"{lost}; looked for kernel {kernel_id}, the last of {looks} times"
-            f" {'with the same result' if same else f'this came: {failure}'}; it may run all the"
-            f" same, with this id, or another on a server that does not let it be chosen{_SEE}",
+            f"{lost}; looked for kernel {kernel_id} {looks} times, and {_outcome(failure, lost)};"
+            " it may run all the same, with this id, or another on a server that does not let it be"
+            f" chosen{_SEE}",
         )
         return None
 
@@ -568,7 +569,8 @@ class GatewayREST:
             )
         else:
             raise NoSuchKernelSpec(
-                f"the gateway has no kernelspec {name!r}; it has {', '.join(known) or 'none'}",
+                f"POST {error.url}: the gateway has no kernelspec {name!r};"
+                f" it has {', '.join(known) or 'none'}",
                 name=name,
                 method=error.method,
                 url=error.url,
@@ -702,8 +704,23 @@ def _may_change(error: GatewayError) -> bool:
     cause = error.__cause__
     if isinstance(error, GatewayHTTPError):
         return error.status_code in (404, 429, 500) or error.status_code in _TRANSIENT
+    if type(error) is GatewayConnectionError and cause is None:
+        return False  # JSON of somebody else's
     is_page = str(getattr(cause, "doc", "")).lstrip().startswith("<")  # to log in, most likely
-    return not is_page and not isinstance(cause, ssl.SSLCertVerificationError)
+    not_http = isinstance(cause, http.client.BadStatusLine)
+    not_http = not_http and not isinstance(cause, http.client.RemoteDisconnected)
+    return not (is_page or not_http or isinstance(cause, ssl.SSLCertVerificationError))
+
+
+def _outcome(failure: GatewayError, lost: GatewayError) -> str:
+    """How the last look for a kernel ended, whose start was lost."""
+    if isinstance(failure, NoSuchKernel):
+        return "it is not there"
+    if isinstance(failure, GatewayTimeout):
+        return "there was no answer: is it a gateway, or is it overloaded?"
+    if str(failure).partition(": ")[2] == str(lost).partition(": ")[2]:
+        return "the result was the same"
+    return f"at last this came: {failure}"
 
 
 class _Headers(AuthBase):

@@ -412,7 +412,7 @@ class Opening:
         for option in _SOCKET_OPTIONS:
             sock.setsockopt(*option)
         if endpoint.ssl_context is not None:
-            sock.settimeout(deadline.left() or 0.001)
+            sock.settimeout(_io_limit(deadline))
             sock = endpoint.ssl_context.wrap_socket(
                 sock, server_hostname=host, do_handshake_on_connect=False
             )
@@ -427,7 +427,7 @@ class Opening:
             self.close()  # that of the address before
             try:
                 sock = self._hold(socket.socket(family, kind, protocol))
-                sock.settimeout(deadline.left() or 0.001)  # (0 would mean not to wait at all)
+                sock.settimeout(_io_limit(deadline))  # (0 would mean not to wait at all)
                 sock.connect(address)
             except OSError as failure:
                 error = error or failure
@@ -498,6 +498,12 @@ class Opening:
     disinherit = close
 
 
+def _io_limit(deadline: Deadline) -> float | None:
+    """For ``settimeout``, to which 0 would mean not to wait at all."""
+    left = deadline.left()
+    return None if left is None else max(left, 0.001)
+
+
 def _ask_for_tunnel(sock: socket.socket, target: str, login: str, deadline: Deadline) -> None:
     """CONNECT, which http.client does with a time-out for each byte of the answer."""
     lines = [f"CONNECT {target} HTTP/1.1", f"Host: {target}"]
@@ -507,7 +513,7 @@ def _ask_for_tunnel(sock: socket.socket, target: str, login: str, deadline: Dead
     while not head.endswith((b"\r\n\r\n", b"\n\n")):
         if deadline.passed():
             raise TimeoutError("timed out")
-        sock.settimeout(deadline.left())
+        sock.settimeout(_io_limit(deadline))
         byte = sock.recv(1)
         if not byte or len(head) > _LONGEST_HEAD:
             raise OSError(f"the proxy's answer to CONNECT is none: {head[:80]!r}")

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import os
+import pty
+import re
+import select
 import subprocess
 import sys
 import time
@@ -59,6 +62,67 @@ class Terminal:
 
     def files(self) -> set[str]:
         return {path.name for path in self.directory.iterdir()}
+
+
+ON_THIS_TERMINAL = """
+import fcntl, os, sys, termios
+fcntl.ioctl(0, termios.TIOCSCTTY, 0)
+os.execv(sys.executable, [sys.executable, "-m", "gateway_blocking", *sys.argv[1:]])
+"""
+
+
+class Person:
+    """Somebody who types at a pseudo terminal, and reads what appears there."""
+
+    def __init__(self, terminal: Terminal, *args: str, **env: str) -> None:
+        self._keyboard, there = pty.openpty()
+        self.process = subprocess.Popen(
+            [sys.executable, "-c", ON_THIS_TERMINAL, *args],
+            cwd=terminal.directory,
+            env={**terminal.env, "TERM": "xterm", "PROMPT_TOOLKIT_NO_CPR": "1", **env},
+            stdin=there,
+            stdout=there,
+            stderr=there,
+            start_new_session=True,
+        )
+        os.close(there)
+        self._unread = ""
+
+    def __enter__(self) -> Person:
+        return self
+
+    def __exit__(self, *exc_info: object) -> None:
+        if self.process.poll() is None:  # a test has failed: its kernel is not to disturb others
+            self.process.terminate()
+            try:
+                self.process.wait(30)
+            finally:
+                self.process.kill()
+                self.process.wait(60)
+        os.close(self._keyboard)
+
+    def types(self, text: str) -> None:
+        os.write(self._keyboard, text.encode())
+
+    def sees(self, pattern: str, within: float = 60) -> str:
+        """What was there until `pattern`, and that; what comes after it is seen next."""
+        deadline = time.monotonic() + within
+        while not (found := re.search(pattern, self._unread, re.DOTALL)):
+            assert time.monotonic() < deadline, f"{pattern!r} is not in {self._unread!r}"
+            if select.select([self._keyboard], [], [], 0.1)[0]:
+                more = os.read(self._keyboard, 4096).decode(errors="replace")
+                self._unread = re.sub(r"\x1b\[[0-9;?]*[A-Za-z]|\r", "", self._unread + more)
+        self._unread = self._unread[found.end() :]
+        return found.string[: found.end()]
+
+    def ends(self) -> tuple[int, str]:
+        """The exit status, and all that was left to read."""
+        try:
+            while more := os.read(self._keyboard, 4096):
+                self._unread += more.decode(errors="replace")
+        except OSError:  # how Linux says that nobody has the other end any more
+            pass
+        return self.process.wait(60), self._unread
 
 
 def wait_for(path: Path, within: float = 60) -> None:

@@ -581,6 +581,58 @@ def test_who_claimed_the_reply_is_told_that_it_is_lost(channel: Channel) -> None
     assert channel.get_msg(timeout=0)["parent_header"]["msg_id"] == "a"
 
 
+class Preempting:
+    """A lock at whose nth change from now on something happens."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self.left, self.act = -1, lambda: None
+
+    def _change(self) -> None:
+        self.left -= 1
+        if self.left == -1:
+            self.act()
+
+    def acquire(self, *args: Any, **kwargs: Any) -> bool:
+        self._change()
+        return self._lock.acquire(*args, **kwargs)
+
+    def release(self) -> None:
+        self._lock.release()
+        self._change()
+
+    def __enter__(self) -> None:
+        self.acquire()
+
+    def __exit__(self, *exc_info: object) -> None:
+        self.release()
+
+
+@pytest.mark.parametrize("change", range(4))
+def test_a_lost_reply_is_told_once(change: int) -> None:
+    """To who claimed it or to the queue, also where the claim is given up at that moment."""
+    told: list[ReplyLost] = []
+    mutex: Any = Preempting()
+    channel = started("shell", mutex)
+
+    def leave() -> None:
+        try:
+            claim.take(timeout=0)
+        except ReplyLost as error:
+            told.append(error)
+        except Empty:
+            pass
+        claim.__exit__()
+
+    claim = channel.claim("a").__enter__()
+    mutex.left, mutex.act = change, leave
+    channel.deliver_loss(lost("a"))
+    mutex.left = -1
+    if channel._claims:  # nothing happened as late as that
+        leave()
+    assert len(told) + channel.qsize() == 1
+
+
 def test_a_lost_reply_ends_the_wait_for_it_and_no_other(channel: Channel) -> None:
     """Of two threads that each wait for their own."""
     with ThreadPoolExecutor(2) as pool:

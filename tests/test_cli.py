@@ -13,8 +13,9 @@ from pathlib import Path
 import nbformat
 import pytest
 import requests
+from conftest import wait_until
 from nbformat.v4 import new_code_cell, new_notebook
-from terminal import Terminal, errors, wait_for, without_a_gateway
+from terminal import Terminal, errors, without_a_gateway
 
 from gateway_blocking import BlockingGatewayKernelClient, __version__
 from gateway_blocking.cli.files import replace
@@ -138,7 +139,7 @@ def test_a_notebook_that_cannot_be_written_disturbs_nobody(
     (terminal.directory / "out.ipynb").mkdir()
     options = ["--config=c.py", f"--kernel-id={kc.kernel_id}", "--output=out.ipynb"]
     with terminal.popen("run", *options, "a.ipynb") as process:
-        wait_for(ours)
+        wait_until(lambda: ours.exists() or process.poll() is not None, 60)
         msg_id = kc.execute(
             f"pathlib.Path({str(theirs)!r}).touch()\n"
             f"while not pathlib.Path({str(go_on)!r}).exists(): time.sleep(0.02)"

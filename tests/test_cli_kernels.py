@@ -220,7 +220,8 @@ def test_an_unknown_kernelspec(terminal: Terminal) -> None:
     assert "no kernelspec 'cobol'; it has python3" in done.stderr
     done = terminal("status", "--kernel=cobol")
     assert done.returncode == 3
-    assert lines(done)["kernel"] == "FAILED the gateway has no kernelspec 'cobol'"
+    assert lines(done)["kernel"].startswith("FAILED POST http://")
+    assert lines(done)["kernel"].endswith(": the gateway has no kernelspec 'cobol'")
 
 
 def test_an_ambiguous_prefix_stays_ambiguous(terminal: Terminal) -> None:

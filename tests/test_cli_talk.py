@@ -4,85 +4,21 @@ from __future__ import annotations
 
 import base64
 import io
-import os
-import pty
 import re
-import select
 import signal
 import subprocess
 import sys
-import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 from conftest import kernels_of
-from terminal import Terminal, errors, wait_for, without_a_gateway
+from terminal import Person, Terminal, errors, wait_for, without_a_gateway
 
 from gateway_blocking import BlockingGatewayKernelManager
 from gateway_blocking.cli.terminal import Screen
 from gateway_blocking.local import LocalGateway
-
-ON_THIS_TERMINAL = """
-import fcntl, os, sys, termios
-fcntl.ioctl(0, termios.TIOCSCTTY, 0)
-os.execv(sys.executable, [sys.executable, "-m", "gateway_blocking", *sys.argv[1:]])
-"""
-
-
-class Person:
-    """Somebody who types at a pseudo terminal, and reads what appears there."""
-
-    def __init__(self, terminal: Terminal, *args: str, **env: str) -> None:
-        self._keyboard, there = pty.openpty()
-        self.process = subprocess.Popen(
-            [sys.executable, "-c", ON_THIS_TERMINAL, *args],
-            cwd=terminal.directory,
-            env={**terminal.env, "TERM": "xterm", "PROMPT_TOOLKIT_NO_CPR": "1", **env},
-            stdin=there,
-            stdout=there,
-            stderr=there,
-            start_new_session=True,
-        )
-        os.close(there)
-        self._unread = ""
-
-    def __enter__(self) -> Person:
-        return self
-
-    def __exit__(self, *exc_info: object) -> None:
-        if self.process.poll() is None:  # a test has failed: its kernel is not to disturb others
-            self.process.terminate()
-            try:
-                self.process.wait(30)
-            finally:
-                self.process.kill()
-                self.process.wait(60)
-        os.close(self._keyboard)
-
-    def types(self, text: str) -> None:
-        os.write(self._keyboard, text.encode())
-
-    def sees(self, pattern: str, within: float = 60) -> str:
-        """What was there until `pattern`, and that; what comes after it is seen next."""
-        deadline = time.monotonic() + within
-        while not (found := re.search(pattern, self._unread, re.DOTALL)):
-            assert time.monotonic() < deadline, f"{pattern!r} is not in {self._unread!r}"
-            if select.select([self._keyboard], [], [], 0.1)[0]:
-                more = os.read(self._keyboard, 4096).decode(errors="replace")
-                self._unread = re.sub(r"\x1b\[[0-9;?]*[A-Za-z]|\r", "", self._unread + more)
-        self._unread = self._unread[found.end() :]
-        return found.string[: found.end()]
-
-    def ends(self) -> tuple[int, str]:
-        """The exit status, and all that was left to read."""
-        try:
-            while more := os.read(self._keyboard, 4096):
-                self._unread += more.decode(errors="replace")
-        except OSError:  # how Linux says that nobody has the other end any more
-            pass
-        return self.process.wait(60), self._unread
 
 
 @pytest.fixture(scope="module")
@@ -484,15 +420,3 @@ def test_a_console_that_is_told_to_end(terminal: Terminal, running: str) -> None
     assert status == 129
     assert "jupyter gateway console: stopped by SIGHUP" in rest
     assert kernels_of(terminal.gateway) == [running]
-
-
-def test_without_jupyter_console(terminal: Terminal, tmp_path: Path) -> None:
-    """One line gives the command that installs it, before a kernel is started."""
-    terminal.write("sitecustomize.py", "import sys; sys.modules['jupyter_console'] = None")
-    with Person(terminal, "console", PYTHONPATH=str(tmp_path)) as person:
-        status, said = person.ends()
-    assert status == 2
-    assert said.strip() == (
-        "jupyter gateway console: this needs jupyter_console:"
-        ' pip install "gateway-blocking[console]"'
-    )

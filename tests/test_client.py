@@ -18,6 +18,7 @@ from typing import Any
 import pytest
 from conftest import DEAF, wait_until
 from jupyter_client.session import Session
+from rawserver import Peer, serving
 
 from gateway_blocking import (
     BlockingGatewayKernelClient,
@@ -484,6 +485,34 @@ def test_a_dropped_client_ends_its_threads(km: Manager) -> None:
     wait_until(lambda: not [t for t in threading.enumerate() if t.name.startswith("gateway-")], 5)
 
 
+def test_control_c_while_the_channels_start_leaves_nothing() -> None:
+    """No thread and no socket, also of a client that is just dropped then."""
+    asked, gone = threading.Event(), threading.Event()
+
+    def script(peer: Peer) -> None:  # a gateway that holds the handshake back
+        peer.read_request()
+        asked.set()
+        peer.wait_for_end()
+        gone.set()
+
+    def start(where: str) -> None:
+        client = Client(kernel_id="a-b-c-d-e", url=f"http://{where}")
+        with pytest.raises(KeyboardInterrupt):
+            client.start_channels()
+        assert not client.channels_running
+
+    previous = signal.signal(signal.SIGALRM, signal.default_int_handler)
+    with serving(script) as where:
+        try:
+            signal.setitimer(signal.ITIMER_REAL, 0.5)
+            start(where)
+        finally:
+            signal.signal(signal.SIGALRM, previous)
+        gc.collect()
+        assert gone.wait(10) or not asked.is_set()
+        wait_until(lambda: not [t for t in threading.enumerate() if t.name.startswith("gateway-")])
+
+
 def test_the_interpreter_exits_with_channels_running(gateway_env: LocalGateway) -> None:
     """A script that forgets stop_channels() ends, silently."""
     script = (
@@ -530,6 +559,39 @@ def test_wait_for_ready_leaves_no_message_behind(kc: Client) -> None:
     for get in (kc.get_shell_msg, kc.get_iopub_msg):
         with pytest.raises(Empty):
             get(timeout=0.3)
+
+
+def test_a_client_that_does_not_listen_to_output_is_ready_too(km: Manager) -> None:
+    """start_channels(iopub=False): the reply is enough."""
+    km.start_kernel()
+    client = km.client()
+    client.start_channels(iopub=False)
+    try:
+        client.wait_for_ready(timeout=60)
+        assert client.execute("1", reply=True, timeout=10)["content"]["status"] == "ok"
+    finally:
+        client.stop_channels()
+
+
+def test_without_pings_silence_is_no_sign_of_death() -> None:
+    """An idle kernel says nothing, so that its heart beats as long as the connection is open."""
+
+    def script(peer: Peer) -> None:
+        peer.accept()
+        peer.wait_for_end()
+
+    with serving(script) as where:
+        options = {"ws_ping_interval": 0, "ws_ping_timeout": 0.001, "gateway_retry_max": 0}
+        client = Client(kernel_id="a-b-c-d-e", url=f"http://{where}", **options)
+        with client:
+            wait_until(client.hb_channel.is_beating)
+            time.sleep(0.1)
+            assert client.hb_channel.is_beating()
+        assert not client.hb_channel.is_beating()
+        client.start_channels()
+        wait_until(client.hb_channel.is_beating)
+    wait_until(lambda: not client.hb_channel.is_beating())  # the gateway has gone
+    client.stop_channels()
 
 
 def test_a_dead_kernel_ends_every_wait(kc: Client) -> None:

@@ -371,6 +371,24 @@ def test_a_kernel_that_stays_is_trusted_again(monkeypatch: pytest.MonkeyPatch) -
         assert connection.is_beating(60)
 
 
+def test_a_doubt_does_not_stop_the_heartbeat() -> None:
+    """The websocket is pinged while the gateway is asked again and again."""
+    pings: list[int] = []
+
+    def script(peer: Peer) -> None:
+        peer.send_message("iopub", "shutdown_reply", parent="x", restart=False)
+        while True:
+            if peer.receive().opcode == PING:
+                pings.append(1)
+                peer.send(PONG, b"")
+
+    with connected(script, ping_interval=0.05) as connection:
+        wait_until(lambda: connection.verdict is Verdict.DOUBTFUL)
+        before = len(pings)
+        wait_until(lambda: len(pings) >= before + 5)
+        assert connection.verdict is Verdict.DOUBTFUL
+
+
 def test_nobody_reads() -> None:
     """The reader goes on, whatever is in the queue: pings are answered."""
     pongs: list[int] = []
@@ -438,6 +456,15 @@ def test_no_heartbeat() -> None:
     ):
         channel_of(connection, "shell").take(timeout=10)
     assert not asked
+
+
+def test_a_heart_that_beats_once_in_an_age() -> None:
+    """An interval longer than the system can wait does not end the heartbeat."""
+    with connected(stay, ping_interval=1e10) as connection:
+        time.sleep(0.2)
+        assert connection._heartbeat.is_alive()
+        connection._doubt()
+        wait_until(lambda: connection.verdict is Verdict.ALIVE)
 
 
 def test_a_kernel_that_is_gone_is_seen_by_the_heartbeat() -> None:

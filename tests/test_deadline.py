@@ -40,6 +40,15 @@ def test_none_and_infinity_never_come(timeout: float | None) -> None:
     assert not deadline.passed()
 
 
+@pytest.mark.parametrize("timeout", [(2**31 - 0.5) / 1000, 1e10, 1e300])
+def test_what_the_system_cannot_wait_for_never_comes(timeout: float) -> None:
+    """poll() takes 25 days at most, a lock some centuries: more is as good as no end."""
+    assert Deadline(timeout).left() is None
+    assert not Deadline(timeout).passed()
+    assert Deadline(None).within(timeout).left() is None
+    assert 999_000 < (Deadline(1e6).left() or 0) <= 1e6
+
+
 def test_zero_has_passed_at_once() -> None:
     """A time-out of 0 is a look without a wait."""
     assert Deadline(0).passed()

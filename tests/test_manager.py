@@ -7,28 +7,33 @@ import logging
 import pickle
 import signal
 import socket
+import threading
 import time
 import uuid
 from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor, wait
 from contextlib import contextmanager
 from typing import Any
 from urllib.parse import urlsplit
 
 import pytest
-from conftest import DEAF, kernels_of
+from conftest import DEAF, kernels_of, wait_until
 from jupyter_client.multikernelmanager import MultiKernelManager
 from rawserver import Peer, Script, serving
-from scripted import says, scripted
+from scripted import Server, read, says, scripted
 from traitlets import TraitError
 from traitlets.config import Config
 
 from gateway_blocking import (
     BlockingGatewayKernelClient,
     BlockingGatewayKernelManager,
+    DeadKernelError,
     GatewayAuthError,
     GatewayClient,
     GatewayConnectionError,
+    GatewayError,
+    GatewayHTTPError,
+    KernelNotReady,
     KernelRestarted,
     NoKernel,
     NoSuchKernel,
@@ -37,6 +42,7 @@ from gateway_blocking import (
     start_new_kernel,
 )
 from gateway_blocking.local import LocalGateway
+from gateway_blocking.rest import GatewayREST
 
 Manager = BlockingGatewayKernelManager
 
@@ -614,6 +620,34 @@ def test_two_threads_do_not_start_two_kernels(gateway: LocalGateway) -> None:
         assert [type(error) for error in errors if error] == [RuntimeError]
 
 
+def test_the_second_of_two_starts_never_replaces_the_kernel_of_the_first() -> None:
+    """Whoever was about to start one finds that there is one: none is forgotten."""
+    looked, go_on = threading.Event(), threading.Event()
+
+    class Slow(Manager):
+        @property
+        def has_kernel(self) -> bool:
+            has_kernel: bool = super().has_kernel
+            if not looked.is_set():
+                looked.set()
+                assert go_on.wait(60)
+            return has_kernel
+
+    with (
+        scripted(says(MODEL, "201 Created")) as server,
+        Slow(url=f"http://{server.where}") as km,
+        ThreadPoolExecutor(2) as pool,
+    ):
+        first = pool.submit(km.start_kernel)
+        assert looked.wait(60)
+        second = pool.submit(km.start_kernel)
+        wait((second,), timeout=60)
+        go_on.set()
+        errors = [start.exception(60) for start in (first, second)]
+    assert [type(error) for error in errors if error] == [RuntimeError]
+    assert [line for line in server.lines if line.startswith("POST")] == ["POST /api/kernels"]
+
+
 def test_a_log_of_ones_own_gets_all(
     gateway: LocalGateway, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -626,3 +660,66 @@ def test_a_log_of_ones_own_gets_all(
     texts = [record.getMessage() for record in caplog.records if record.name == "mine"]
     assert any("POST" in text and "201" in text for text in texts)
     assert any("was shut down" in text for text in texts)
+
+
+@pytest.mark.parametrize(
+    ("step", "first"),
+    [
+        ("start", GatewayHTTPError),
+        ("channels", GatewayHTTPError),
+        ("silence", KernelNotReady),
+        ("death", DeadKernelError),
+    ],
+)
+def test_start_new_kernel_raises_what_went_wrong_first(
+    step: str, first: type[GatewayError], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Not that the kernel cannot be shut down either; and all is let go of, at once."""
+    seen = Server("")
+    peers: list[Peer] = []
+    ended: list[Peer] = []
+    closed: list[GatewayREST] = []
+    close = GatewayREST.close
+
+    def answer(peer: Peer) -> None:
+        read(peer, seen)
+        line = seen.lines[-1]
+        if line.startswith("DELETE"):
+            peer.answer("403 Forbidden")
+        elif line.startswith("POST") and step != "start":
+            model = json.dumps({**MODEL, "id": seen.bodies[-1]["kernel_id"]})
+            peer.answer("201 Created", model.encode())
+        elif "/channels" in line and step in ("silence", "death"):
+            peer.accept()
+            if step == "death":
+                peer.receive()  # the question whether it is ready
+                peer.send_message("iopub", "status", execution_state="restarting")
+            peer.wait_for_end()
+        else:
+            peer.answer("418 What went wrong first")
+
+    def script(peer: Peer) -> None:
+        peers.append(peer)
+        try:
+            while True:
+                answer(peer)
+                peer.request = b""
+        finally:
+            ended.append(peer)
+
+    def noted(rest: GatewayREST) -> None:
+        closed.append(rest)
+        close(rest)
+
+    monkeypatch.setattr(GatewayREST, "close", noted)
+    with serving(script) as where:
+        with pytest.raises(GatewayError) as caught:
+            start_new_kernel(0.5 if step == "silence" else 60, url=f"http://{where}")
+        assert isinstance(caught.value, first)
+        assert ("418" in str(caught.value)) is (first is GatewayHTTPError)
+        assert any(line.startswith("DELETE") for line in seen.lines) is (step != "start")
+        assert closed
+        # While the error is kept, and with it the traceback:
+        assert not [t.name for t in threading.enumerate() if t.name.startswith("gateway-")]
+        if step != "start":  # (the answer that is an error keeps its connection)
+            wait_until(lambda: len(ended) == len(peers), 10)

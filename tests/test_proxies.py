@@ -5,7 +5,9 @@ from __future__ import annotations
 import base64
 import socket
 import threading
+import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
 from urllib.parse import urlsplit
@@ -17,8 +19,10 @@ from gateway_blocking import (
     BlockingGatewayKernelClient,
     BlockingGatewayKernelManager,
     GatewayClient,
+    GatewayConnectionClosed,
     GatewayConnectionError,
     GatewayHTTPError,
+    GatewayTimeout,
     run_kernel,
 )
 from gateway_blocking.local import LocalGateway
@@ -160,6 +164,47 @@ def test_a_proxy_that_refuses() -> None:
         rest = GatewayREST(GatewayClient(url="http://gateway.invalid"))
         with rest, pytest.raises(GatewayHTTPError, match="407"):
             rest.get_kernel("k")
+
+
+def test_stop_channels_does_not_wait_for_a_proxy(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nor does the thread that is just starting them, where the proxy does not answer."""
+    asked = threading.Event()
+
+    def stall(peer: Peer) -> None:
+        peer.read_request()
+        asked.set()
+        peer.wait_for_end()
+
+    with ThreadPoolExecutor(1) as pool, serving(stall) as proxy:
+        monkeypatch.setenv("http_proxy", f"http://{proxy}")
+        kc = BlockingGatewayKernelClient(kernel_id="k", url="http://gateway.invalid")
+        starting = pool.submit(kc.start_channels)
+        assert asked.wait(10)
+        kc.stop_channels()
+        with pytest.raises(GatewayConnectionClosed, match="were stopped"):
+            starting.result(timeout=10)  # connect_timeout is 40 s
+
+
+def test_a_proxy_that_trickles(monkeypatch: pytest.MonkeyPatch) -> None:
+    """connect_timeout is for all of its answer, and not for each byte."""
+    sent: list[int] = []
+
+    def trickle(peer: Peer) -> None:
+        peer.read_request()
+        peer.sock.sendall(b"HTTP/1.1 200 OK\r\nX-Padding: ")
+        while len(sent) < 200:
+            time.sleep(0.05)
+            peer.sock.sendall(b"x")
+            sent.append(1)
+
+    with serving(trickle) as proxy:
+        monkeypatch.setenv("http_proxy", f"http://{proxy}")
+        kc = BlockingGatewayKernelClient(
+            kernel_id="k", url="http://gateway.invalid", connect_timeout=0.5
+        )
+        with pytest.raises(GatewayTimeout, match=r"0\.5 s"):
+            kc.start_channels()
+        assert len(sent) < 200
 
 
 def test_the_environment_never_replaces_what_is_configured(

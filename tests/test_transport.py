@@ -72,6 +72,41 @@ def refused(script: Script, **changes: Any) -> GatewayError:
 # --- connecting -----------------------------------------------------------------------------------
 
 
+@pytest.mark.parametrize("timeout", [1e7, 1e10, 1e300])
+@pytest.mark.parametrize("secure", [False, True])
+def test_a_very_long_timeout_is_none(
+    timeout: float, secure: bool, tls: tuple[ssl.SSLContext, str]
+) -> None:
+    """For TLS, the handshake and a message that the gateway takes a moment later."""
+
+    def accepting(peer: Peer) -> None:
+        time.sleep(0.1)
+        if not secure:
+            script(peer)
+            return
+        with tls[0].wrap_socket(peer.sock, server_side=True) as wrapped:
+            script(Peer(wrapped))
+
+    def script(peer: Peer) -> None:
+        time.sleep(0.1)
+        peer.accept()
+        time.sleep(0.1)
+        peer.receive()
+        peer.send(TEXT, b"all of it")
+        peer.wait_for_end()
+
+    options: dict[str, Any] = {"connect_timeout": timeout, "handshake_timeout": timeout}
+    if secure:
+        options["ssl_context"] = ssl.create_default_context(cafile=tls[1])
+    with serving(accepting) as where:
+        transport = connect(endpoint(where, url=f"ws{'s' * secure}://{where}/", **options))
+        try:
+            transport.send(BINARY, bytes(MAX_OUTGOING), timeout)
+            assert bytes(transport.receive()[1]) == b"all of it"
+        finally:
+            transport.close()
+
+
 def test_the_handshake_carries_the_login_and_no_origin() -> None:
     """Headers as given; v1 is offered, and a server that selects none is fine."""
     seen: list[dict[str, str]] = []
