@@ -114,7 +114,8 @@ def test_a_notebook_whose_kernel_dies(terminal: Terminal) -> None:
     terminal.notebook("dies.ipynb", "print('before')", "import os; os._exit(1)")
     done = terminal("run", "dies.ipynb")
     assert done.returncode == 3
-    assert errors(done) == ["jupyter gateway run: dies.ipynb: the kernel died in cell 3"]
+    said = "jupyter gateway run: dies.ipynb: the kernel died in cell 3"
+    assert errors(done) == ["wrote dies.executed.ipynb", said]
     assert terminal.read("dies.executed.ipynb").cells[1].outputs[0].text == "before\n"
 
 
@@ -399,7 +400,7 @@ def test_no_gateway_and_none_can_be_started(terminal: Terminal) -> None:
         (["run", "--timeout=soon", "a.ipynb"], "timeout"),
         (["run", "--url=127.0.0.1:8888", "a.ipynb"], "url"),
         (["runn", "a.ipynb"], "there is no command 'runn'"),
-        (["--debug", "status"], "options come after the command: jupyter gateway status ..."),
+        (["-y", "status"], "options come after the command: jupyter gateway status ..."),
         (["run", "--RunCommand.timout=3", "a.py"], "no option --RunCommand.timout; is it timeout?"),
         (["status", "--GatewayClient.auth_tokn=SESAME"], "auth_tokn; is it auth_token?"),
         (["kernels", "--config=none.py"], "--config=none.py: there is no such file"),

@@ -187,8 +187,7 @@ class Notebook(Job):
         if self._parameters:
             self._set_parameters(km.kernel_name, info["language_info"]["name"])
         self._nb.metadata["language_info"] = info["language_info"]
-        log = km.log if km.log.isEnabledFor(logging.DEBUG) else _SILENT
-        client = NotebookClient(self._nb, km=km, config=self._config, log=log)
+        client = NotebookClient(self._nb, km=km, config=self._config, log=_SILENT)
         client.kc = kc
         try:
             # An event loop of this call: a Ctrl-C ends it, and its tasks with it.
