@@ -20,6 +20,7 @@ from jupyter_client.clientabc import KernelClientABC
 from jupyter_client.session import Session
 from traitlets import Type, Unicode, default
 
+from .adapters import proxy_for
 from .channels import Channel, Claim, HBChannel, disinherit
 from .config import GatewayClient
 from .connection import Connection, State
@@ -35,11 +36,11 @@ from .errors import (
     fresh,
 )
 from .forking import tell_after_fork
+from .handshake import Endpoint
 from .liveness import LIVING, Verdict
 from .reconnect import delays
 from .remote import RemoteKernelMixin
-from .rest import GatewayREST, proxy_for
-from .transport import Endpoint
+from .rest import GatewayREST
 from .wire import V1, Message, require_json
 
 __all__ = ["BlockingGatewayKernelClient"]

@@ -47,10 +47,11 @@ from .errors import (
     fresh,
 )
 from .forking import tell_after_fork
+from .handshake import Endpoint, Opening
 from .ledger import Heard, Ledger, Request
 from .liveness import LIVING, SPEAKS_OF_LIFE, Look, Verdict, is_lost, verdict_of
 from .reconnect import Recovery, Step, is_final, is_harmless, may_repeat, what_is_known
-from .transport import Endpoint, Opening, Transport
+from .transport import Transport
 from .wire import FORMATS, Message
 
 __all__ = ["Connection", "State"]

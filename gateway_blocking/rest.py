@@ -5,39 +5,37 @@ from __future__ import annotations
 import http.client
 import json
 import logging
-import random
-import re
 import ssl
 import uuid
-from collections import deque
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from email.message import Message
 from functools import partial
-from http.cookiejar import Cookie, DefaultCookiePolicy
-from io import BytesIO
-from queue import Empty, Full
 from threading import Lock
 from time import monotonic
 from typing import Any, NamedTuple, TypedDict, cast
 from urllib.parse import quote
 
 import requests
-from requests.adapters import HTTPAdapter
-from requests.auth import AuthBase
 from requests.cookies import MockRequest, MockResponse, RequestsCookieJar
-from requests.utils import get_environ_proxies, select_proxy
-from urllib3.connectionpool import HTTPConnectionPool, HTTPSConnectionPool
 from urllib3.exceptions import (
-    ConnectTimeoutError,
-    InvalidHeader,
     MaxRetryError,
-    NewConnectionError,
     ProtocolError,
-    ReadTimeoutError,
 )
 from urllib3.util.retry import Retry
 from urllib3.util.timeout import Timeout
 
+from .adapters import (
+    BACKOFF_MAX,
+    TRANSIENT,
+    Adapter,
+    Body,
+    Login,
+    OnlyXSRF,
+    RetryPolicy,
+    as_http,
+    proxy_for,
+    was_retried,
+)
 from .config import GatewayClient, safe_url
 from .deadline import Deadline
 from .errors import (
@@ -53,19 +51,13 @@ from .events import GATEWAY_CLIENT
 from .failures import Missing, Tried, not_reached, refused, unusable, wants_tls
 from .forking import tell_after_fork
 
-__all__ = ["GatewayREST", "KernelModel", "SessionModel", "choose_kernel_id", "proxy_for"]
+__all__ = ["GatewayREST", "KernelModel", "SessionModel", "choose_kernel_id"]
 
-_MAX_RETRIES = 10
-_BACKOFF = 0.1  # seconds, doubled from try to try
-_BACKOFF_MAX = 5.0
-_TRANSIENT = frozenset((502, 503, 504))
 _LOOKS = 3  # for a kernel whose start was not answered: at least so many
 _LOOK_PAUSE = 0.5  # seconds from the first to the second, doubled from look to look
 _LOOK_TIMEOUT = 5.0
 _GIVE_BACK_TIMEOUT = 5.0
 _SEE = ": see `jupyter gateway kernels`"
-_POOL_SIZE = 32
-_XSRF = re.compile(r'(?:^|; *)_xsrf="?([^";]+)')  # in a Cookie header
 
 
 class _Answer(NamedTuple):
@@ -134,11 +126,11 @@ class GatewayREST:
     def __init__(self, gateway: GatewayClient) -> None:
         self.gateway = gateway
         self._log: logging.Logger | logging.LoggerAdapter[Any] = gateway.log
-        self._policy = _Policy.of(gateway)
-        self._auth = _Headers(gateway)
+        self._policy = RetryPolicy.of(gateway)
+        self._auth = Login(gateway)
         self._cookies = RequestsCookieJar()
         if not gateway.accept_cookies:
-            self._cookies.set_policy(_OnlyXSRF())
+            self._cookies.set_policy(OnlyXSRF())
         self._session = self._new_session(self._policy)
         self._open = _held()
         tell_after_fork(self)
@@ -237,7 +229,7 @@ class GatewayREST:
         """
         gateway = self.gateway
         wanted = {"name": name, "env": env, "path": path, "kernel_id": kernel_id}
-        body = _Body.of(wanted)
+        body = Body.of(wanted)
         until = monotonic() + gateway.launch_timeout + gateway.launch_timeout_pad
         try:
             # On a connection that was kept, and that the server just closed, it would seem lost.
@@ -247,7 +239,7 @@ class GatewayREST:
                 if model is None:
                     # A Jupyter Server in front of a gateway takes the id for one to attach to,
                     # does not find it, and has started none.
-                    body = _Body.of({**wanted, "kernel_id": None})
+                    body = Body.of({**wanted, "kernel_id": None})
                     how["wanted"] = _MODEL
                     model = self._request("POST", gateway.kernels_url, body, **how)
             return cast("KernelModel", model)
@@ -379,7 +371,7 @@ class GatewayREST:
         self._cookies.extract_cookies(response, request)
 
     def _of_websocket(self, url: str) -> requests.PreparedRequest:
-        return self._session.prepare_request(requests.Request("GET", _as_http(url)))
+        return self._session.prepare_request(requests.Request("GET", as_http(url)))
 
     # --- requests -------------------------------------------------------------------------------
 
@@ -388,7 +380,7 @@ class GatewayREST:
         session = requests.Session()
         session.cookies = self._cookies
         for scheme in ("http://", "https://"):
-            session.mount(scheme, _Adapter(max_retries=policy, pool_maxsize=_POOL_SIZE))
+            session.mount(scheme, Adapter(max_retries=policy))
         return session
 
     def _session_request(self, method: str, session_id: str, body: bytes | None = None) -> Any:
@@ -406,7 +398,7 @@ class GatewayREST:
         self,
         method: str,
         url: str,
-        body: bytes | _Body | None = None,
+        body: bytes | Body | None = None,
         *,
         missing: Missing = GatewayHTTPError,
         session: requests.Session | None = None,
@@ -445,7 +437,7 @@ class GatewayREST:
         self,
         method: str,
         url: str,
-        body: bytes | _Body | None,
+        body: bytes | Body | None,
         missing: Missing,
         session: requests.Session,
         timeout: float | None,
@@ -461,7 +453,7 @@ class GatewayREST:
         try:
             response = self._send(session, method, url, body, limits)
             if response.status_code in (401, 403) and self._has_another_login(response):
-                if isinstance(body, _Body):
+                if isinstance(body, Body):
                     body.seek(0)
                 response = self._send(session, method, url, body, limits)
         except (requests.RequestException, OSError) as error:
@@ -480,7 +472,7 @@ class GatewayREST:
     ) -> Any:
         """The JSON of a good answer, or its bytes where those are wanted."""
         if not 200 <= response.status_code < 300:
-            if tried.method == "DELETE" and response.status_code == 404 and _was_retried(response):
+            if tried.method == "DELETE" and response.status_code == 404 and was_retried(response):
                 return None  # done by an earlier try, its answer was lost
             raise refused(tried, response, missing, self.gateway.renewal_failure)
         if response.status_code == 204:
@@ -548,7 +540,7 @@ class GatewayREST:
                 return found
             if _opens(still_open, min(pause, left) if left > 0 else pause):
                 break
-            pause = min(2 * pause, _BACKOFF_MAX)
+            pause = min(2 * pause, BACKOFF_MAX)
         lost.args = (
             f"{lost}; looked for kernel {kernel_id} {looks} times, and {_outcome(failure, lost)};"
             " it may run all the same, with this id, or another on a server that does not let it be"
@@ -580,18 +572,6 @@ class GatewayREST:
             ) from error
 
 
-def proxy_for(url: str) -> str | None:
-    """The proxy that the environment names for a URL; of a websocket, that of its handshake."""
-    url = _as_http(url)
-    proxy = select_proxy(url, get_environ_proxies(url))
-    return f"http://{proxy}" if proxy and "://" not in proxy else proxy
-
-
-def _as_http(url: str) -> str:
-    """The URL of a websocket's handshake."""
-    return "http" + url[len("ws") :] if url.startswith("ws") else url
-
-
 def _check_segments(segments: Sequence[str], missing: Missing) -> None:
     """Refuse what would lead out of its folder: requests go where a URL's dots point to."""
     for segment in segments:
@@ -615,21 +595,6 @@ def _is_uuid4(text: str) -> bool:
         return False
 
 
-class _Body(BytesIO):
-    """What is sent with a request.  Before it is read, the request cannot have arrived."""
-
-    was_read = False
-
-    @classmethod
-    def of(cls, wanted: Mapping[str, Any]) -> _Body:
-        """What is wanted as JSON, but for what is None."""
-        return cls(json.dumps({k: v for k, v in wanted.items() if v is not None}).encode())
-
-    def read(self, size: int | None = -1, /) -> bytes:
-        self.was_read = True
-        return super().read(size)
-
-
 def _held() -> Lock:
     """A lock to wait for.  A ``threading.Event`` does not always survive a Ctrl-C."""
     lock = Lock()
@@ -645,56 +610,6 @@ def _opens(held: Lock, seconds: float) -> bool:
     return True
 
 
-class _Kept:
-    """The connections that a pool keeps, as the queue that it expects, but without a lock.
-
-    urllib3 empties it when the pool is dropped and when the process ends, also in a child
-    process, where nobody would release a lock that was held when it was forked.
-    """
-
-    def __init__(self, maxsize: int) -> None:
-        self._connections: deque[Any] = deque()
-        self._maxsize = maxsize
-
-    def get(self, block: bool = False, timeout: float | None = None) -> Any:
-        try:
-            return self._connections.pop()
-        except IndexError:
-            raise Empty from None
-
-    def put(self, connection: Any, block: bool = False) -> None:
-        if len(self._connections) >= self._maxsize:
-            raise Full
-        self._connections.append(connection)
-
-    def qsize(self) -> int:
-        return len(self._connections)
-
-
-class _HTTPPool(HTTPConnectionPool):
-    QueueCls = _Kept  # type: ignore[assignment]  # of a queue it has what is used
-
-
-class _HTTPSPool(HTTPSConnectionPool):
-    QueueCls = _Kept  # type: ignore[assignment]  # of a queue it has what is used
-
-
-class _Adapter(HTTPAdapter):
-    """With such pools, also where a proxy is in between."""
-
-    def init_poolmanager(self, *args: Any, **kwargs: Any) -> None:
-        super().init_poolmanager(*args, **kwargs)
-        self.poolmanager.pool_classes_by_scheme = _POOLS
-
-    def proxy_manager_for(self, *args: Any, **kwargs: Any) -> Any:
-        manager = super().proxy_manager_for(*args, **kwargs)
-        manager.pool_classes_by_scheme = _POOLS
-        return manager
-
-
-_POOLS = {"http": _HTTPPool, "https": _HTTPSPool}
-
-
 class _CutOff(Exception):
     """An answer that did not come whole."""
 
@@ -703,7 +618,7 @@ def _may_change(error: GatewayError) -> bool:
     """Whether the kernel that was not found may be found a little later."""
     cause = error.__cause__
     if isinstance(error, GatewayHTTPError):
-        return error.status_code in (404, 429, 500) or error.status_code in _TRANSIENT
+        return error.status_code in (404, 429, 500) or error.status_code in TRANSIENT
     if type(error) is GatewayConnectionError and cause is None:
         return False  # JSON of somebody else's
     is_page = str(getattr(cause, "doc", "")).lstrip().startswith("<")  # to log in, most likely
@@ -721,90 +636,3 @@ def _outcome(failure: GatewayError, lost: GatewayError) -> str:
     if str(failure).partition(": ")[2] == str(lost).partition(": ")[2]:
         return "the result was the same"
     return f"at last this came: {failure}"
-
-
-class _Headers(AuthBase):
-    """Sets the headers of the configuration, so that no ``~/.netrc`` replaces the login."""
-
-    def __init__(self, gateway: GatewayClient) -> None:
-        self._gateway = gateway
-
-    def __call__(self, request: requests.PreparedRequest) -> requests.PreparedRequest:
-        kept = request.headers.get("Cookie")
-        request.headers.update(self._gateway.request_headers())
-        own = request.headers.get("Cookie")
-        if kept and own and kept != own:  # the user's cookies do not replace the gateway's
-            request.headers["Cookie"] = f"{own}; {kept}"
-        if proofs := _XSRF.findall(request.headers.get("Cookie", "")):
-            request.headers.setdefault("X-XSRFToken", proofs[-1])  # the one that tornado takes
-        return request
-
-
-class _OnlyXSRF(DefaultCookiePolicy):
-    """Takes no cookies but the one without which a Jupyter Server may refuse to do anything."""
-
-    def set_ok(self, cookie: Cookie, request: Any) -> bool:
-        return cookie.name == "_xsrf" and super().set_ok(cookie, request)
-
-
-class _Policy(Retry):
-    """When a request is repeated; a ``Retry-After`` beyond the request's time-out is not slept."""
-
-    longest: float = 0.0
-
-    @classmethod
-    def of(cls, gateway: GatewayClient) -> _Policy:
-        policy = cls(
-            total=max(0, min(gateway.max_request_retries, _MAX_RETRIES)),
-            allowed_methods=("GET", "DELETE"),
-            status_forcelist=_TRANSIENT,
-            backoff_factor=_BACKOFF,
-            raise_on_status=False,
-            redirect=False,
-        )
-        policy.longest = gateway.effective_request_timeout
-        return policy
-
-    def __repr__(self) -> str:  # urllib3 puts it into its warnings
-        return f"{self.total} {'try' if self.total == 1 else 'tries'} left"
-
-    def new(self, **kw: Any) -> _Policy:
-        policy = super().new(**kw)
-        policy.longest = self.longest
-        return policy
-
-    def increment(
-        self,
-        method: str | None = None,
-        url: str | None = None,
-        response: Any = None,
-        error: Exception | None = None,
-        _pool: Any = None,
-        _stacktrace: Any = None,
-    ) -> _Policy:
-        if response is not None and (self.get_retry_after(response) or 0) > self.longest:
-            raise MaxRetryError(_pool, url or "", error)  # gives the caller the response
-        if isinstance(error, ConnectTimeoutError) and not isinstance(error, NewConnectionError):
-            raise MaxRetryError(_pool, url or "", error)  # in which requests looks for it
-        if isinstance(error, ReadTimeoutError):
-            raise error
-        # A TLS or proxy error may come after the request was sent; urllib3 would send it again.
-        repeatable = self._is_method_retryable(method or "")
-        if error is not None and not repeatable and not self._is_connection_error(error):
-            raise error
-        return super().increment(method, url, response, error, _pool, _stacktrace)
-
-    def get_retry_after(self, response: Any) -> float | None:
-        try:
-            return super().get_retry_after(response)
-        except InvalidHeader:
-            return None  # no time that anybody understands is none
-
-    def get_backoff_time(self) -> float:
-        # Not all clients of a gateway that comes back are to return at the same moment.
-        return min(super().get_backoff_time(), _BACKOFF_MAX) * random.uniform(1.0, 1.5)  # noqa: S311
-
-
-def _was_retried(response: requests.Response) -> bool:
-    retries = getattr(response.raw, "retries", None)
-    return bool(retries is not None and retries.history)

@@ -25,7 +25,8 @@ LAYERS = (
         *("frames", "wire", "liveness", "ledger", "reconnect"),
     },
     {  # edges
-        *("tokens", "events", "config", "failures", "rest", "transport", "channels", "signals"),
+        *("tokens", "events", "config", "adapters", "failures", "rest"),
+        *("transport", "handshake", "channels", "signals"),
     },
     {"connection"},  # engine
     {  # mirror
@@ -49,8 +50,10 @@ SIDEWAYS = {
     "ledger": {"wire"},
     "reconnect": {"errors", "ledger", "wire"},
     "config": {"events", "tokens"},
+    "adapters": {"config"},
     "failures": {"config"},
-    "rest": {"config", "events", "failures"},
+    "rest": {"adapters", "config", "events", "failures"},
+    "handshake": {"transport"},
     "client": {"remote"},
     "kernelspec": {"remote"},
     "manager": {"client", "kernelspec", "remote"},
@@ -69,10 +72,10 @@ SIDEWAYS = {
 
 # The modules in which a library may be imported.
 HOMES = {
-    "requests": {"failures", "rest"},
-    "urllib3": {"failures", "rest"},
+    "requests": {"adapters", "failures", "rest"},
+    "urllib3": {"adapters", "failures", "rest"},
     "certifi": {"config"},
-    "websocket": {"transport"},
+    "websocket": {"handshake"},
     "traitlets": {"config", "tokens", "papermill_engine"} | MIRROR | CLI,
     "jupyter_client": {"errors", "wire", "channels"} | ENGINE | MIRROR,
     "jupyter_core": CLI,
@@ -86,8 +89,8 @@ HOMES = {
     "jupyter_console": {"cli.console"},
     "asyncio": {"channels", "cli.jobs", "cli.console"},
     "subprocess": {"local", "manager"},  # of the latter only the names of its arguments
-    "socket": {"transport", "cli.status"},
-    "ssl": {"config", "failures", "rest", "transport", "cli.status"},
+    "socket": {"transport", "handshake", "cli.status"},
+    "ssl": {"config", "failures", "rest", "transport", "handshake", "cli.status"},
     "threading": EDGES | ENGINE | MIRROR | COMMANDS,  # locks; who starts threads, see below
 }
 

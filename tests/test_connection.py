@@ -29,8 +29,8 @@ from gateway_blocking.errors import (
     KernelRestarted,
 )
 from gateway_blocking.frames import BINARY, CLOSE, PING, PONG, TEXT
+from gateway_blocking.handshake import Endpoint
 from gateway_blocking.liveness import Verdict
-from gateway_blocking.transport import Endpoint
 
 NAMES = ("shell", "iopub", "stdin", "control")
 

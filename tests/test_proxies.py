@@ -25,8 +25,9 @@ from gateway_blocking import (
     GatewayTimeout,
     run_kernel,
 )
+from gateway_blocking.adapters import proxy_for
 from gateway_blocking.local import LocalGateway
-from gateway_blocking.rest import GatewayREST, proxy_for
+from gateway_blocking.rest import GatewayREST
 
 
 def _relay(source: socket.socket, target: socket.socket) -> None:

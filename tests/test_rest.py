@@ -46,6 +46,7 @@ from urllib3.exceptions import ProtocolError
 from urllib3.util.retry import Retry
 
 from gateway_blocking import BlockingGatewayKernelClient
+from gateway_blocking.adapters import RetryPolicy
 from gateway_blocking.config import GatewayClient
 from gateway_blocking.errors import (
     GatewayAuthError,
@@ -58,7 +59,7 @@ from gateway_blocking.errors import (
     NoSuchSession,
 )
 from gateway_blocking.local import LocalGateway
-from gateway_blocking.rest import GatewayREST, _Policy, choose_kernel_id
+from gateway_blocking.rest import GatewayREST, choose_kernel_id
 
 SECRET = "sesame-open"
 MODEL = {"id": "k", "name": "python3"}
@@ -404,7 +405,7 @@ def test_half_an_answer_is_a_lost_connection(fault: Script) -> None:
 @pytest.mark.parametrize("retries", [-3, 0, 1, 4, 99])
 def test_the_number_of_tries_is_an_option(retries: int, monkeypatch: pytest.MonkeyPatch) -> None:
     """One more than max_request_retries, which counts from 0 to 10."""
-    monkeypatch.setattr("gateway_blocking.rest._BACKOFF", 0)
+    monkeypatch.setattr("gateway_blocking.adapters._BACKOFF", 0)
     tries = 1 + max(0, min(retries, 10))
     with scripted(BUSY) as server:
         error = error_of(CALLS["GET"], server, max_request_retries=retries)
@@ -497,7 +498,7 @@ def test_a_get_after_a_lost_try_still_finds_nothing() -> None:
 
 def test_the_pause_before_a_repetition_grows() -> None:
     """None before the first; later ones are of uneven length, so that not all come at once."""
-    policy: Retry = _Policy.of(GatewayClient(max_request_retries=10))
+    policy: Retry = RetryPolicy.of(GatewayClient(max_request_retries=10))
     pauses = []
     for _ in range(10):
         policy = policy.increment("GET", "/", error=ProtocolError("lost"))
@@ -578,7 +579,7 @@ def start(rest: GatewayREST) -> Any:
 @pytest.fixture
 def quick_looks(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("gateway_blocking.rest._LOOK_PAUSE", 0.05)
-    monkeypatch.setattr("gateway_blocking.rest._BACKOFF_MAX", 0.2)
+    monkeypatch.setattr("gateway_blocking.rest.BACKOFF_MAX", 0.2)
 
 
 @pytest.mark.usefixtures("quick_looks")

@@ -25,7 +25,8 @@ from gateway_blocking.errors import (
     NoSuchKernel,
 )
 from gateway_blocking.frames import BINARY, CLOSE, PING, PONG, TEXT
-from gateway_blocking.transport import MAX_OUTGOING, Endpoint, Opening, Transport
+from gateway_blocking.handshake import Endpoint, Opening
+from gateway_blocking.transport import MAX_OUTGOING, Transport
 
 SECRET = "sesame-open"
 

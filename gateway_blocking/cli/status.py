@@ -18,11 +18,12 @@ from urllib.parse import urlsplit
 
 from traitlets import Unicode
 
+from ..adapters import proxy_for
 from ..advice import NO_LISTING, for_connection, for_tls
 from ..config import GatewayClient, safe_url
 from ..errors import GatewayAuthError, GatewayError, GatewayHTTPError
 from ..manager import BlockingGatewayKernelManager
-from ..rest import GatewayREST, proxy_for
+from ..rest import GatewayREST
 from ..tokens import NoOpTokenRenewer
 from .command import ALIASES, GATEWAY, OK, READY_TIMEOUT
 from .listing import Listing

@@ -1,0 +1,224 @@
+"""What requests and urllib3 are given to work with: the pools, the login, when to try again."""
+
+from __future__ import annotations
+
+import json
+import random
+import re
+from collections import deque
+from collections.abc import Mapping
+from http.cookiejar import Cookie, DefaultCookiePolicy
+from io import BytesIO
+from queue import Empty, Full
+from typing import Any
+
+import requests
+from requests.adapters import HTTPAdapter
+from requests.auth import AuthBase
+from requests.utils import get_environ_proxies, select_proxy
+from urllib3.connectionpool import HTTPConnectionPool, HTTPSConnectionPool
+from urllib3.exceptions import (
+    ConnectTimeoutError,
+    InvalidHeader,
+    MaxRetryError,
+    NewConnectionError,
+    ReadTimeoutError,
+)
+from urllib3.util.retry import Retry
+
+from .config import GatewayClient
+
+__all__ = [
+    "BACKOFF_MAX",
+    "TRANSIENT",
+    "Adapter",
+    "Body",
+    "Login",
+    "OnlyXSRF",
+    "RetryPolicy",
+    "as_http",
+    "proxy_for",
+    "was_retried",
+]
+
+TRANSIENT = frozenset((502, 503, 504))
+BACKOFF_MAX = 5.0  # seconds
+_MAX_RETRIES = 10
+_BACKOFF = 0.1  # seconds, doubled from try to try
+_POOL_SIZE = 32
+_XSRF = re.compile(r'(?:^|; *)_xsrf="?([^";]+)')  # in a Cookie header
+
+
+def proxy_for(url: str) -> str | None:
+    """The proxy that the environment names for a URL; of a websocket, that of its handshake."""
+    url = as_http(url)
+    proxy = select_proxy(url, get_environ_proxies(url))
+    return f"http://{proxy}" if proxy and "://" not in proxy else proxy
+
+
+def as_http(url: str) -> str:
+    """The URL of a websocket's handshake."""
+    return "http" + url[len("ws") :] if url.startswith("ws") else url
+
+
+class Body(BytesIO):
+    """What is sent with a request.  Before it is read, the request cannot have arrived."""
+
+    was_read = False
+
+    @classmethod
+    def of(cls, wanted: Mapping[str, Any]) -> Body:
+        """What is wanted as JSON, but for what is None."""
+        return cls(json.dumps({k: v for k, v in wanted.items() if v is not None}).encode())
+
+    def read(self, size: int | None = -1, /) -> bytes:
+        """Some of it."""
+        self.was_read = True
+        return super().read(size)
+
+
+class Login(AuthBase):
+    """Sets the headers of the configuration, so that no ``~/.netrc`` replaces the login."""
+
+    def __init__(self, gateway: GatewayClient) -> None:
+        self._gateway = gateway
+
+    def __call__(self, request: requests.PreparedRequest) -> requests.PreparedRequest:
+        """The request, with its headers."""
+        kept = request.headers.get("Cookie")
+        request.headers.update(self._gateway.request_headers())
+        own = request.headers.get("Cookie")
+        if kept and own and kept != own:  # the user's cookies do not replace the gateway's
+            request.headers["Cookie"] = f"{own}; {kept}"
+        if proofs := _XSRF.findall(request.headers.get("Cookie", "")):
+            request.headers.setdefault("X-XSRFToken", proofs[-1])  # the one that tornado takes
+        return request
+
+
+class OnlyXSRF(DefaultCookiePolicy):
+    """Takes no cookies but the one without which a Jupyter Server may refuse to do anything."""
+
+    def set_ok(self, cookie: Cookie, request: Any) -> bool:
+        """Whether to keep a cookie."""
+        return cookie.name == "_xsrf" and super().set_ok(cookie, request)
+
+
+class RetryPolicy(Retry):
+    """When a request is repeated; a ``Retry-After`` beyond the request's time-out is not slept."""
+
+    longest: float = 0.0
+
+    @classmethod
+    def of(cls, gateway: GatewayClient) -> RetryPolicy:
+        """That of these options."""
+        policy = cls(
+            total=max(0, min(gateway.max_request_retries, _MAX_RETRIES)),
+            allowed_methods=("GET", "DELETE"),
+            status_forcelist=TRANSIENT,
+            backoff_factor=_BACKOFF,
+            raise_on_status=False,
+            redirect=False,
+        )
+        policy.longest = gateway.effective_request_timeout
+        return policy
+
+    def __repr__(self) -> str:  # urllib3 puts it into its warnings
+        return f"{self.total} {'try' if self.total == 1 else 'tries'} left"
+
+    def new(self, **kw: Any) -> RetryPolicy:
+        """A copy with changes."""
+        policy = super().new(**kw)
+        policy.longest = self.longest
+        return policy
+
+    def increment(
+        self,
+        method: str | None = None,
+        url: str | None = None,
+        response: Any = None,
+        error: Exception | None = None,
+        _pool: Any = None,
+        _stacktrace: Any = None,
+    ) -> RetryPolicy:
+        """What is left after a try, or the error where nothing is."""
+        if response is not None and (self.get_retry_after(response) or 0) > self.longest:
+            raise MaxRetryError(_pool, url or "", error)  # gives the caller the response
+        if isinstance(error, ConnectTimeoutError) and not isinstance(error, NewConnectionError):
+            raise MaxRetryError(_pool, url or "", error)  # in which requests looks for it
+        if isinstance(error, ReadTimeoutError):
+            raise error
+        # A TLS or proxy error may come after the request was sent; urllib3 would send it again.
+        repeatable = self._is_method_retryable(method or "")
+        if error is not None and not repeatable and not self._is_connection_error(error):
+            raise error
+        return super().increment(method, url, response, error, _pool, _stacktrace)
+
+    def get_retry_after(self, response: Any) -> float | None:
+        """The seconds that the gateway asks for, if it does."""
+        try:
+            return super().get_retry_after(response)
+        except InvalidHeader:
+            return None  # no time that anybody understands is none
+
+    def get_backoff_time(self) -> float:
+        """Seconds until the next try."""
+        # Not all clients of a gateway that comes back are to return at the same moment.
+        return min(super().get_backoff_time(), BACKOFF_MAX) * random.uniform(1.0, 1.5)  # noqa: S311
+
+
+def was_retried(response: requests.Response) -> bool:
+    """Whether this is the answer to a second try, or a later one."""
+    retries = getattr(response.raw, "retries", None)
+    return bool(retries is not None and retries.history)
+
+
+class _Kept:
+    """The connections that a pool keeps, as the queue that it expects, but without a lock.
+
+    urllib3 empties it when the pool is dropped and when the process ends, also in a child
+    process, where nobody would release a lock that was held when it was forked.
+    """
+
+    def __init__(self, maxsize: int) -> None:
+        self._connections: deque[Any] = deque()
+        self._maxsize = maxsize
+
+    def get(self, block: bool = False, timeout: float | None = None) -> Any:
+        try:
+            return self._connections.pop()
+        except IndexError:
+            raise Empty from None
+
+    def put(self, connection: Any, block: bool = False) -> None:
+        if len(self._connections) >= self._maxsize:
+            raise Full
+        self._connections.append(connection)
+
+    def qsize(self) -> int:
+        return len(self._connections)
+
+
+class _HTTPPool(HTTPConnectionPool):
+    QueueCls = _Kept  # type: ignore[assignment]  # of a queue it has what is used
+
+
+class _HTTPSPool(HTTPSConnectionPool):
+    QueueCls = _Kept  # type: ignore[assignment]  # of a queue it has what is used
+
+
+class Adapter(HTTPAdapter):
+    """Pools without a lock, also where a proxy is in between."""
+
+    def init_poolmanager(self, *args: Any, **kwargs: Any) -> None:
+        """For connections to the gateway itself."""
+        super().init_poolmanager(*args, **kwargs)
+        self.poolmanager.pool_classes_by_scheme = _POOLS
+
+    def proxy_manager_for(self, *args: Any, **kwargs: Any) -> Any:
+        """For connections through a proxy."""
+        manager = super().proxy_manager_for(*args, **kwargs)
+        manager.pool_classes_by_scheme = _POOLS
+        return manager
+
+
+_POOLS = {"http": _HTTPPool, "https": _HTTPSPool}

@@ -1,0 +1,394 @@
+"""A websocket being opened: TCP, a proxy's tunnel, TLS, websocket-client's handshake.
+
+What comes of it is a :class:`~gateway_blocking.transport.Transport`; from there on the socket is
+ours.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import socket
+import ssl
+from base64 import b64encode
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any, TypeVar
+from urllib.parse import unquote, urlsplit
+
+import websocket
+
+from .advice import NO_WAY, for_connection, for_login, for_proxy, for_redirect, for_tls
+from .deadline import Deadline
+from .errors import (
+    GatewayAuthError,
+    GatewayConnectionError,
+    GatewayError,
+    GatewayHTTPError,
+    GatewayTimeout,
+    NoSuchKernel,
+)
+from .transport import MAX_INCOMING, Transport, shut_down
+
+__all__ = ["Endpoint", "Opening"]
+
+_Socket = TypeVar("_Socket", bound=socket.socket)
+_LONGEST_HEAD = 65536  # bytes of an answer of a proxy
+
+# A peer that is gone is noticed, idle or not, after about a minute, also by TCP itself.
+_SOCKET_OPTIONS = [
+    (level, getattr(socket, name), value)
+    for level, name, value in (
+        (socket.IPPROTO_TCP, "TCP_NODELAY", 1),
+        (socket.SOL_SOCKET, "SO_KEEPALIVE", 1),
+        (socket.IPPROTO_TCP, "TCP_KEEPIDLE", 30),
+        (socket.IPPROTO_TCP, "TCP_KEEPINTVL", 10),
+        (socket.IPPROTO_TCP, "TCP_KEEPCNT", 3),
+        (socket.IPPROTO_TCP, "TCP_USER_TIMEOUT", 60_000),
+    )
+    if hasattr(socket, name)
+]
+
+
+@dataclass(frozen=True)
+class Endpoint:
+    """Where a websocket leads and what opens it; made anew for each attempt.
+
+    ``connect_timeout`` bounds reaching the host, ``handshake_timeout`` the whole HTTP upgrade,
+    which a gateway holds back until the kernel answers (seconds); ``max_incoming`` a message of
+    the gateway's (bytes).
+    """
+
+    url: str
+    headers: Mapping[str, str] = field(repr=False)
+    subprotocols: tuple[str, ...] = ()
+    ssl_context: ssl.SSLContext | None = None
+    connect_timeout: float = 40.0
+    handshake_timeout: float = 42.0
+    max_incoming: int = MAX_INCOMING
+    proxy: str | None = field(default=None, repr=False)
+    keep_cookies: Callable[[list[str]], None] | None = field(default=None, repr=False)
+    """Called with each ``Set-Cookie`` of the answer, whatever that is."""
+
+
+class Opening:
+    """A websocket that is being opened: :meth:`reach` the gateway, then :meth:`complete` it."""
+
+    def __init__(self, endpoint: Endpoint) -> None:
+        self.endpoint = endpoint
+        self._sock: socket.socket | None = None
+        self._aborted = False
+
+    def reach(self) -> Opening:
+        """Reach the gateway, as far as TCP and TLS go.
+
+        Raises
+        ------
+        GatewayConnectionError
+            The host cannot be reached, or does not speak TLS there.
+        GatewayTimeout
+            It did not answer within the endpoint's ``connect_timeout``.
+        """
+        try:
+            self._connect()
+        except BaseException as error:
+            self.close()
+            if not isinstance(error, Exception) or isinstance(error, GatewayError):
+                raise
+            raise _not_reached(error, self.endpoint) from error
+        return self
+
+    def _connect(self) -> None:
+        """A TCP connection to the gateway, through a proxy and TLS where they are asked for."""
+        endpoint = self.endpoint
+        parts = urlsplit(endpoint.url)
+        host, port = parts.hostname or "", parts.port or (443 if parts.scheme == "wss" else 80)
+        deadline = Deadline(endpoint.connect_timeout)
+        if endpoint.proxy is None:
+            sock = self._connect_to(host, port, deadline)
+        else:
+            target = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+            sock = self._tunnel_to(target, endpoint.proxy, deadline)
+        for option in _SOCKET_OPTIONS:
+            sock.setsockopt(*option)
+        if endpoint.ssl_context is not None:
+            sock.settimeout(_io_limit(deadline))
+            sock = endpoint.ssl_context.wrap_socket(
+                sock, server_hostname=host, do_handshake_on_connect=False
+            )
+            self._hold(sock).do_handshake()
+
+    def _connect_to(self, host: str, port: int, deadline: Deadline) -> socket.socket:
+        """As ``socket.create_connection``, with a socket that :meth:`abort` knows meanwhile."""
+        error: OSError | None = None
+        for family, kind, protocol, _, address in socket.getaddrinfo(
+            host, port, type=socket.SOCK_STREAM
+        ):
+            self.close()  # that of the address before
+            try:
+                sock = self._hold(socket.socket(family, kind, protocol))
+                sock.settimeout(_io_limit(deadline))  # (0 would mean not to wait at all)
+                sock.connect(address)
+            except OSError as failure:
+                error = error or failure
+            else:
+                return sock
+        raise error or OSError("the name has no address")
+
+    def _tunnel_to(self, target: str, proxy: str, deadline: Deadline) -> socket.socket:
+        """A connection through an HTTP proxy."""
+        parts = urlsplit(proxy)
+        shown = parts._replace(netloc=parts.netloc.rpartition("@")[2]).geturl()
+        if parts.scheme != "http":
+            raise GatewayConnectionError(
+                f"a websocket can go through an http:// proxy only; {for_proxy(shown)}"
+            )
+        user, password = unquote(parts.username or ""), unquote(parts.password or "")
+        login = f"{user}:{password}" if user else ""
+        try:
+            sock = self._connect_to(parts.hostname or "", parts.port or 80, deadline)
+            _ask_for_tunnel(sock, target, login, deadline)
+        except TimeoutError:
+            raise
+        except OSError as error:
+            raise GatewayConnectionError(f"{error}; {for_proxy(shown)}") from error
+        return sock
+
+    def _hold(self, sock: _Socket) -> _Socket:
+        self._sock = sock
+        if self._aborted:
+            raise GatewayConnectionError("the websocket was closed here while it was being opened")
+        return sock
+
+    def complete(self) -> Transport:
+        """Do the handshake, which a gateway holds back until its kernel answers.
+
+        Raises
+        ------
+        GatewayConnectionError
+            The other side does not speak websocket, or ended the connection.
+        GatewayTimeout
+            It did not answer within the endpoint's ``handshake_timeout``.
+        GatewayAuthError, NoSuchKernel, GatewayHTTPError
+            The gateway refused: 401 or 403, 404, anything else.
+        """
+        assert self._sock is not None, "reach() it first"
+        endpoint = self.endpoint
+        ws = websocket.WebSocket(enable_multithread=False)
+        try:
+            _handshake(ws, self._sock, endpoint)
+            return Transport(self._sock, _subprotocol(ws, endpoint), endpoint.max_incoming)
+        except BaseException as error:
+            self.close()
+            if not isinstance(error, Exception) or isinstance(error, GatewayError):
+                raise
+            raise _refused(error, endpoint, ws) from error
+
+    def abort(self) -> None:
+        """End it at once: a thread that waits in :meth:`reach` or :meth:`complete` is woken."""
+        self._aborted = True
+        if self._sock is not None:
+            shut_down(self._sock)
+
+    def close(self) -> None:
+        """Give the file descriptor back."""
+        if self._sock is not None:
+            self._sock.close()
+
+    disinherit = close
+
+
+def _io_limit(deadline: Deadline) -> float | None:
+    """For ``settimeout``, to which 0 would mean not to wait at all."""
+    left = deadline.left()
+    return None if left is None else max(left, 0.001)
+
+
+def _ask_for_tunnel(sock: socket.socket, target: str, login: str, deadline: Deadline) -> None:
+    """CONNECT, which http.client does with a time-out for each byte of the answer."""
+    lines = [f"CONNECT {target} HTTP/1.1", f"Host: {target}"]
+    lines += [f"Proxy-Authorization: Basic {b64encode(login.encode()).decode()}"] if login else []
+    sock.sendall("\r\n".join([*lines, "", ""]).encode())
+    head = b""
+    while not head.endswith((b"\r\n\r\n", b"\n\n")):
+        if deadline.passed():
+            raise TimeoutError("timed out")
+        sock.settimeout(_io_limit(deadline))
+        byte = sock.recv(1)
+        if not byte or len(head) > _LONGEST_HEAD:
+            raise OSError(f"the proxy's answer to CONNECT is none: {head[:80]!r}")
+        head += byte
+    status, _, reason = head.split(b"\n")[0].decode("latin-1").partition(" ")[2].partition(" ")
+    if not status.startswith("2"):
+        raise OSError(f"Tunnel connection failed: {status} {reason.strip()}")
+
+
+def _handshake(ws: websocket.WebSocket, sock: socket.socket, endpoint: Endpoint) -> None:
+    headers = {name.lower(): value for name, value in endpoint.headers.items()}
+    if endpoint.subprotocols:
+        # Not as `subprotocols=`: websocket-client then refuses a server that selects none.
+        headers["sec-websocket-protocol"] = ", ".join(endpoint.subprotocols)
+    if any(bad in text for pair in headers.items() for text in pair for bad in "\r\n"):
+        raise GatewayConnectionError("a header with a line break in it cannot be sent")
+    upgrade = _Upgrade(sock, Deadline(endpoint.handshake_timeout))
+    try:
+        ws.connect(
+            endpoint.url,
+            socket=upgrade,
+            header=headers,
+            suppress_origin=True,  # behind a proxy that rewrites Host, a gateway refuses its own
+            redirect_limit=0,  # websocket-client would take the credentials along
+        )
+        if ws.getstatus() != 101:  # a redirect, which it lets pass before 1.9.1
+            raise websocket.WebSocketException("the server redirects")
+    finally:
+        if endpoint.keep_cookies is not None and upgrade.cookies:
+            endpoint.keep_cookies(upgrade.cookies)
+
+
+class _Upgrade:
+    """The socket of a handshake, with two things kept from websocket-client.
+
+    Time: each receive ends at one deadline, also for a server that trickles; websocket-client
+    reads byte by byte, with its time-out for each.
+
+    Cookies: it has one jar for all of a process, and keeps what it reads and adds what it kept
+    there, with a domain but without path or expiry.  So it gets to see none, and those that it
+    adds, by the name ``Cookie``, are not sent.
+    """
+
+    def __init__(self, sock: socket.socket, deadline: Deadline) -> None:
+        self.cookies: list[str] = []
+        self._sock = sock
+        self._deadline = deadline
+        self._in_head = True
+        self._line = b""  # of the answer's head: what is not taken yet
+
+    def send(self, data: bytes) -> int:
+        lines = data.split(b"\r\n")
+        self._sock.settimeout(self._left())
+        self._sock.sendall(b"\r\n".join(line for line in lines if line[:7] != b"Cookie:"))
+        return len(data)
+
+    def recv(self, size: int) -> bytes:
+        if self._in_head and not self._line:
+            self._line = self._next_line()
+            self._in_head = bool(self._line.strip())
+        if not self._line:
+            return self._receive(size)
+        taken, self._line = self._line[:size], self._line[size:]
+        return taken
+
+    def _next_line(self) -> bytes:
+        while True:
+            line = bytearray()
+            while line[-1:] != b"\n" and (byte := self._receive(1)):
+                line += byte
+            name, _, value = line.partition(b":")
+            if name.lower() != b"set-cookie":
+                return bytes(line)
+            self.cookies.append(value.decode("latin-1").strip())
+
+    def _receive(self, size: int) -> bytes:
+        self._sock.settimeout(self._left())
+        return self._sock.recv(size)
+
+    def _left(self) -> float | None:
+        left = self._deadline.left()
+        if left == 0:
+            raise TimeoutError("timed out")
+        return left
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._sock, name)
+
+
+def _subprotocol(ws: websocket.WebSocket, endpoint: Endpoint) -> str:
+    """What the server selected, "" for none."""
+    selected: str = (ws.getheaders() or {}).get("sec-websocket-protocol", "")
+    if selected and selected not in endpoint.subprotocols:
+        raise GatewayConnectionError(
+            f"the gateway chose the subprotocol {selected!r}, which was not offered"
+        )
+    return selected
+
+
+# What a refused handshake means, by status.
+_REFUSALS: Mapping[int, tuple[type[GatewayHTTPError], str]] = {
+    401: (GatewayAuthError, ""),  # what to do depends on what was sent
+    403: (GatewayAuthError, "the token is wrong or missing, or the user may not use this kernel"),
+    404: (
+        NoSuchKernel,
+        "the kernel was shut down or culled, or the gateway was restarted; or a proxy in between"
+        " does not let websockets through",
+    ),
+}
+_NO_WEBSOCKET = (GatewayHTTPError, "does a proxy in between let websockets through?")
+_REASON = re.compile(r"Handshake status \d+ (.*?) -\+-\+- ")
+
+
+def _tried(endpoint: Endpoint) -> tuple[str, str]:
+    """What was tried, as errors say it, and the URL in it."""
+    parts = urlsplit(endpoint.url)
+    where = f"{parts.scheme}://{parts.hostname}{f':{parts.port}' if parts.port else ''}{parts.path}"
+    return f"cannot open the websocket {where}", where
+
+
+def _not_reached(error: Exception, endpoint: Endpoint) -> GatewayError:
+    """The error for a gateway that could not be reached."""
+    tried, _ = _tried(endpoint)
+    if isinstance(error, TimeoutError):
+        return GatewayTimeout(
+            f"{tried}: no connection within {endpoint.connect_timeout:g} s (connect_timeout);"
+            f" {NO_WAY}"
+        )
+    return GatewayConnectionError(f"{tried}: {error}{_advice(error)}")
+
+
+def _refused(error: Exception, endpoint: Endpoint, ws: websocket.WebSocket) -> GatewayError:
+    """The error for a handshake that failed."""
+    tried, where = _tried(endpoint)
+    status = getattr(error, "status_code", None) or ws.getstatus()
+    if status is not None and status != 101:
+        kind, advice = _REFUSALS.get(status, _NO_WEBSOCKET)
+        advice = advice or for_login(endpoint.headers)
+        found = _REASON.match(str(error))  # before 1.9.1 websocket-client has it only there
+        reason = found[1] if found else ""
+        if 300 <= status < 400:
+            target = urlsplit((ws.getheaders() or {}).get("location", ""))
+            target = target._replace(netloc=target.netloc.rpartition("@")[2], query="", fragment="")
+            advice = for_redirect(target.geturl())
+        message = _body_message(getattr(error, "resp_body", None))
+        said = f"{status} {reason}".rstrip() + (f" ({message})" if message else "")
+        return kind(
+            f"{tried}: the gateway answered {said}; {advice}",
+            method="GET",
+            url=where,
+            status_code=status,
+            reason=reason,
+            message=message,
+        )
+    if isinstance(error, TimeoutError | websocket.WebSocketTimeoutException):
+        return GatewayTimeout(
+            f"{tried}: no answer within {endpoint.handshake_timeout:g} s (request_timeout); a"
+            " gateway holds it back until the kernel answers: is the kernel starting, or the"
+            " gateway overloaded?"
+        )
+    return GatewayConnectionError(f"{tried}: {error}{_advice(error)}")
+
+
+def _advice(error: Exception) -> str:
+    if isinstance(error, ssl.SSLError):
+        return f"; {for_tls(error)}"
+    if isinstance(error, OSError | websocket.WebSocketConnectionClosedException):
+        return f"; {for_connection(error)}"
+    return ""
+
+
+def _body_message(body: bytes | None) -> str:
+    """A gateway's own word on it: ``message`` and ``reason`` of a JSON body."""
+    try:
+        said = json.loads(body or b"")
+        return " ".join(str(said[key]) for key in ("message", "reason") if said.get(key))[:200]
+    except (ValueError, TypeError, AttributeError):
+        return ""
