@@ -158,7 +158,7 @@ class RetryPolicy(Retry):
         try:
             return super().get_retry_after(response)
         except InvalidHeader:
-            return None  # no time that anybody understands is none
+            return None  # one that cannot be read counts as none
 
     def get_backoff_time(self) -> float:
         """Seconds until the next try."""

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 __all__ = [
+    "NO_GATEWAY",
     "NO_LISTING",
     "NO_WAY",
     "for_connection",
@@ -26,16 +27,16 @@ NO_LISTING = (
     " EG_LIST_KERNELS=True"
 )
 
-_NO_GATEWAY = "is this the URL of a gateway?"
+NO_GATEWAY = "is this the URL of a gateway, and not of a login page?"
 _STATUSES = {
     403: "the token is wrong or missing, or the user may not do this",
     404: "is the URL right, with the gateway's base path?",
-    405: _NO_GATEWAY,
+    405: NO_GATEWAY,
     407: "this is a proxy that wants a login, as in http://user:password@...",
     413: "the gateway, or a proxy in between, does not take so large a request",
     424: "the server behind this JupyterHub is not running",
-    429: "the gateway is asked too much; try later",
-    501: _NO_GATEWAY,
+    429: "too many requests; try again later",
+    501: NO_GATEWAY,
     502: "the gateway behind this proxy is not reachable",
     503: "the gateway is not available now",
     504: "the gateway behind this proxy did not answer in time",

@@ -22,207 +22,16 @@ from typing import Any
 from urllib.parse import quote, unquote, urlsplit
 
 import certifi
-from traitlets import Any as AnyTrait
-from traitlets import Bool, Float, HasTraits, Int, TraitError, TraitType, Type, Unicode, observe
+from traitlets import HasTraits, TraitError, TraitType, Type, observe
 from traitlets.config import Config, LoggingConfigurable
 
 from .errors import GatewayConnectionError, GatewayError
-from .events import can_be_told, emit, prepare
+from .events import emit, prepare
 from .forking import tell_after_fork
 from .tokens import NoOpTokenRenewer
+from .traits import URL, Count, File, Headers, Listener, Seconds, Switch, Text, safe_url
 
-__all__ = [
-    "URL",
-    "Count",
-    "File",
-    "GatewayClient",
-    "Headers",
-    "Listener",
-    "Seconds",
-    "Switch",
-    "Text",
-    "refuse_unknown",
-    "safe_url",
-]
-
-
-def safe_url(url: str) -> str:
-    """`url` without what may be secret: user name, password, query and fragment."""
-    parts = urlsplit(url)
-    return parts._replace(netloc=parts.netloc.rpartition("@")[2], query="", fragment="").geturl()
-
-
-# --- the types of options -------------------------------------------------------------------------
-
-_SWITCHES = {"1": True, "true": True, "yes": True, "on": True}
-_SWITCHES.update({"0": False, "false": False, "no": False, "off": False})
-
-
-class Text(Unicode[Any, Any]):
-    """Any text, or None; a secret one is not shown in errors."""
-
-    def __init__(self, default: str | None = None, **metadata: Any) -> None:
-        super().__init__(default, allow_none=True, **metadata)
-
-    def shown(self, value: Any) -> str:
-        """How an error may show the value."""
-        return "a value that is not shown" if self.metadata.get("secret") else repr(value)
-
-    def validate(self, obj: Any, value: Any) -> str | None:
-        """The value, if it is a good one."""
-        if not isinstance(value, str):  # not traitlets' own error, which would show it
-            kind = type(value).__name__
-            raise TraitError(f"{self.name} must be text, and this is of the type {kind}")
-        return value
-
-    def from_string(self, s: str) -> str | None:
-        """The value that a text stands for."""
-        # As it is: neither quotes nor a ~ mean anything in a token.
-        return None if s == "None" else s
-
-
-class File(Text):
-    """The path of a file; ``~`` is the home directory."""
-
-    def validate(self, obj: Any, value: Any) -> str | None:
-        """The value, if it is a good one."""
-        path = super().validate(obj, os.fspath(value) if isinstance(value, os.PathLike) else value)
-        return os.path.expanduser(path or "") or None  # noqa: PTH111  # of what may be no path yet
-
-
-class URL(Text):
-    """A URL with one of the schemes given; what follows from it needs one without a query."""
-
-    def __init__(self, *schemes: str, **metadata: Any) -> None:
-        super().__init__(None, **metadata)
-        self.schemes = schemes
-
-    def shown(self, value: Any) -> str:
-        """How an error may show the value."""
-        try:
-            parts = urlsplit(str(value))
-            # An @ elsewhere may end a password, too: "me:secret@host", "http://me:a/b@host".
-            if "@" not in parts.path + parts.query + parts.fragment:
-                return repr(safe_url(str(value)) + ("?..." if parts.query else ""))
-        except ValueError:
-            pass
-        return "a value that may contain a password"
-
-    def validate(self, obj: Any, value: Any) -> str | None:
-        """The value, if it is a good one."""
-        text = (super().validate(obj, value) or "").strip()
-        if not text:
-            return None
-        if fault := self._fault(text):
-            raise TraitError(f"{self.name}={self.shown(value)} {fault}")
-        scheme = urlsplit(text).scheme
-        return scheme + text[len(scheme) :]  # the scheme in lower case
-
-    def _fault(self, text: str) -> str:
-        """What is wrong with it."""
-        wanted = " or ".join(f"{scheme}://" for scheme in self.schemes)
-        try:
-            parts = urlsplit(text)
-            named = bool(parts.hostname) and parts.port != 0
-        except ValueError:
-            named = False
-        if not named and "://" not in text:
-            return f"has no {wanted} before it"
-        if not named or re.search(r"\s", text):
-            return f"does not name a host, as {wanted}host:port/path does"
-        if parts.scheme not in self.schemes:
-            return f"does not begin with {wanted}"
-        if re.search(r"[?#]", text):
-            token = "; its token belongs in auth_token" if "token=" in text else ""
-            return f"has a query: leave out all from the {'?' if '?' in text else '#'} on{token}"
-        return ""
-
-
-class Headers(Text):
-    """HTTP headers: a dict, or a JSON object in a string."""
-
-    def shown(self, value: Any) -> str:
-        """How an error may show the value."""
-        if not isinstance(value, str | Mapping):
-            return f"a {type(value).__name__}"
-        begin, colon, _ = str(value).partition(":")
-        return repr(begin + (colon and ":...")) + " (the rest may be secret)" * bool(colon)
-
-    def validate(self, obj: Any, value: Any) -> str | None:
-        """The value, if it is a good one."""
-        try:
-            text = json.dumps(dict(value)) if isinstance(value, Mapping) else value
-            headers = json.loads(text or "{}")
-            good = isinstance(headers, dict) and all(isinstance(v, str) for v in headers.values())
-        except (TypeError, ValueError):
-            good = False
-        if not good:
-            raise TraitError(
-                f"{self.name}={self.shown(value)} is not a JSON object of strings,"
-                ' as in {"X-Name": "value"}'
-            )
-        return str(text or "{}")
-
-
-class Switch(Bool[Any, Any]):
-    """Yes or no, in the usual spellings."""
-
-    def from_string(self, s: str) -> bool:
-        """The value that a text stands for."""
-        try:
-            return _SWITCHES[s.strip().lower()]
-        except KeyError:
-            raise TraitError(
-                f"{self.name}={s!r} is none of 1/0, true/false, yes/no, on/off"
-            ) from None
-
-    def validate(self, obj: Any, value: Any) -> Any:
-        """The value, if it is a good one."""
-        return super().validate(obj, self.from_string(value) if isinstance(value, str) else value)
-
-
-class Seconds(Float[Any, Any]):
-    """A time in seconds, of at least so many: a number, and not for ever."""
-
-    def __init__(self, default: float, least: float = 0.0, **metadata: Any) -> None:
-        super().__init__(default, min=least, **metadata)
-
-    def validate(self, obj: Any, value: Any) -> float | None:
-        """The value, if it is a good one."""
-        value = super().validate(obj, value)
-        if not math.isfinite(value):
-            raise TraitError(f"{self.name}={value!r} is not a number of seconds")
-        return float(value)
-
-    def from_string(self, s: str) -> float:
-        """The value that a text stands for."""
-        try:
-            return float(s)
-        except ValueError:
-            raise TraitError(f"{self.name}={s!r} is not a number") from None
-
-
-class Count(Int[Any, Any]):
-    """A whole number."""
-
-    def from_string(self, s: str) -> int:
-        """The value that a text stands for."""
-        try:
-            return int(s)
-        except ValueError:
-            raise TraitError(f"{self.name}={s!r} is not a whole number") from None
-
-
-class Listener(AnyTrait):
-    """Who can be told of an event; or nobody."""
-
-    def validate(self, obj: Any, value: Any) -> Any:
-        """The value, if it is a good one."""
-        if value is None or can_be_told(value):
-            return value
-        raise TraitError(
-            f"{self.name}={value!r} is neither a callable nor a logging.Logger nor an EventLogger"
-        )
+__all__ = ["GatewayClient", "refuse_unknown"]
 
 
 _PREFIX = "JUPYTER_GATEWAY_"
@@ -333,16 +142,16 @@ class GatewayClient(LoggingConfigurable):
     env_whitelist = Text("", help="Deprecated: the old name of allowed_envs.").tag(**_env())
     gateway_retry_interval = Seconds(
         1.0,
-        help="Seconds before a lost websocket is tried to be opened for the second time; then"
-        " twice as long from try to try.",
+        help="Seconds between the first and the second attempt to reopen a lost websocket;"
+        " doubled after each further attempt.",
     ).tag(**_env("JUPYTER_GATEWAY_RETRY_INTERVAL"))
-    gateway_retry_interval_max = Seconds(30.0, help="The most that this interval grows to.").tag(
+    gateway_retry_interval_max = Seconds(30.0, help="The longest that it grows to.").tag(
         **_env("JUPYTER_GATEWAY_RETRY_INTERVAL_MAX")
     )
     gateway_retry_max = Count(
         5,
         min=0,
-        help="How often that is tried, after a first time at once; 0 for not even that.",
+        help="Attempts after the first, which is made at once; 0 switches reopening off.",
     ).tag(**_env("JUPYTER_GATEWAY_RETRY_MAX"))
     ws_ping_interval = Seconds(
         10.0,

@@ -11,8 +11,17 @@ from urllib.parse import urljoin, urlsplit
 import requests
 from urllib3.exceptions import ReadTimeoutError
 
-from .advice import NO_LISTING, NO_WAY, for_connection, for_proxy, for_redirect, for_status, for_tls
-from .config import GatewayClient, safe_url
+from .advice import (
+    NO_GATEWAY,
+    NO_LISTING,
+    NO_WAY,
+    for_connection,
+    for_proxy,
+    for_redirect,
+    for_status,
+    for_tls,
+)
+from .config import GatewayClient
 from .errors import (
     GatewayAuthError,
     GatewayConnectionError,
@@ -20,6 +29,7 @@ from .errors import (
     GatewayHTTPError,
     GatewayTimeout,
 )
+from .traits import safe_url
 
 __all__ = ["Missing", "Tried", "not_reached", "refused", "unusable", "wants_tls"]
 
@@ -29,7 +39,6 @@ Missing = Callable[..., GatewayHTTPError]
 _SHOWN = 200  # characters of what the gateway says
 _TITLE = re.compile(rb"<title[^>]*>(.*?)</title>", re.IGNORECASE | re.DOTALL)
 _PAGES = re.compile(r"/(lab|tree|notebooks|hub|api)(/.*)?$")  # of the same server, for people
-_NO_GATEWAY = "is this the URL of a gateway, and not of a login page?"
 
 
 class Tried(NamedTuple):
@@ -214,9 +223,7 @@ def _said(response: requests.Response) -> tuple[str, str]:
 def unusable(tried: Tried, response: requests.Response, wanted: str = "") -> str:
     """What to say of an answer that is fine, and not JSON; or JSON, and not what was `wanted`."""
     what = f"JSON, but not {wanted}: " if wanted else "not JSON but "
-    return (
-        f"{tried}: the answer, {response.status_code}, is {what}{_begin(response)}; {_NO_GATEWAY}"
-    )
+    return f"{tried}: the answer, {response.status_code}, is {what}{_begin(response)}; {NO_GATEWAY}"
 
 
 def _begin(response: requests.Response) -> str:

@@ -28,6 +28,7 @@ from .errors import (
     GatewayTimeout,
     NoSuchKernel,
 )
+from .traits import safe_url
 from .transport import MAX_INCOMING, Transport, shut_down
 
 __all__ = ["Endpoint", "Opening"]
@@ -138,10 +139,10 @@ class Opening:
     def _tunnel_to(self, target: str, proxy: str, deadline: Deadline) -> socket.socket:
         """A connection through an HTTP proxy."""
         parts = urlsplit(proxy)
-        shown = parts._replace(netloc=parts.netloc.rpartition("@")[2]).geturl()
+        through = for_proxy(safe_url(proxy))
         if parts.scheme != "http":
             raise GatewayConnectionError(
-                f"a websocket can go through an http:// proxy only; {for_proxy(shown)}"
+                f"a websocket can go through an http:// proxy only; {through}"
             )
         user, password = unquote(parts.username or ""), unquote(parts.password or "")
         login = f"{user}:{password}" if user else ""
@@ -151,7 +152,7 @@ class Opening:
         except TimeoutError:
             raise
         except OSError as error:
-            raise GatewayConnectionError(f"{error}; {for_proxy(shown)}") from error
+            raise GatewayConnectionError(f"{error}; {through}") from error
         return sock
 
     def _hold(self, sock: _Socket) -> _Socket:
@@ -329,8 +330,7 @@ _REASON = re.compile(r"Handshake status \d+ (.*?) -\+-\+- ")
 
 def _tried(endpoint: Endpoint) -> tuple[str, str]:
     """What was tried, as errors say it, and the URL in it."""
-    parts = urlsplit(endpoint.url)
-    where = f"{parts.scheme}://{parts.hostname}{f':{parts.port}' if parts.port else ''}{parts.path}"
+    where = safe_url(endpoint.url)
     return f"cannot open the websocket {where}", where
 
 
@@ -355,9 +355,7 @@ def _refused(error: Exception, endpoint: Endpoint, ws: websocket.WebSocket) -> G
         found = _REASON.match(str(error))  # before 1.9.1 websocket-client has it only there
         reason = found[1] if found else ""
         if 300 <= status < 400:
-            target = urlsplit((ws.getheaders() or {}).get("location", ""))
-            target = target._replace(netloc=target.netloc.rpartition("@")[2], query="", fragment="")
-            advice = for_redirect(target.geturl())
+            advice = for_redirect(safe_url((ws.getheaders() or {}).get("location", "")))
         message = _body_message(getattr(error, "resp_body", None))
         said = f"{status} {reason}".rstrip() + (f" ({message})" if message else "")
         return kind(

@@ -448,7 +448,7 @@ class BlockingGatewayKernelManager(RemoteKernelMixin, KernelManager):
         self.shutdown_kernel(restart=restart)
 
     def cleanup_resources(self, restart: bool = False) -> None:
-        """Let go of all that is held for the kernel, and of the kernel if it is only a husk.
+        """Let go of all that is held for the kernel; and shut down one that was restarted.
 
         That is one which the gateway started anew, empty, after it had died: :meth:`is_alive`
         says False then, so that callers do not shut it down.  Idempotent.

@@ -36,7 +36,7 @@ from .adapters import (
     proxy_for,
     was_retried,
 )
-from .config import GatewayClient, safe_url
+from .config import GatewayClient
 from .deadline import Deadline
 from .errors import (
     GatewayConnectionError,
@@ -50,6 +50,7 @@ from .errors import (
 from .events import GATEWAY_CLIENT
 from .failures import Missing, Tried, not_reached, refused, unusable, wants_tls
 from .forking import tell_after_fork
+from .traits import safe_url
 
 __all__ = ["GatewayREST", "KernelModel", "SessionModel", "choose_kernel_id"]
 
@@ -220,7 +221,7 @@ class GatewayREST:
         kernel_id : str, optional
             The id that the kernel is to have, for servers that let it be chosen: a Jupyter
             Server and a Kernel Gateway read it here, an Enterprise Gateway as ``KERNEL_ID`` in
-            `env`.  What it has is in the answer.  See :func:`choose_kernel_id`.
+            `env`.  The answer says which id it got.  See :func:`choose_kernel_id`.
 
         Raises
         ------

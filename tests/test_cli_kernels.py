@@ -274,7 +274,7 @@ def test_all_mine(terminal: Terminal, gateway: LocalGateway) -> None:
         [f"kernel {gone} was gone already", *(f"kernel {kernel} is stopped" for kernel in ids)]
     )
     assert kernels_of(gateway) == [other]
-    assert errors(terminal("stop", "--all-mine")) == ["there is none of yours on this gateway"]
+    assert errors(terminal("stop", "--all-mine")) == ["you have no kernels on this gateway"]
     remove(gateway, other)
 
 

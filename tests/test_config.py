@@ -22,9 +22,10 @@ from rawserver import certificate
 from traitlets import TraitError
 from traitlets.config import Application, Config, LoggingConfigurable
 
-from gateway_blocking.config import GatewayClient, safe_url
+from gateway_blocking.config import GatewayClient
 from gateway_blocking.errors import GatewayConnectionError, GatewayError
 from gateway_blocking.tokens import GatewayTokenRenewerBase, NoOpTokenRenewer
+from gateway_blocking.traits import safe_url
 
 SECRET = "sesame-open"
 URL = "https://Host.example:8443/Base/http-gw/"

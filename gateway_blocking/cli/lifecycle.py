@@ -97,7 +97,7 @@ jupyter gateway stop --all-mine
         with self.rest() as rest:
             given = recall(rest.gateway.url) if self.all_mine else self.extra_args
             if not given:
-                say("there is none of yours on this gateway")
+                say("you have no kernels on this gateway")
             # All are found before any is stopped: what stood for two kernels is not to
             # stand for the one that is left.
             found = [self._find(rest, text) for text in given]

@@ -13,7 +13,7 @@ from pathlib import Path
 from jupyter_core.paths import jupyter_runtime_dir
 from jupyter_core.utils import ensure_dir_exists
 
-from ..config import safe_url
+from ..traits import safe_url
 from .terminal import say
 
 __all__ = ["forget", "recall", "remember"]

@@ -80,7 +80,7 @@ echo "print(6 * 7)" | jupyter gateway run -
     inplace = Bool(help="Write the executed notebook over the original.").tag(config=True)
     allow_errors = Bool(help="Go on after a cell that fails.").tag(config=True)
     timeout = Integer(
-        None, allow_none=True, help="How many seconds a cell may take. By default, any."
+        None, allow_none=True, help="Seconds that a cell may take; unlimited by default."
     ).tag(config=True)
 
     aliases = {  # noqa: RUF012 - as in every traitlets application

@@ -20,11 +20,12 @@ from traitlets import Unicode
 
 from ..adapters import proxy_for
 from ..advice import NO_LISTING, for_connection, for_tls
-from ..config import GatewayClient, safe_url
+from ..config import GatewayClient
 from ..errors import GatewayAuthError, GatewayError, GatewayHTTPError
 from ..manager import BlockingGatewayKernelManager
 from ..rest import GatewayREST
 from ..tokens import NoOpTokenRenewer
+from ..traits import safe_url
 from .command import ALIASES, GATEWAY, OK, READY_TIMEOUT
 from .listing import Listing
 from .terminal import write
