@@ -78,7 +78,8 @@ HOMES = {
     "websocket": {"handshake"},
     "traitlets": {"config", "tokens", "traits", "papermill_engine"}
     | MIRROR
-    | {f"cli.{name}" for name in ("command", "jobs", "lifecycle", "listing", "run", "status")},
+    | {f"cli.{name}" for name in ("command", "console", "jobs", "lifecycle")}
+    | {f"cli.{name}" for name in ("listing", "run", "status")},
     "jupyter_client": {"errors", "wire", "channels"} | ENGINE | MIRROR - {"sessions"},
     "jupyter_core": {"cli.app", "cli.command", "cli.mine"},
     "IPython": {"client"},

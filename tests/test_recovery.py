@@ -218,14 +218,14 @@ def test_a_cut_while_the_gateway_cannot_be_reached(
     assert len(proxy.websockets) == 2
 
 
-# Before Python 3.13, ``SSLContext.wrap_socket()`` leaves a socket that was reset just before to the
-# garbage collector: it has no peer any more.
-@pytest.mark.filterwarnings(
-    "ignore::urllib3.exceptions.InsecureRequestWarning",
-    r"ignore:unclosed <ssl\.SSLSocket (?!.*raddr=):ResourceWarning"
-    if sys.version_info < (3, 13)
-    else "error",
-)
+UNHEEDED = ["ignore::urllib3.exceptions.InsecureRequestWarning"]
+if sys.version_info < (3, 13):
+    # ``SSLContext.wrap_socket()`` leaves a socket that was reset just before to the garbage
+    # collector: it has no peer any more.
+    UNHEEDED.append(r"ignore:unclosed <ssl\.SSLSocket (?!.*raddr=):ResourceWarning")
+
+
+@pytest.mark.filterwarnings(*UNHEEDED)
 @pytest.mark.parametrize("trust", ["ca_certs", "validate_cert"])
 @pytest.mark.parametrize("how", ["rst", "fin", "hole"])
 def test_an_encrypted_connection(tmp_path: Path, once: Once, how: Any, trust: str) -> None:

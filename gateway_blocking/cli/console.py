@@ -10,12 +10,16 @@ from contextlib import contextmanager
 from types import FrameType
 from typing import Any
 
+from traitlets import Float
+
 from ..errors import GatewayError, KernelRestarted
 from ..manager import BlockingGatewayKernelManager
 from .command import OK, READY_TIMEOUT, OnKernel, Signal, UsageError
 from .terminal import say
 
 __all__ = ["ConsoleCommand"]
+
+_PATIENCE = 10.0  # seconds; the original's second is short for a kernel that is far away
 
 
 class ConsoleCommand(OnKernel):
@@ -114,6 +118,11 @@ def _shell_class() -> Any:
 
     class Shell(ZMQTerminalInteractiveShell):  # type: ignore[misc, unused-ignore]
         is_executing = property(lambda self: self._executing)
+        kernel_is_complete_timeout = Float(
+            _PATIENCE,
+            config=True,
+            help="Seconds to wait for the kernel to tell whether the code is complete.",
+        )
 
         def init_completer(self) -> None:
             self.Completer = Completer(self, self.client, config=self.config)
