@@ -172,6 +172,21 @@ def test_a_request_that_is_refused_again_is_an_error() -> None:
     assert len(server.lines) == 2
 
 
+class Broken(GatewayTokenRenewerBase):
+    """Cannot get another token."""
+
+    def get_token(self, *args: Any, **kwargs: Any) -> str:
+        raise KeyError("sesame")
+
+
+def test_a_refusal_tells_of_a_renewer_that_failed() -> None:
+    """Whose warning a script does not show; its text may have the token in it."""
+    options = {"gateway_token_renewer_class": Broken, "auth_token": "old"}
+    with scripted(REFUSED) as server:
+        error = error_of(CALLS["GET"], server, **options)
+    assert str(error).endswith("; the token's renewer failed: Broken raised KeyError")
+
+
 def test_a_request_is_not_repeated_with_the_same_token() -> None:
     """It would be refused the same way."""
     with scripted(REFUSED) as server:
