@@ -421,14 +421,14 @@ class Connection:
         text : str, optional
             How it came, where more is known.
         """
-        if verdict is Verdict.GONE and self._ledger.incarnation is None:
-            text = text or (
-                f"kernel {self.name} is gone before it answered: it died while starting, most"
-                " likely, or was shut down or culled; the gateway's log says more"
-            )
-        error = _death(self.name, verdict, text)
         with self._lock:
             lost = self._ledger.outstanding()
+            if lost and verdict is Verdict.GONE and self._ledger.incarnation is None:
+                text = text or (
+                    f"kernel {self.name} is gone before it answered: it died while starting, most"
+                    " likely, or was shut down or culled; the gateway's log says more"
+                )
+            error = _death(self.name, verdict, text)
             self._ledger.end_incarnation()
             known, self._verdict, self._death = self._verdict is verdict, verdict, error
         for request in lost:
