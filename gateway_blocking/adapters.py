@@ -7,6 +7,7 @@ import random
 import re
 from collections import deque
 from collections.abc import Mapping
+from contextlib import suppress
 from http.cookiejar import Cookie, DefaultCookiePolicy
 from io import BytesIO
 from queue import Empty, Full
@@ -182,6 +183,7 @@ class _Kept:
     def __init__(self, maxsize: int) -> None:
         self._connections: deque[Any] = deque()
         self._maxsize = maxsize
+        self._closed = False
 
     def get(self, block: bool = False, timeout: float | None = None) -> Any:
         try:
@@ -193,9 +195,19 @@ class _Kept:
         if len(self._connections) >= self._maxsize:
             raise Full
         self._connections.append(connection)
+        if self._closed:
+            self.close()
 
     def qsize(self) -> int:
         return len(self._connections)
+
+    def close(self) -> None:
+        """Close what is kept, and from now on what comes back after its use."""
+        self._closed = True
+        while self._connections:
+            with suppress(IndexError):  # somebody else took the last one
+                if connection := self._connections.pop():
+                    connection.close()
 
 
 class _HTTPPool(HTTPConnectionPool):
@@ -207,7 +219,7 @@ class _HTTPSPool(HTTPSConnectionPool):
 
 
 class Adapter(HTTPAdapter):
-    """Pools without a lock, also where a proxy is in between."""
+    """Pools without a lock, also where a proxy is in between, and which a close does close."""
 
     def init_poolmanager(self, *args: Any, **kwargs: Any) -> None:
         """For connections to the gateway itself."""
@@ -219,6 +231,18 @@ class Adapter(HTTPAdapter):
         manager = super().proxy_manager_for(*args, **kwargs)
         manager.pool_classes_by_scheme = _POOLS
         return manager
+
+    def close(self) -> None:
+        """Close all connections.
+
+        urllib3 leaves that to the end of the pool itself, which the traceback of an error, for
+        example, puts off.
+        """
+        for manager in (self.poolmanager, *self.proxy_manager.values()):
+            for key in manager.pools.keys():  # noqa: SIM118  # it cannot be iterated
+                if pool := manager.pools.get(key):
+                    pool.pool.close()
+        super().close()
 
 
 _POOLS = {"http": _HTTPPool, "https": _HTTPSPool}

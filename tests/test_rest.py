@@ -178,6 +178,32 @@ def test_it_can_be_used_after_a_close() -> None:
         assert rest.get_kernel("k") == MODEL
 
 
+@pytest.mark.parametrize("timeout", [None, 20.0])
+@pytest.mark.parametrize("when", ["after the answer", "before the answer"])
+def test_no_connection_outlives_a_close(timeout: float | None, when: str) -> None:
+    """Nor where an error is kept, whose traceback has the answer, which has its connection."""
+    asked, may_answer, ended = threading.Event(), threading.Event(), threading.Event()
+
+    def keep_alive(peer: Peer) -> None:
+        asked.set()
+        assert may_answer.wait(20)
+        peer.answer("404 Not Found", b"{}")
+        peer.wait_for_end()
+        ended.set()
+
+    with scripted(keep_alive) as server, rest_of(server) as rest, ThreadPoolExecutor(1) as pool:
+        failing = pool.submit(rest.get_kernel, "k", timeout)
+        assert asked.wait(20)
+        if when == "before the answer":
+            rest.close()
+        may_answer.set()
+        error = failing.exception(timeout=20)
+        rest.close()
+        assert ended.wait(20)
+        assert isinstance(error, NoSuchKernel)
+        assert error.__traceback__
+
+
 # --- what the gateway answers -------------------------------------------------------------------
 
 
