@@ -18,7 +18,9 @@ import pytest
 import requests
 from jupyter_core.utils import ensure_event_loop
 from rawserver import certificate
+from requests.adapters import HTTPAdapter
 from terminal import Terminal
+from urllib3.util.retry import Retry
 
 from gateway_blocking.local import LocalGateway
 
@@ -194,9 +196,12 @@ def _read(path: Path, separator: str | None = None) -> list[str]:
 
 
 def kernels_of(gateway: LocalGateway) -> list[str]:
-    """The ids of the kernels that run on the gateway."""
+    """The ids of the kernels that run on the gateway, which answers 500 while one is started."""
+    again = HTTPAdapter(max_retries=Retry(8, status_forcelist=[500], backoff_factor=0.02))
     headers = {"Authorization": f"token {gateway.token}"}
-    response = requests.get(f"{gateway.url}/api/kernels", headers=headers, timeout=30)
+    with requests.Session() as session:
+        session.mount("http://", again)
+        response = session.get(f"{gateway.url}/api/kernels", headers=headers, timeout=30)
     response.raise_for_status()
     return [kernel["id"] for kernel in response.json()]
 
@@ -204,7 +209,7 @@ def kernels_of(gateway: LocalGateway) -> list[str]:
 # --------------------------------------------------------------------------- waiting
 
 
-def wait_until(condition: Callable[[], object], seconds: float = 30) -> None:
+def wait_until(condition: Callable[[], object], seconds: float = 60) -> None:
     """Fail where it does not come true in time."""
     deadline = time.monotonic() + seconds
     while not condition():

@@ -24,7 +24,7 @@ from typing import Any, NamedTuple
 
 import nbformat
 import pytest
-from conftest import kernels_of
+from conftest import kernels_of, wait_until
 from jupyter_client.manager import KernelManager
 from nbclient import NotebookClient
 from nbclient.exceptions import CellExecutionError, CellTimeoutError, DeadKernelError
@@ -540,12 +540,12 @@ def test_ctrl_c_ends_it_the_same(how: str, gateway_env: LocalGateway, tmp_path: 
     seen = []
     try:
         for directory, program in programs.items():
-            _wait_until((directory / "begun").exists)
+            wait_until((directory / "begun").exists)
             program.send_signal(signal.SIGINT)
             program.wait(timeout=30)
             done = nbformat.read(directory / "out.ipynb", 4)
             pid = int(done.cells[1].outputs.pop(0)["text"])
-            _wait_until(lambda pid=pid: not _runs(pid))
+            wait_until(lambda pid=pid: not _runs(pid))
             raised = done.metadata.pop("raised")
             if how == "execute_cell":  # else nbclient's handler races with the cell it ends
                 assert raised == "KeyboardInterrupt()"
@@ -561,13 +561,6 @@ def test_ctrl_c_ends_it_the_same(how: str, gateway_env: LocalGateway, tmp_path: 
     assert "with a result" in text_of(there[2])
     assert not there[3].outputs
     assert set(kernels_of(gateway_env)) <= before
-
-
-def _wait_until(condition: Callable[[], bool]) -> None:
-    deadline = time.monotonic() + 30
-    while not condition():
-        assert time.monotonic() < deadline
-        time.sleep(0.02)
 
 
 # --- a kernel that runs already -------------------------------------------------------------------

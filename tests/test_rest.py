@@ -178,6 +178,21 @@ def test_it_can_be_used_after_a_close() -> None:
         assert rest.get_kernel("k") == MODEL
 
 
+def test_a_list_is_asked_for_again_while_a_kernel_starts() -> None:
+    """All servers answer 500 at that moment; another answer, or 500 for good, is told."""
+    with scripted(FAILED, FAILED, FAILED, says([MODEL])) as server, rest_of(server) as rest:
+        assert rest.list_kernels() == [MODEL]
+    assert server.lines == ["GET /api/kernels"] * 4
+    with scripted(FAILED, NOT_THERE) as server:
+        error = error_of(lambda rest: rest.list_kernels(), server)
+    assert isinstance(error, GatewayHTTPError)
+    assert (error.status_code, len(server.lines)) == (404, 2)
+    with scripted(FAILED) as server:
+        error = error_of(lambda rest: rest.list_kernels(), server)
+    assert isinstance(error, GatewayHTTPError)
+    assert (error.status_code, len(server.lines)) == (500, 5)
+
+
 @pytest.mark.parametrize("timeout", [None, 20.0])
 @pytest.mark.parametrize("when", ["after the answer", "before the answer"])
 def test_no_connection_outlives_a_close(timeout: float | None, when: str) -> None:
