@@ -423,10 +423,10 @@ class Connection:
         """
         with self._lock:
             lost = self._ledger.outstanding()
-            if lost and verdict is Verdict.GONE and self._ledger.incarnation is None:
+            if verdict is Verdict.GONE and self._ledger.incarnation is None:
                 text = text or (
-                    f"kernel {self.name} is gone before it answered: it died while starting, most"
-                    " likely, or was shut down or culled; the gateway's log says more"
+                    f"kernel {self.name} is gone before it said anything: it died while starting,"
+                    " most likely, or was shut down or culled; the gateway's log says more"
                 )
             error = _death(self.name, verdict, text)
             self._ledger.end_incarnation()

@@ -302,9 +302,10 @@ def test_attach_ends_with_the_kernel(terminal: Terminal, km: BlockingGatewayKern
         " (it died, or somebody did it), without its variables\n"
     )
     with watching(terminal, kernel_id) as process:
+        assert terminal("exec", "--kernel-id", kernel_id, "6 * 7").returncode == 0
         km.shutdown_kernel()
         out, err = process.communicate(timeout=60)
-    assert (process.returncode, out) == (3, "")
+    assert (process.returncode, out) == (3, "42\n")
     # The kernel itself may have something to say about its end, which is shown before.
     assert err.splitlines()[-1] == (
         f"jupyter gateway attach: kernel {kernel_id} was shut down or culled"
