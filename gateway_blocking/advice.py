@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 __all__ = [
+    "HTTP_ONLY",
     "NO_GATEWAY",
     "NO_LISTING",
     "NO_WAY",
@@ -20,6 +21,7 @@ __all__ = [
     "for_tls",
 ]
 
+HTTP_ONLY = "does this port speak http:// only?"
 NO_WAY = "is the address right, and is there a way to it (network, firewall, proxy)?"
 NO_LISTING = (
     "this gateway does not let its kernels be listed: a Kernel Gateway does with"
@@ -110,6 +112,8 @@ def for_tls(error: BaseException) -> str:
         return "the gateway does not trust this client_cert"
     if "certificate required" in text:
         return "the gateway wants a client certificate: set client_cert and client_key"
+    if "WRONG_VERSION_NUMBER" in text or "record layer failure" in text:  # by OpenSSL's version
+        return HTTP_ONLY
     return "does the gateway speak TLS on this port (or http), and does it want a client_cert?"
 
 

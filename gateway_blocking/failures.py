@@ -12,6 +12,7 @@ import requests
 from urllib3.exceptions import ReadTimeoutError
 
 from .advice import (
+    HTTP_ONLY,
     NO_GATEWAY,
     NO_LISTING,
     NO_WAY,
@@ -121,7 +122,7 @@ def _too_late(
     if isinstance(error, requests.ConnectTimeout):
         return f"no connection within {connect}; {NO_WAY}"
     if any("handshake operation timed out" in str(cause) for cause in happened):
-        return f"no TLS handshake within {connect}; does this port speak http:// only?"
+        return f"no TLS handshake within {connect}; {HTTP_ONLY}"
     if any(isinstance(cause, ReadTimeoutError) for cause in happened):  # in the body, too
         return f"no answer within {request}; the gateway may still be working on it"
     return ""

@@ -1198,7 +1198,7 @@ def test_https_to_a_gateway_without() -> None:
     with serving(sends(b"HTTP/1.1 400 Bad Request\r\n\r\n")) as where:
         error = error_of(CALLS["GET"], f"https://{where}")
     assert type(error) is GatewayConnectionError
-    assert "speak TLS on this port" in str(error)
+    assert str(error).endswith("; does this port speak http:// only?")
 
 
 def test_http_to_a_gateway_with_tls(tls: tuple[ssl.SSLContext, str]) -> None:

@@ -19,7 +19,7 @@ from urllib.parse import urlsplit
 from traitlets import Unicode
 
 from ..adapters import proxy_for
-from ..advice import NO_LISTING, for_connection, for_tls
+from ..advice import HTTP_ONLY, NO_LISTING, for_connection, for_tls
 from ..config import GatewayClient
 from ..errors import GatewayAuthError, GatewayError, GatewayHTTPError
 from ..manager import BlockingGatewayKernelManager
@@ -236,7 +236,7 @@ def _refused(error: OSError) -> tuple[str, str]:
     if isinstance(error, ssl.SSLCertVerificationError):
         return f"the certificate is not accepted: {error.verify_message}", for_tls(error)
     if isinstance(error, TimeoutError):
-        return "no TLS handshake in time", "does this port speak http:// only?"
+        return "no TLS handshake in time", HTTP_ONLY
     return f"the TLS handshake failed: {error}", for_tls(error)
 
 
