@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import logging
 import os
+import re
 import signal
 import traceback
 import warnings
@@ -373,12 +374,31 @@ def _refuse(message: str) -> NoReturn:
     raise UsageError(message)
 
 
+def _spellings(names: Any) -> tuple[str, ...]:
+    """Those of one option, which traitlets takes as a name or several."""
+    return (names,) if isinstance(names, str) else names
+
+
 class _StrictLoader(KVArgParseConfigLoader):
     """A mistyped option is an error: ``--inplcae`` must not mean ``write somewhere else``."""
 
     def _create_parser(self) -> None:
         super()._create_parser()
-        self.parser.error = _refuse  # type: ignore[method-assign]
+        self.parser.error = self._refuse_argument  # type: ignore[method-assign]
+
+    def _refuse_argument(self, message: str) -> NoReturn:
+        if without_value := re.fullmatch(r"argument --?(\S+): expected one argument", message):
+            name = without_value[1]
+            if "." not in name:  # what argparse does not know it takes for an option, too
+                self._handle_unrecognized_alias(name)
+            name = next((short for short, long in self._aliases() if long == name), name)
+            _refuse(f"--{name} needs a value, as in --{name}=...")
+        _refuse(message)
+
+    def _aliases(self) -> Iterator[tuple[str, str]]:
+        """The options that have a short name, with their long ones."""
+        for names, option in self.aliases.items():
+            yield from ((name, _spellings(option)[0]) for name in _spellings(names))
 
     def load_config(self, *args: Any, **kwargs: Any) -> Config:
         """What the command line says."""
@@ -393,5 +413,9 @@ class _StrictLoader(KVArgParseConfigLoader):
                 _refuse(f"there is no option --{cls.__name__}.{name}{hint}")
         return config
 
-    def _handle_unrecognized_alias(self, arg: str) -> None:
-        _refuse(f"there is no option --{arg}")
+    def _handle_unrecognized_alias(self, arg: str) -> NoReturn:
+        names = [name for each in (*self.aliases, *self.flags) for name in _spellings(each)]
+        found = [name for name in names if name.startswith(arg)]
+        found = found or get_close_matches(arg, names, 1)
+        hint = f"; is it --{found[0]}?" if found else ""
+        _refuse(f"there is no option --{arg}{hint}")
