@@ -15,21 +15,21 @@ import ssl
 import threading
 import warnings
 from base64 import b64encode
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote, unquote, urlsplit
 
 import certifi
-from traitlets import HasTraits, TraitError, TraitType, Type, observe
+from traitlets import HasTraits, TraitError, TraitType, observe
 from traitlets.config import Config, LoggingConfigurable
 
 from .errors import GatewayConnectionError, GatewayError
 from .events import emit, prepare
 from .forking import tell_after_fork
 from .tokens import NoOpTokenRenewer
-from .traits import URL, Count, File, Headers, Listener, Seconds, Switch, Text, safe_url
+from .traits import URL, ClassWith, Count, File, Headers, Listener, Seconds, Switch, Text, safe_url
 
 __all__ = ["GatewayClient", "refuse_unknown"]
 
@@ -39,9 +39,8 @@ _HEADER_NAME = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")  # RFC 9110, 5.6.2
 _HEADER_VALUE = re.compile(r"[\t\x20-\x7e\x80-\xff]*")
 
 
-def refuse_unknown(what: str, names: Iterable[str], known: Iterable[str]) -> None:
+def refuse_unknown(what: str, names: Iterable[str], known: Collection[str]) -> None:
     """Raise TypeError for a keyword that nobody knows; its value may be secret."""
-    known = set(known)
     for name in names:
         if name not in known:
             raise TypeError(
@@ -50,10 +49,10 @@ def refuse_unknown(what: str, names: Iterable[str], known: Iterable[str]) -> Non
 
 
 def _guess(name: str, known: Iterable[str]) -> str:
-    """What a name may be meant for: an option whose end it has, or one that is spelt alike."""
-    options = GatewayClient.class_trait_names(config=True)
-    found = [option for option in options if name.endswith(f"_{option}")]
-    found = found or get_close_matches(name, options, 1) or get_close_matches(name, known, 1)
+    """What a name may be meant for: one that has the same end, or one that is spelt alike."""
+    names = [*known, *GatewayClient.class_trait_names(config=True)]
+    found = [each for each in names if name.endswith(f"_{each}") or each.endswith(f"_{name}")]
+    found = found or get_close_matches(name, names, 1)
     return f"; is it {found[0]!r}?" if found else ""
 
 
@@ -166,9 +165,9 @@ class GatewayClient(LoggingConfigurable):
     ws_max_message_size = Count(
         2 * 1024**3, min=1024, help="Bytes that a message of the gateway's may have."
     ).tag(**_env("JUPYTER_GATEWAY_WS_MAX_MESSAGE_SIZE"))
-    gateway_token_renewer_class = Type(
+    gateway_token_renewer_class = ClassWith(
+        "get_token",
         NoOpTokenRenewer,
-        klass=object,
         help="Class with a get_token method that is asked for the token before each request.",
     ).tag(**_env("JUPYTER_GATEWAY_TOKEN_RENEWER_CLASS"))
     launch_timeout_pad = Seconds(
@@ -200,7 +199,7 @@ class GatewayClient(LoggingConfigurable):
             kwargs.setdefault("allowed_envs", kwargs["env_whitelist"])
         self._token_lock = threading.Lock()
         self._token_renewer: Any = None
-        self.renewal_failure = ""  # what to add to the error for a login that is refused
+        self.renewal_failure = ""  # why the token is not a new one
         super().__init__(config=config, **kwargs)
         tell_after_fork(self)
 
@@ -265,7 +264,7 @@ class GatewayClient(LoggingConfigurable):
     def table(cls) -> list[tuple[str, str, str, str, str]]:
         """A row for each option: name, type, environment variables, default, help."""
         kinds = {Switch: "yes or no", Seconds: "seconds", Count: "number", URL: "URL"}
-        kinds.update({Headers: "JSON object", File: "file", Type: "class", Listener: "object"})
+        kinds.update({Headers: "JSON object", File: "file", ClassWith: "class", Listener: "object"})
         return [
             (
                 name,
@@ -383,10 +382,20 @@ class GatewayClient(LoggingConfigurable):
                 self.renewal_failure = ""
             except Exception as error:  # a stranger's class; the old token may still be good
                 kind = type(error).__name__  # its text may have the token in it
-                self.log.warning("the token was not renewed (%s), going on with the old one", kind)
+                rest = "with the old one" if token else "without one"
+                self.log.warning("the token was not renewed (%s), going on %s", kind, rest)
                 renewer = self.gateway_token_renewer_class.__name__
-                self.renewal_failure = f"; the token's renewer failed: {renewer} raised {kind}"
+                self.renewal_failure = f"the token's renewer failed: {renewer} raised {kind}"
             return self.auth_token or ""
+
+    @property
+    def login_note(self) -> str:
+        """What to add to the error for a login that is refused: who gave the token, or did not."""
+        if self.renewal_failure or self._token_renewer is None:
+            return self.renewal_failure
+        renewer = self.gateway_token_renewer_class.__name__
+        given = "the" if self.auth_token else "no"
+        return f"gateway_token_renewer_class ({renewer}) gave {given} token"
 
     # --- TLS ------------------------------------------------------------------------------------
 
@@ -414,6 +423,11 @@ class GatewayClient(LoggingConfigurable):
         GatewayError
             A file cannot be read.
         """
+        if self.client_key and not self.client_cert:
+            raise GatewayError(
+                f"client_key={self.client_key!r} is set, and client_cert is not: set it to the file"
+                " of the certificate whose key this is"
+            )
         verify, used = self.tls_verify, f"ca_certs={self.ca_certs!r}"
         wanted = "certificates in PEM format"
         try:
@@ -428,14 +442,14 @@ class GatewayClient(LoggingConfigurable):
                 context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
                 context.check_hostname = False
                 context.verify_mode = ssl.CERT_NONE
-            if self.client_cert or self.client_key:
+            if self.client_cert:
                 used = f"client_cert={self.client_cert!r}, client_key={self.client_key!r}"
                 wanted = (
                     "a certificate in PEM format, and its private key, without a password,"
                     " in the same file or in that of client_key"
                 )
                 # No password: rather an error than a question on the terminal.
-                context.load_cert_chain(self.client_cert or "", self.client_key, password="")
+                context.load_cert_chain(self.client_cert, self.client_key, password="")
         except OSError as error:  # an SSLError is one, too
             raise GatewayError(f"{used} cannot be used: {error}; it must be {wanted}") from error
         return context

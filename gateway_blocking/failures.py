@@ -177,9 +177,9 @@ def refused(
     elif status == 404:
         kind = missing
     text = ", ".join(dict.fromkeys(filter(None, (str(status), reason, message))))
-    advice = _what_to_do(tried, response, missing) + (note if kind is GatewayAuthError else "")
+    known = [_what_to_do(tried, response, missing), note if kind is GatewayAuthError else ""]
     return kind(
-        f"{tried}: the gateway answered {text}" + (f"; {advice}" if advice else ""),
+        "; ".join(filter(None, (f"{tried}: the gateway answered {text}", *known))),
         method=tried.method,
         url=tried.url,
         status_code=status,

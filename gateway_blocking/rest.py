@@ -487,7 +487,7 @@ class GatewayREST:
         if not 200 <= response.status_code < 300:
             if tried.method == "DELETE" and response.status_code == 404 and was_retried(response):
                 return None  # done by an earlier try, its answer was lost
-            raise refused(tried, response, missing, self.gateway.renewal_failure)
+            raise refused(tried, response, missing, self.gateway.login_note)
         if response.status_code == 204:
             return None
         if wanted is _BYTES:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import json
 import math
 import os
@@ -11,11 +12,23 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from traitlets import Any as AnyTrait
-from traitlets import Bool, Float, Int, TraitError, Unicode
+from traitlets import Bool, Float, Int, TraitError, Type, Unicode
+from traitlets.utils.importstring import import_item
 
 from .events import can_be_told
 
-__all__ = ["URL", "Count", "File", "Headers", "Listener", "Seconds", "Switch", "Text", "safe_url"]
+__all__ = [
+    "URL",
+    "ClassWith",
+    "Count",
+    "File",
+    "Headers",
+    "Listener",
+    "Seconds",
+    "Switch",
+    "Text",
+    "safe_url",
+]
 
 
 def safe_url(url: str) -> str:
@@ -181,6 +194,38 @@ class Count(Int[Any, Any]):
             return int(s)
         except ValueError:
             raise TraitError(f"{self.name}={s!r} is not a whole number") from None
+
+
+class ClassWith(Type[Any, Any]):
+    """A class that has a method, or the dotted name to import it by."""
+
+    def __init__(self, method: str, default: type, **metadata: Any) -> None:
+        super().__init__(default, klass=object, **metadata)
+        self.method = method
+
+    def from_string(self, s: str) -> str:
+        """The value that a text stands for."""
+        return s
+
+    def validate(self, obj: Any, value: Any) -> type:
+        """The validated value."""
+        found = self._imported(value) if isinstance(value, str) else value
+        if not isinstance(found, type):
+            raise TraitError(f"{self.name}={value!r} is not a class")
+        if not callable(getattr(found, self.method, None)) or inspect.isabstract(found):
+            raise TraitError(f"{self.name}={value!r} is a class without a method {self.method}()")
+        return found
+
+    def _imported(self, name: str) -> Any:
+        try:
+            return import_item(name)
+        except Exception as error:  # whatever happens when a stranger's module is imported
+            hint = ""
+            if isinstance(error, ModuleNotFoundError):
+                hint = "; is its directory in PYTHONPATH?"
+            raise TraitError(
+                f"{self.name}={name!r} could not be imported: {type(error).__name__}: {error}{hint}"
+            ) from error
 
 
 class Listener(AnyTrait):

@@ -411,6 +411,17 @@ def test_status_of_an_encrypted_gateway(terminal: Terminal, tmp_path: Path) -> N
     assert "ca_certs='no-such-file' cannot be used" in lines(missing)["encryption"]
 
 
+def test_status_with_a_renewer_that_fails(terminal: Terminal) -> None:
+    """What is sent then is the token that is configured; it says so, and why."""
+    terminal.write("renewers.py", "class Broken:\n    def get_token(self, *args): 1 / 0")
+    how = {"JUPYTER_GATEWAY_TOKEN_RENEWER_CLASS": "renewers.Broken"}
+    done = terminal("status", **how, PYTHONPATH=str(terminal.directory))
+    assert lines(done)["allowed in"] == (
+        "ok yes (sent: auth_token: set (JUPYTER_GATEWAY_AUTH_TOKEN);"
+        " the token's renewer failed: Broken raised ZeroDivisionError)"
+    )
+
+
 def test_status_of_a_gateway_without_encryption_by_https(terminal: Terminal) -> None:
     """It takes the handshake for a request: unfinished, or not a good one, if chance has it.
 

@@ -639,7 +639,7 @@ class NoRenewer:
     """Is none at all."""
 
 
-@pytest.mark.parametrize("renewer", [Failing, NoText, NoRenewer])
+@pytest.mark.parametrize("renewer", [Failing, NoText])
 def test_a_failing_renewer_leaves_the_old_token(
     renewer: type, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -650,6 +650,29 @@ def test_a_failing_renewer_leaves_the_old_token(
     assert gateway.request_headers() == {"Authorization": f"token {SECRET}"}
     assert "not renewed" in caplog.text
     assert SECRET not in caplog.text
+
+
+@pytest.mark.parametrize(
+    ("given", "told"),
+    [
+        (NoRenewer, "is a class without a method get_token()"),
+        (GatewayTokenRenewerBase, "is a class without a method get_token()"),
+        (Failing(), "is not a class"),
+        ("no_such_module.Renewer", "ModuleNotFoundError: No module named 'no_such_module'; is its"),
+        ("json.Renewer", "ImportError: No module named Renewer"),
+        ("broken_renewer.Renewer", "could not be imported: ZeroDivisionError: division by zero"),
+    ],
+)
+def test_what_is_no_renewer_is_told_at_once(
+    given: Any, told: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It would not be noticed later: requests go on with the token that there is."""
+    (tmp_path / "broken_renewer.py").write_text("1 / 0")
+    monkeypatch.syspath_prepend(tmp_path)
+    with pytest.raises(TraitError) as caught:
+        GatewayClient(gateway_token_renewer_class=given)
+    assert str(caught.value).startswith(f"gateway_token_renewer_class={given!r} ")
+    assert told in str(caught.value)
 
 
 def _plain_logger() -> Any:
@@ -738,6 +761,8 @@ def test_a_file_that_cannot_be_used_is_named(
             GatewayClient(**options).ssl_context()
         assert named in str(caught.value)
         assert isinstance(caught.value.__cause__, OSError)
+    with pytest.raises(GatewayError, match=f"client_key='{key}' is set, and client_cert is not"):
+        GatewayClient(client_key=key).ssl_context()
     monkeypatch.setenv("REQUESTS_CA_BUNDLE", "/no/such")
     with pytest.raises(GatewayError, match="'/no/such' .REQUESTS_CA_BUNDLE"):
         GatewayClient().ssl_context()

@@ -187,6 +187,20 @@ def test_a_refusal_tells_of_a_renewer_that_failed() -> None:
     assert str(error).endswith("; the token's renewer failed: Broken raised KeyError")
 
 
+@pytest.mark.parametrize(("token", "given"), [("wrong", "the"), ("", "no")])
+def test_a_refusal_tells_of_a_renewer_that_gave_the_token(token: str, given: str) -> None:
+    """Else the advice would be to look at auth_token, which it replaced."""
+
+    class Giving(GatewayTokenRenewerBase):
+        def get_token(self, *args: Any, **kwargs: Any) -> str:
+            return token
+
+    options = {"gateway_token_renewer_class": Giving, "auth_token": "good"}
+    with scripted(REFUSED) as server:
+        error = error_of(CALLS["GET"], server, **options)
+    assert str(error).endswith(f"; gateway_token_renewer_class (Giving) gave {given} token")
+
+
 def test_a_request_is_not_repeated_with_the_same_token() -> None:
     """It would be refused the same way."""
     with scripted(REFUSED) as server:

@@ -11,6 +11,7 @@ from collections.abc import Callable, Generator, Iterator
 from contextlib import closing
 from dataclasses import dataclass, field
 from datetime import datetime, timezone
+from functools import partial
 from statistics import median
 from time import perf_counter
 from typing import Any
@@ -112,7 +113,7 @@ jupyter gateway status --json
         yield from _way(gateway)
         with GatewayREST(gateway) as rest:
             try:
-                yield from _answers(rest, self._credentials(gateway))
+                yield from _answers(rest, partial(self._credentials, gateway))
                 if self.kernel_name:
                     yield from self._trial(gateway)
             except GatewayError as error:
@@ -139,9 +140,9 @@ jupyter gateway status --json
         return "its default"
 
     def _credentials(self, gateway: GatewayClient) -> str:
-        """Which credentials are sent, and not what they are."""
-        names = ["auth_token"]
-        if gateway.gateway_token_renewer_class is not NoOpTokenRenewer:
+        """Which credentials were sent, and not what they are."""
+        names, failure = ["auth_token"], gateway.renewal_failure
+        if gateway.gateway_token_renewer_class is not NoOpTokenRenewer and not failure:
             names = ["gateway_token_renewer_class"]
         if gateway.http_user or urlsplit(gateway.url).username:
             names = ["http_user"] if gateway.http_user else ["a user in the url"]
@@ -153,7 +154,8 @@ jupyter gateway status --json
                 found.append(f"{name}: set ({self._source(gateway, name)})")
         if headers := ", ".join(json.loads(gateway.headers or "{}")):
             found.append(f"headers: set ({headers})")
-        return ", ".join(found) or "nothing: auth_token is not set"
+        sent = ", ".join(found) or "nothing: auth_token is not set"
+        return f"{sent}; {failure}" if failure else sent
 
     # --- a kernel -------------------------------------------------------------------------------
 
@@ -243,15 +245,15 @@ def _refused(error: OSError) -> tuple[str, str]:
 # --- what the gateway says ------------------------------------------------------------------------
 
 
-def _answers(rest: GatewayREST, sent: str) -> Iterator[_Check]:
+def _answers(rest: GatewayREST, sent: Callable[[], str]) -> Iterator[_Check]:
     try:
         specs = rest.list_kernelspecs()
     except GatewayAuthError as error:
         check = _failed("allowed in", error)
-        check.text = f"no: {error.status_code} {error.reason} (sent: {sent})"
+        check.text = f"no: {error.status_code} {error.reason} (sent: {sent()})"
         yield check
         return
-    yield _Check("allowed in", f"yes (sent: {sent})")
+    yield _Check("allowed in", f"yes (sent: {sent()})")
     yield _server(rest)
     taken = _median(rest.list_kernelspecs)
     yield _timed("round trip", f"median of {_ROUND_TRIPS} requests", taken)
