@@ -24,14 +24,20 @@ class Deadline:
 
     Raises
     ------
-    ValueError
-        A time-out that is negative or not a number.
+    TypeError, ValueError
+        A time-out that is no number, or negative, or not a number of anything.
     """
 
     __slots__ = ("_at", "timeout")
 
     def __init__(self, timeout: float | None) -> None:
-        if timeout is not None and not timeout >= 0:  # "not >=" also catches a NaN
+        try:
+            good = timeout is None or timeout >= 0  # a NaN is not
+        except TypeError:
+            raise TypeError(
+                f"a timeout must be a number of seconds, and this one is {timeout!r}"
+            ) from None
+        if not good:
             raise ValueError(f"a timeout must not be negative, and this one is {timeout!r}")
         if timeout is not None and timeout > _FOR_EVER:
             timeout = None

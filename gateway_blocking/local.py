@@ -76,6 +76,10 @@ class LocalGateway:
         env: Mapping[str, str] | None = None,
         start_timeout: float = 60,
     ) -> None:
+        if isinstance(kernel_gateway_args, str):
+            raise TypeError(
+                f"kernel_gateway_args must be a sequence of arguments: [{kernel_gateway_args!r}]"
+            )
         self.url = ""
         self.token = secrets.token_urlsafe(24)
         self.log_path: Path | None = None

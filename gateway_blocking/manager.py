@@ -44,6 +44,7 @@ _START_ARGUMENTS = {
     *("extra_arguments", "independent", "transport_encryption"),
     *inspect.signature(subprocess.Popen).parameters,
 }
+_NEW_KERNEL = ("startup_timeout", *_START_ARGUMENTS)
 
 
 def _without_traceback(error: BaseException) -> BaseException:
@@ -595,7 +596,9 @@ def start_new_kernel(
     GatewayError
         It could not be started, or was not ready in time; it is shut down then.
     """
+    Deadline(startup_timeout)  # a malformed one is told before a kernel runs
     options = {"gateway", *GatewayClient.class_traits(config=True)}
+    refuse_unknown("start_new_kernel()", kwargs, (*_NEW_KERNEL, *options))
     given = {name: kwargs.pop(name) for name in list(kwargs) if name in options}
     manager = BlockingGatewayKernelManager(kernel_name=kernel_name, **given)
     try:

@@ -6,7 +6,9 @@ papermill finds it by its entry point.
 from __future__ import annotations
 
 import re
+from collections.abc import Collection
 from copy import deepcopy
+from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
 
@@ -30,6 +32,8 @@ class GatewayEngine:
     @staticmethod
     def nb_kernel_name(nb: Any, name: str | None = None) -> Any:
         """The kernelspec to execute the notebook on, by default its own."""
+        if name == "":  # of a shell variable that is not set, as for the id of a kernel
+            raise ValueError("which kernel? the name of the kernel is given, and empty")
         return _papermills_own().nb_kernel_name(nb, name)
 
     @staticmethod
@@ -76,6 +80,7 @@ class GatewayEngine:
         if _ID.fullmatch(kernel_name):
             kernel_id, kernel_name = kernel_id or kernel_name, ""  # nbclient takes the notebook's
         names = GatewayClient.class_traits(config=True)
+        _refuse_misspelt(kwargs, (*names, "kernel_id"))
         options = {name: kwargs.pop(name) for name in list(kwargs) if name in names}
         # As configuration: nbclient makes its manager itself, and so shuts the kernel down itself.
         given = Config({"GatewayClient": options})
@@ -92,6 +97,13 @@ class GatewayEngine:
             return _papermills_own().execute_notebook(
                 nb, kernel_name, config=whole, **{**defaults, **kwargs}
             )
+
+
+def _refuse_misspelt(given: Collection[str], names: Collection[str]) -> None:
+    """Raise TypeError for what nbclient would ignore, although it is nearly one of the names."""
+    for name in given:
+        if name not in names and (meant := get_close_matches(name, names, 1, 0.8)):
+            raise TypeError(f"the engine gateway has no option {name!r}; is it {meant[0]!r}?")
 
 
 def _papermills_own() -> Any:

@@ -55,9 +55,8 @@ class GatewayMixin(LoggingConfigurable):
         refuse_unknown(type(self).__name__, kwargs, (*self.trait_names(), *_NO_TRAITS))
         self._owns_rest = "rest" not in kwargs
         super().__init__(**kwargs)
-        if options:
+        if not self.trait_has_value("gateway"):  # made now: here a malformed option is to be told
             self.gateway = GatewayClient(config=self.config, log=self.log, **options)
-        self.gateway  # noqa: B018 - made now: here a malformed option is to be told
 
     @default("gateway")
     def _default_gateway(self) -> GatewayClient:

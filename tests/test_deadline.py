@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import time
+from typing import Any
 
 import pytest
 
@@ -59,6 +60,13 @@ def test_zero_has_passed_at_once() -> None:
 def test_nonsense_is_refused(timeout: float) -> None:
     """A negative time-out is an error of the caller's, as in queue.Queue.get; so is a NaN."""
     with pytest.raises(ValueError, match=r"must not be negative.*" + repr(timeout)):
+        Deadline(timeout)
+
+
+@pytest.mark.parametrize("timeout", ["5", "python3", [5]])
+def test_what_is_no_number_is_refused(timeout: Any) -> None:
+    """In words that say what was to be one."""
+    with pytest.raises(TypeError, match=r"must be a number of seconds, and this one is ['\[]"):
         Deadline(timeout)
 
 

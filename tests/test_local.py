@@ -146,6 +146,12 @@ os.kill(gateway.pid, 0)
     assert (done.returncode, done.stderr) == (0, "")
 
 
+def test_its_arguments_are_not_one_string() -> None:
+    """Whose letters would be arguments."""
+    with pytest.raises(TypeError, match=r"sequence of arguments: \['--debug'\]"):
+        LocalGateway(kernel_gateway_args="--debug")
+
+
 def test_start_failure_shows_the_log() -> None:
     """A gateway that cannot start says why, in its own words, and leaves nothing."""
     gateway = LocalGateway(kernel_gateway_args=["--KernelGatewayApp.api=no_such_api"])

@@ -116,6 +116,9 @@ def test_a_gateway_may_be_given_as_object_or_by_options_but_not_both(
         (lambda: BlockingGatewayKernelClient(server_url="sesame"), "'server_url'; is it 'url'?"),
         (lambda: GatewayClient(auth_tokn="sesame"), "'auth_tokn'; is it 'auth_token'?"),
         (lambda: start_new_kernel(kernal_name="sesame"), "'kernal_name'; is it 'kernel_name'?"),
+        (lambda: start_new_kernel(name="sesame"), "'name'; is it 'kernel_name'?"),
+        (lambda: start_new_kernel(timeout=5), "'timeout'; is it 'startup_timeout'?"),
+        (lambda: Manager(kernel_nam="sesame"), "'kernel_nam'; is it 'kernel_name'?"),
         (lambda: Manager().start_kernel(token="sesame"), "'token'; is it 'auth_token'?"),
         (lambda: Manager(whatever="sesame"), "'whatever'"),
     ],
@@ -125,6 +128,13 @@ def test_an_unknown_keyword_is_an_error(make: Callable[[], Any], said: str) -> N
     with pytest.raises(TypeError) as caught:
         make()
     assert str(caught.value).endswith(f" got an unexpected keyword argument {said}")
+
+
+def test_a_malformed_timeout_starts_no_kernel(gateway: LocalGateway) -> None:
+    """Such as a kernelspec where the time-out belongs."""
+    with pytest.raises(TypeError, match="a number of seconds, and this one is 'python3'"):
+        start_new_kernel("python3", **gateway.options())  # type: ignore[arg-type]
+    assert kernels_of(gateway) == []
 
 
 def test_what_is_for_a_local_process_is_ignored(km: Manager) -> None:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import io
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -163,6 +164,25 @@ def test_papermill_takes_the_gateway_as_arguments(
         execute(kernel_id="00000000-0000-4000-8000-000000000000")
     with pytest.raises(TraitError, match="url='ftp://host'"):
         execute(url="ftp://host")
+
+
+@pytest.mark.parametrize(
+    ("given", "told"),
+    [
+        ({"auth_tokn": "sesame"}, "no option 'auth_tokn'; is it 'auth_token'?"),
+        ({"kernel_di": "sesame"}, "no option 'kernel_di'; is it 'kernel_id'?"),
+        ({"kernel_name": ""}, "which kernel?"),
+    ],
+)
+def test_papermill_refuses_what_is_nearly_right(
+    given: dict[str, str], told: str, tmp_path: Path
+) -> None:
+    """It would run elsewhere: with the environment's gateway, or on a kernel of its own."""
+    write(tmp_path, "1")
+    path, how = tmp_path / "in.ipynb", {"engine_name": "gateway", "progress_bar": False}
+    with pytest.raises((TypeError, ValueError), match=re.escape(told)) as caught:
+        papermill.execute_notebook(path, None, **how, **given)
+    assert "sesame" not in str(caught.value)
 
 
 @pytest.mark.parametrize("engine", [None, "gateway"])
