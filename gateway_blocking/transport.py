@@ -158,7 +158,10 @@ class Transport:
             self._flush(deadline, len(frame))
         finally:
             self._send_lock.release()
-        self._send_waiting()
+        try:
+            self._send_waiting()
+        except GatewayConnectionError:
+            pass  # the message was sent; that the connection is lost, the receiver notices
 
     def ping(self) -> None:
         """Ask the gateway for a sign of life; never waits."""

@@ -24,7 +24,7 @@ from gateway_blocking.errors import (
     MessageTooLarge,
     NoSuchKernel,
 )
-from gateway_blocking.frames import BINARY, CLOSE, PING, PONG, TEXT
+from gateway_blocking.frames import BINARY, CLOSE, PING, PONG, TEXT, build_frame
 from gateway_blocking.handshake import Endpoint, Opening
 from gateway_blocking.transport import MAX_OUTGOING, Transport
 
@@ -300,6 +300,31 @@ def test_abort_wakes_receiver_and_sender(tls: bool, tmp_path: Path) -> None:
 
 
 # --- sending --------------------------------------------------------------------------------------
+
+
+def test_what_was_sent_does_not_fail_by_what_waits_behind_it(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """A pong that cannot be sent any more: its message would be sent again, and executed twice."""
+    ended = threading.Event()
+
+    def read_and_reset(peer: Peer) -> None:
+        assert peer.receive().data == b"a request"
+        peer.reset()
+        ended.set()
+
+    with connected(read_and_reset) as transport:
+        send_waiting = transport._send_waiting
+
+        def late() -> None:
+            assert ended.wait(20)
+            send_waiting()
+
+        monkeypatch.setattr(transport, "_send_waiting", late)
+        transport._waiting.append(build_frame(PONG, b""))
+        transport.send(TEXT, b"a request", 20)
+        with pytest.raises(GatewayConnectionError):
+            transport.send(TEXT, b"another", 20)
 
 
 @pytest.mark.parametrize("tls", [False, True])
