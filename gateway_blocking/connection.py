@@ -135,7 +135,8 @@ class Connection:
         self._log = log
         # Guards what follows; never held during I/O.  Taken as a lock, because a Ctrl-C in the
         # Python code of a Condition can leave it locked; only our own threads wait for changes.
-        self._lock = threading.Lock()
+        # Its holder may come upon it again: see `abandon`.
+        self._lock = threading.RLock()
         self._changed = threading.Condition(self._lock)
         self._news = _News()  # of the state, for users' threads
         self._state = State.CONNECTING
@@ -365,13 +366,17 @@ class Connection:
                 self._log.warning("the thread %s has not ended in time", thread.name)
 
     def abandon(self) -> None:
-        """End the connection without waiting for anything, for a client that was dropped."""
+        """End the connection without waiting for anything, for a client that was dropped.
+
+        Garbage is collected in any thread, and anywhere in its work: also in one of ours, that
+        holds the locks which this takes.
+        """
         self._announce_close()
         self._abort()
 
     def after_fork(self) -> None:
         """End in a child process, which has not the threads, and shares the socket."""
-        self._lock = threading.Lock()
+        self._lock = threading.RLock()
         self._changed = threading.Condition(self._lock)
         self._news, self._recovering = _News(), threading.Lock()
         self._closing, self._state = True, State.CLOSED

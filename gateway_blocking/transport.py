@@ -58,7 +58,8 @@ class Transport:
         """When a byte last came, on the monotonic clock: any byte is a sign of life."""
         self._sock = sock
         self._frames = FrameReader(max_incoming)
-        self._io_lock = threading.Lock()  # around a single read or write, never around a wait
+        # Around a single read or write, never around a wait; the holder may come to abort().
+        self._io_lock = threading.RLock()
         self._send_lock = threading.Lock()  # around a whole frame
         self._outgoing = bytearray()  # what is being written, under the send lock
         self._waiting: deque[bytes] = deque()  # control frames that nobody could write yet

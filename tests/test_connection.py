@@ -106,6 +106,22 @@ def test_closed_while_it_opens() -> None:
         assert "gateway-reader-87654321" not in {t.name for t in threading.enumerate()}
 
 
+def test_who_holds_its_locks_can_abandon_it() -> None:
+    """A dropped client is collected wherever a thread happens to be: also in the reader."""
+
+    def collect(connection: Connection) -> None:
+        assert connection._transport
+        with connection._lock, connection._transport._io_lock:
+            connection.abandon()
+
+    with connected(stay) as connection:
+        thread = threading.Thread(target=collect, args=[connection], daemon=True)
+        thread.start()
+        thread.join(20)
+        assert not thread.is_alive()
+        wait_until(lambda: connection.state is State.CLOSED)
+
+
 @contextmanager
 def held_back(script: Script, **endpoint: Any) -> Iterator[Connection]:
     """A connection that is open as far as the caller knows; the server has not answered yet."""
