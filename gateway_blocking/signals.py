@@ -11,6 +11,7 @@ import signal
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
+from time import monotonic
 from types import FrameType
 from weakref import WeakSet
 
@@ -55,10 +56,13 @@ class SigtermRaises:
 
     def after_fork(self) -> None:
         """The block is over; in a child process at once, where it has nothing to clean up."""
+        global _unwinding
         self._waits = self._came = False
         _blocks.discard(self)
-        if not _blocks and _is_main_thread() and signal.getsignal(signal.SIGTERM) is _unwind:
-            signal.signal(signal.SIGTERM, signal.SIG_DFL)
+        if not _blocks:
+            _unwinding = _NEVER
+            if _is_main_thread() and signal.getsignal(signal.SIGTERM) is _unwind:
+                signal.signal(signal.SIGTERM, signal.SIG_DFL)
 
     def _holds_back(self) -> bool:
         """Whether a SIGTERM has to wait; it is remembered then."""
@@ -66,15 +70,28 @@ class SigtermRaises:
         return self._waits
 
 
+_SHORTLY = 0.01  # seconds
+_ONCE = 1.0  # seconds
+_NEVER = float("-inf")
+
 _blocks: WeakSet[SigtermRaises] = WeakSet()
+_unwinding = _NEVER  # since when
 
 
 def _unwind(number: int, _frame: FrameType | None) -> None:
-    if not _blocks:  # the last one ended in another thread, which cannot set a handler
+    global _unwinding
+    blocks = list(_blocks)
+    if not blocks:  # the last one ended in another thread, which cannot set a handler
         signal.signal(number, signal.SIG_DFL)
         signal.raise_signal(number)
-    elif not any(block._holds_back() for block in _blocks):
-        raise SystemExit(128 + number)
+    elif getattr(_forks, "under_way", False):  # Python drops what is raised in what it calls then
+        threading.Timer(_SHORTLY, os.kill, (os.getpid(), number)).start()
+    elif not any(block._holds_back() for block in blocks):
+        # Who ends a process may do it twice, the process and its group; one has to be enough, and
+        # is not to interrupt what the other began.
+        if monotonic() - _unwinding > _ONCE:
+            _unwinding = monotonic()
+            raise SystemExit(128 + number)
 
 
 def _is_main_thread() -> bool:
@@ -82,16 +99,18 @@ def _is_main_thread() -> bool:
 
 
 # Python drops what a child gets before it is told of the fork, and terminated it may be at once.
-# Held back until the handler is the default again, the signal ends it.
-_masks = threading.local()
+# Held back until the handler is the default again, the signal ends it.  The parent's is sent anew.
+_forks = threading.local()
 
 
 def _before_fork() -> None:
-    _masks.before = signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGTERM])
+    _forks.under_way = True
+    _forks.mask = signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGTERM])
 
 
 def _after_fork() -> None:
-    signal.pthread_sigmask(signal.SIG_SETMASK, _masks.before)
+    signal.pthread_sigmask(signal.SIG_SETMASK, _forks.mask)
+    _forks.under_way = False
 
 
 if hasattr(os, "register_at_fork"):

@@ -270,7 +270,8 @@ def test_threads_live_in_the_connection_only() -> None:
     ways |= {"start_new_thread", "run_in_executor", "Process"}
     # One for each file that is executed; one for each kernel while all of them are asked for.
     pools = {"cli.run", "multikernelmanager"}
-    assert {m for m in MODULES if calls_of(tree_of(m)) & ways} == {"connection"} | pools
+    once = {"signals"}  # for a moment, after a fork that a signal came into
+    assert {m for m in MODULES if calls_of(tree_of(m)) & ways} == {"connection"} | pools | once
 
 
 def test_sleep_is_rare() -> None:

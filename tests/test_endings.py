@@ -21,6 +21,7 @@ from faultproxy import FaultProxy, Link
 
 from gateway_blocking import BlockingGatewayKernelClient as Client
 from gateway_blocking import BlockingGatewayKernelManager as Manager
+from gateway_blocking import signals
 from gateway_blocking.connection import State
 from gateway_blocking.local import LocalGateway
 from gateway_blocking.signals import SigtermRaises
@@ -81,11 +82,11 @@ def is_undisturbed(client):
 
 
 @contextmanager
-def program(code: str, *args: str) -> Iterator[subprocess.Popen[str]]:
+def program(code: str, *args: str, first: str = "") -> Iterator[subprocess.Popen[str]]:
     """A Python that executes the preamble and the code, with the gateway of the environment."""
     fork = "ignore:This process:DeprecationWarning"  # of 3.12, where there are threads
     with subprocess.Popen(
-        [sys.executable, "-W", "error", "-W", fork, "-c", PREAMBLE + code, *args],
+        [sys.executable, "-W", "error", "-W", fork, "-c", first + PREAMBLE + code, *args],
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
@@ -429,6 +430,32 @@ with run_kernel() as kc:
     assert kernels_of(gateway) == []
 
 
+@pytest.mark.usefixtures("gateway_env")
+def test_a_sigterm_that_comes_in_a_fork_is_not_lost(gateway: LocalGateway) -> None:
+    """Python drops what a handler raises in what is called then; the block ends right after it."""
+    hook = """
+import os, signal
+def send():
+    os.kill(os.getpid(), signal.SIGTERM)
+os.register_at_fork(before=lambda: armed and send())
+armed = False
+"""
+    forks = """
+with run_kernel() as kc:
+    armed = True
+    pid = os.fork()
+    armed = False
+    if pid == 0:
+        os._exit(0)
+    assert status_of(pid) == 0
+    time.sleep(60)
+"""
+    with program(forks, first=hook) as process:
+        err = end_of(process)
+    assert (process.returncode, err) == (128 + signal.SIGTERM, "")
+    assert kernels_of(gateway) == []
+
+
 @pytest.fixture
 def default_sigterm() -> Iterator[None]:
     """The handler that a script begins with; the test has to leave it so."""
@@ -464,6 +491,18 @@ def test_blocks_that_overlap_share_the_handler() -> None:
             assert sigterm_raises()
         blocks[1].__exit__()
         assert signal.getsignal(signal.SIGTERM) is signal.SIG_DFL
+
+
+@pytest.mark.usefixtures("default_sigterm")
+def test_who_sends_sigterm_twice_ends_a_block_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The second would end what the first began; but a block that goes on can be ended again."""
+    with SigtermRaises():
+        assert sigterm_raises()
+        assert not sigterm_raises()
+    with SigtermRaises():
+        assert sigterm_raises()
+        monkeypatch.setattr(signals, "_ONCE", 0.0)
+        assert sigterm_raises()
 
 
 @pytest.mark.usefixtures("default_sigterm")
