@@ -614,15 +614,18 @@ def start_new_kernel(
 
 def _give_up(manager: BlockingGatewayKernelManager) -> None:
     """Leave nothing behind of a start that failed, whose error tells more than one of ours."""
-    for client in manager._clients:
-        client.stop_channels()
-    try:
-        with suppress(GatewayError):
-            if manager.has_kernel:
-                manager.shutdown_kernel(now=True)
-    finally:
-        manager.owned_kernel = False  # no second try
-        manager.cleanup_resources()
+    with manager._sigterm, manager._sigterm.end():
+        try:
+            for client in manager._clients:
+                client.stop_channels()
+        finally:
+            try:
+                with suppress(GatewayError):
+                    if manager.has_kernel:
+                        manager.shutdown_kernel(now=True)
+            finally:
+                manager.owned_kernel = False  # no second try
+                manager.cleanup_resources()
 
 
 @contextmanager

@@ -8,6 +8,7 @@ import logging
 import ssl
 import uuid
 from collections.abc import Callable, Iterable, Sequence
+from contextlib import suppress
 from email.message import Message
 from functools import partial
 from threading import Lock
@@ -153,7 +154,8 @@ class GatewayREST:
         """
         self._session.close()
         was_open, self._open = self._open, _held()
-        was_open.release()
+        with suppress(RuntimeError):  # another thread closes it, too, and was faster
+            was_open.release()
 
     def after_fork(self) -> None:
         """Begin anew in a child process: what is kept, and locked, is its parent's."""

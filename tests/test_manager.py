@@ -137,6 +137,27 @@ def test_a_malformed_timeout_starts_no_kernel(gateway: LocalGateway) -> None:
     assert kernels_of(gateway) == []
 
 
+@pytest.mark.parametrize("again", [KeyboardInterrupt, SystemExit])
+def test_an_end_in_the_clean_up_of_a_failed_start_leaves_no_kernel(
+    gateway: LocalGateway, monkeypatch: pytest.MonkeyPatch, again: type[BaseException]
+) -> None:
+    """Ctrl-C is often hit twice."""
+    before, stop = kernels_of(gateway), BlockingGatewayKernelClient.stop_channels
+
+    def interrupt(*_: Any, **__: Any) -> None:
+        raise KeyboardInterrupt
+
+    def stop_and_end(client: BlockingGatewayKernelClient) -> None:
+        stop(client)
+        raise again
+
+    monkeypatch.setattr(BlockingGatewayKernelClient, "wait_for_ready", interrupt)
+    monkeypatch.setattr(BlockingGatewayKernelClient, "stop_channels", stop_and_end)
+    with pytest.raises(again):
+        start_new_kernel(**gateway.options())
+    assert kernels_of(gateway) == before
+
+
 def test_what_is_for_a_local_process_is_ignored(km: Manager) -> None:
     """Nobody needs to know where a kernel runs to start it."""
     km.start_kernel(extra_arguments=["--debug"], stdout=None, independent=True, bufsize=0)
