@@ -26,6 +26,7 @@ from jupyter_client.session import Session
 
 from .deadline import Deadline
 from .errors import DeadKernelError, GatewayConnectionClosed, GatewayError, ReplyLost, fresh
+from .locks import acquire
 from .wire import Message
 
 __all__ = [
@@ -88,7 +89,6 @@ class Mailbox(Queue[Message]):
             if self.queue:
                 return self._get()
         while True:
-            # Not a Condition, whose code is Python: a Ctrl-C in it can leave its lock locked.
             news = threading.Lock()
             news.acquire()
             with self.mutex:
@@ -98,9 +98,8 @@ class Mailbox(Queue[Message]):
                 if deadline.passed():
                     raise Empty
                 self._listeners.append(news.release)
-            left = deadline.left()
             try:
-                news.acquire(timeout=-1 if left is None else left)
+                acquire(news, deadline)
             finally:
                 self._forget(news.release)
 

@@ -50,6 +50,7 @@ from .forking import tell_after_fork
 from .handshake import Endpoint, Opening
 from .ledger import Heard, Ledger, Request
 from .liveness import LIVING, SPEAKS_OF_LIFE, Look, Verdict, is_lost, verdict_of
+from .locks import News
 from .reconnect import Recovery, Step, is_final, is_harmless, may_repeat, what_is_known
 from .transport import Transport
 from .wire import FORMATS, Message
@@ -133,12 +134,11 @@ class Connection:
         self._ping_timeout = ping_timeout
         self._delays = delays
         self._log = log
-        # Guards what follows; never held during I/O.  Taken as a lock, because a Ctrl-C in the
-        # Python code of a Condition can leave it locked; only our own threads wait for changes.
-        # Its holder may come upon it again: see `abandon`.
+        # Guards what follows; never held during I/O.  Taken as a lock, and waited for by our own
+        # threads only: see `locks`.  Its holder may come upon it again: see `abandon`.
         self._lock = threading.RLock()
         self._changed = threading.Condition(self._lock)
-        self._news = _News()  # of the state, for users' threads
+        self._news = News()  # of the state, for users' threads
         self._state = State.CONNECTING
         self._socket: Opening | Transport | None = None  # what close() is to end
         self._transport: Transport | None = None  # the last that was open
@@ -222,7 +222,7 @@ class Connection:
             if self._closing and isinstance(error, GatewayError):
                 raise _stopped(self.name) from error
             raise
-        self._wait_while(lambda: self._state is State.CONNECTING, Deadline(_REFUSAL_TIMEOUT))
+        self._news.wait_while(lambda: self._state is State.CONNECTING, Deadline(_REFUSAL_TIMEOUT))
         if self._closing:
             raise _stopped(self.name)
         if self._failure is not None and self._transport is None:  # else it was open, and is lost
@@ -280,7 +280,7 @@ class Connection:
                 if not self._strike(request):
                     return
                 transport.abort()  # so that the reader notices, too
-                self._wait_while(partial(self._is_current, transport), deadline)
+                self._news.wait_while(partial(self._is_current, transport), deadline)
             except BaseException:
                 self._strike(request)
                 raise
@@ -291,7 +291,7 @@ class Connection:
     def _writable(self, channel: str, deadline: Deadline) -> Transport:
         """The websocket, once messages on this channel may be sent."""
         good = (State.OPEN,) if channel == "shell" else (State.OPEN, State.RECOVERING)
-        if not self._wait_while(
+        if not self._news.wait_while(
             lambda: self._death is None and self._state not in (*good, State.CLOSED), deadline
         ):
             raise GatewayTimeout(
@@ -378,7 +378,7 @@ class Connection:
         """End in a child process, which has not the threads, and shares the socket."""
         self._lock = threading.RLock()
         self._changed = threading.Condition(self._lock)
-        self._news, self._recovering = _News(), threading.Lock()
+        self._news, self._recovering = News(), threading.Lock()
         self._closing, self._state = True, State.CLOSED
         if self._socket is not None:
             self._socket.disinherit()
@@ -401,14 +401,6 @@ class Connection:
             self._state = state
             self._changed.notify_all()
         self._news.tell()
-
-    def _wait_while(self, condition: Callable[[], bool], deadline: Deadline) -> bool:
-        """Wait, in a user's thread, until the state is another; False where it is not in time."""
-        while condition():
-            news = self._news.listen()
-            if condition() and not _acquire(news, deadline):
-                return False
-        return True
 
     @property
     def _ending(self) -> bool:
@@ -887,35 +879,6 @@ class Connection:
                 self._verdict = Verdict.ALIVE
             if self._verdict is not Verdict.DOUBTFUL:
                 self._doubt_at = _NEVER
-
-
-class _News:
-    """What threads that wait for a change are woken with.
-
-    Not ``threading.Event`` or ``Condition``: a Ctrl-C in their Python code can leave their lock
-    locked.
-    """
-
-    def __init__(self) -> None:
-        self._waiting: list[threading.Lock] = []
-
-    def listen(self) -> threading.Lock:
-        """A lock that can be acquired once there is news."""
-        news = threading.Lock()
-        news.acquire()
-        self._waiting.append(news)
-        return news
-
-    def tell(self) -> None:
-        """Wake everybody who listens."""
-        waiting, self._waiting = self._waiting, []
-        for news in waiting:
-            news.release()
-
-
-def _acquire(lock: threading.Lock, deadline: Deadline) -> bool:
-    left = deadline.left()
-    return lock.acquire(timeout=-1 if left is None else left)
 
 
 def _death(name: str, verdict: Verdict, text: str) -> DeadKernelError:

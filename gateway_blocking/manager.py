@@ -28,6 +28,7 @@ from .errors import GatewayError, GatewayHTTPError, NoKernel, NoSuchKernel, NotR
 from .events import KERNEL_ACTIONS
 from .forking import tell_after_fork
 from .kernelspec import BlockingGatewayKernelSpecManager
+from .locks import acquire
 from .remote import RemoteKernelMixin, not_remotely
 from .rest import KernelModel, choose_kernel_id
 from .signals import SigtermRaises
@@ -239,14 +240,16 @@ class BlockingGatewayKernelManager(RemoteKernelMixin, KernelManager):
             There is a kernel already.
         """
         refuse_unknown("start_kernel()", kw, _START_ARGUMENTS)
-        if not self._starting.acquire(blocking=False):
-            raise RuntimeError("the kernel is just being started, by another thread")
+        got: list[bool] = []
         try:
+            if not acquire(self._starting, Deadline(0), got):
+                raise RuntimeError("the kernel is just being started, by another thread")
             if self.has_kernel:
                 raise RuntimeError(f"kernel {self.kernel_id} runs already; shut it down first")
             self._start_and_tell(**kw)
         finally:
-            self._starting.release()
+            if got and got[-1]:
+                self._starting.release()
 
     def _start_and_tell(self, **kw: Any) -> None:
         """Start, and tell who waits for :attr:`ready` how it ended."""

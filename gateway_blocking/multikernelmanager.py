@@ -12,9 +12,11 @@ from jupyter_client.kernelspec import KernelSpecManager
 from jupyter_client.multikernelmanager import MultiKernelManager
 from traitlets import Bool, DottedObjectName, Instance, Unicode, default
 
+from .deadline import Deadline
 from .errors import GatewayAuthError, GatewayError, NoSuchKernel
 from .forking import tell_after_fork
 from .kernelspec import BlockingGatewayKernelSpecManager
+from .locks import News
 from .manager import BlockingGatewayKernelManager
 from .remote import GatewayMixin, not_remotely
 from .rest import KernelModel, choose_kernel_id
@@ -84,7 +86,7 @@ class BlockingGatewayMultiKernelManager(GatewayMixin, MultiKernelManager):
 
     def after_fork(self) -> None:
         """In a child process nobody would release the lock, nor end what was being started."""
-        self._lock = threading.Condition()
+        self._lock, self._news = threading.Lock(), News()
         self._starts: set[object] = set()
         self._endings = 0  # how often all were shut down
 
@@ -150,15 +152,14 @@ class BlockingGatewayMultiKernelManager(GatewayMixin, MultiKernelManager):
     def _starting(self) -> Iterator[int]:
         """While a kernel starts, so that :meth:`shutdown_all` does not miss it."""
         start = object()
-        with self._lock:
-            self._starts.add(start)
-            endings = self._endings
         try:
+            with self._lock:
+                self._starts.add(start)
+                endings = self._endings
             yield endings
         finally:
-            with self._lock:
-                self._starts.discard(start)
-                self._lock.notify_all()
+            self._starts.discard(start)
+            self._news.tell()
 
     def _register(self, manager: BlockingGatewayKernelManager) -> None:
         kernel_id = str(manager.kernel_id)
@@ -217,9 +218,8 @@ class BlockingGatewayMultiKernelManager(GatewayMixin, MultiKernelManager):
             self._endings += 1
             starting, ids = set(self._starts), list(self._kernels)
         failed = [each for each in _at_once(shut_down, ids) if each]
-        with self._lock:
-            longest = self.gateway.effective_request_timeout
-            self._lock.wait_for(lambda: not starting & self._starts, longest)
+        longest = Deadline(self.gateway.effective_request_timeout)
+        self._news.wait_while(lambda: starting & self._starts, longest)
         if failed:
             reasons = "; ".join(f"{kernel_id}: {error}" for kernel_id, error in failed)
             raise GatewayError(

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import threading
 import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -10,8 +9,10 @@ from typing import Any, Protocol, cast
 
 from traitlets import Instance, default
 
+from .deadline import Deadline
 from .errors import GatewayHTTPError, NoSuchSession
 from .forking import tell_after_fork
+from .locks import News
 from .multikernelmanager import BlockingGatewayMultiKernelManager
 from .remote import GatewayMixin
 from .rest import GatewayREST, SessionModel
@@ -54,9 +55,9 @@ class BlockingGatewaySessionManager(GatewayMixin):
         tell_after_fork(self)
 
     def after_fork(self) -> None:
-        """In a child process nobody would release the lock."""
-        self._lock = threading.Condition()
-        self._busy: set[str] = set()  # paths whose session is being created
+        """In a child process nobody would end what was begun."""
+        self._busy: dict[str, object] = {}  # paths whose session is being created, and by whom
+        self._news = News()
 
     @default("kernel_manager")
     def _default_kernel_manager(self) -> BlockingGatewayMultiKernelManager:
@@ -110,15 +111,15 @@ class BlockingGatewaySessionManager(GatewayMixin):
 
     @contextmanager
     def _alone_with(self, path: str) -> Iterator[None]:
-        with self._lock:
-            self._lock.wait_for(lambda: path not in self._busy)  # as long as a request takes
-            self._busy.add(path)
+        who = object()
         try:
+            while self._busy.setdefault(path, who) is not who:
+                self._news.wait_while(lambda: path in self._busy, Deadline(None))  # a request
             yield
         finally:
-            with self._lock:
-                self._busy.discard(path)
-                self._lock.notify_all()
+            if self._busy.get(path) is who:
+                del self._busy[path]
+                self._news.tell()
 
     def _attached(self, session: SessionModel) -> SessionModel:
         """The session, whose kernel is one of :attr:`kernel_manager`, too."""

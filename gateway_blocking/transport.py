@@ -29,6 +29,7 @@ from .errors import (
     WireError,
 )
 from .frames import BINARY, CLOSE, PING, PONG, TEXT, FrameReader, build_frame
+from .locks import acquire
 
 __all__ = ["MAX_INCOMING", "MAX_OUTGOING", "Transport", "shut_down"]
 
@@ -40,6 +41,7 @@ MAX_INCOMING = 2 * 1024 * 1024 * 1024
 
 _PROMPT_READS = 16
 _ACK_DELAY = 0.002  # seconds
+_AT_ONCE = Deadline(0)
 
 
 class Transport:
@@ -150,15 +152,16 @@ class Transport:
             )
         frame = build_frame(opcode, payload)
         deadline = Deadline.of(timeout)
-        left = deadline.left()
-        if not self._send_lock.acquire(timeout=-1 if left is None else left):
-            raise GatewayTimeout("the gateway is not reading: another message waits to be sent")
+        got: list[bool] = []
         try:
+            if not acquire(self._send_lock, deadline, got):
+                raise GatewayTimeout("the gateway is not reading: another message waits to be sent")
             self._prompt_reads = _PROMPT_READS
             self._outgoing += frame
             self._flush(deadline, len(frame))
         finally:
-            self._send_lock.release()
+            if got and got[-1]:
+                self._send_lock.release()
         try:
             self._send_waiting()
         except GatewayConnectionError:
@@ -191,13 +194,17 @@ class Transport:
 
     def _send_waiting(self) -> None:
         # Who finds the lock taken leaves its frame to the holder, who looks again after release.
-        while self._waiting and self._send_lock.acquire(blocking=False):
+        while self._waiting:
+            got: list[bool] = []
             try:
+                if not acquire(self._send_lock, _AT_ONCE, got):
+                    return
                 while self._waiting:
                     self._outgoing += self._waiting.popleft()
                 self._flush(None)
             finally:
-                self._send_lock.release()
+                if got and got[-1]:
+                    self._send_lock.release()
 
     def _flush(self, deadline: Deadline | None, frame_size: int = 0) -> None:
         """Write what is outgoing, under the send lock; without a deadline, what goes at once."""

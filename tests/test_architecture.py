@@ -26,7 +26,7 @@ LAYERS = (
     },
     {  # edges
         *("tokens", "events", "traits", "config", "adapters", "failures", "rest"),
-        *("transport", "handshake", "channels", "signals"),
+        *("locks", "transport", "handshake", "channels", "signals"),
     },
     {"connection"},  # engine
     {  # mirror
@@ -53,6 +53,8 @@ SIDEWAYS = {
     "adapters": {"config"},
     "failures": {"config", "traits"},
     "rest": {"adapters", "config", "events", "failures", "traits"},
+    "transport": {"locks"},
+    "channels": {"locks"},
     "handshake": {"traits", "transport"},
     "client": {"remote"},
     "kernelspec": {"remote"},
@@ -95,8 +97,8 @@ HOMES = {
     "socket": {"transport", "handshake", "cli.status"},
     "ssl": {"config", "failures", "rest", "transport", "handshake", "cli.status"},
     "threading": {  # locks; who starts threads, see below
-        *("config", "rest", "transport", "channels", "signals", "connection"),
-        *("client", "manager", "multikernelmanager", "sessions", "cli.jobs", "cli.run"),
+        *("config", "rest", "locks", "transport", "channels", "signals", "connection"),
+        *("client", "manager", "multikernelmanager", "cli.jobs", "cli.run"),
     },
 }
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import signal
-import sys
 import threading
 import time
 from collections.abc import Callable, Coroutine, Iterator
@@ -13,6 +12,7 @@ from queue import Empty, Queue
 from typing import Any
 
 import pytest
+from interrupting import interrupt_often, not_in_python_3_10
 from jupyter_client.channelsabc import ChannelABC, HBChannelABC
 from jupyter_client.session import Session
 
@@ -272,39 +272,10 @@ def test_control_c_ends_a_wait(channel: Channel) -> None:
         signal.signal(signal.SIGALRM, previous)
 
 
-@pytest.mark.skipif(
-    sys.version_info < (3, 11),
-    reason="Python 3.10 itself may run a signal handler between a with's body and its release",
-)
+@not_in_python_3_10
 def test_control_c_at_any_moment_leaves_the_channel_usable(channel: Channel) -> None:
     """A signal handler that raises in the middle of a wait leaves no lock locked."""
-    armed = False
-
-    def interrupt(*_: Any) -> None:
-        if armed:
-            raise KeyboardInterrupt
-
-    previous = signal.signal(signal.SIGALRM, interrupt)
-    interrupted, end = 0, time.monotonic() + 2
-    try:
-        while time.monotonic() < end:
-            try:
-                try:
-                    armed = True
-                    signal.setitimer(signal.ITIMER_REAL, 1e-6 + interrupted % 97 * 1e-6)
-                    while True:
-                        try:
-                            channel.take(timeout=0.00002)
-                        except Empty:
-                            pass
-                finally:
-                    armed = False
-            except KeyboardInterrupt:
-                interrupted += 1
-            assert not channel.mutex.locked()
-    finally:
-        signal.signal(signal.SIGALRM, previous)
-    assert interrupted > 100
+    interrupt_often(lambda: channel.take(timeout=0.00002), lambda: not channel.mutex.locked())
 
 
 # --- one class for blocking and for event loops ---------------------------------------------------

@@ -18,6 +18,7 @@ from urllib.parse import urlsplit
 
 import pytest
 from conftest import DEAF, kernels_of, wait_until
+from interrupting import interrupt_often, not_in_python_3_10
 from jupyter_client.multikernelmanager import MultiKernelManager
 from rawserver import Peer, Script, serving
 from scripted import Server, read, says, scripted
@@ -156,6 +157,16 @@ def test_an_end_in_the_clean_up_of_a_failed_start_leaves_no_kernel(
     with pytest.raises(again):
         start_new_kernel(**gateway.options())
     assert kernels_of(gateway) == before
+
+
+@not_in_python_3_10
+def test_control_c_at_any_moment_leaves_a_manager_that_can_start(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """It is not just being started for ever."""
+    with Manager(url="http://127.0.0.1:9") as km:
+        monkeypatch.setattr(km, "_start_and_tell", lambda: None)
+        interrupt_often(km.start_kernel, lambda: not km._starting.locked())
 
 
 def test_what_is_for_a_local_process_is_ignored(km: Manager) -> None:

@@ -14,6 +14,7 @@ from typing import Any
 
 import pytest
 from conftest import kernels_of
+from interrupting import interrupt_often, not_in_python_3_10
 from jupyter_client.multikernelmanager import MultiKernelManager
 
 from gateway_blocking import (
@@ -190,6 +191,12 @@ def test_jupyter_clients_own_multi_kernel_manager(
             kernels.shutdown_all()
             assert kernel_id not in kernels_of(gateway_env)
     assert not caplog.records
+
+
+@not_in_python_3_10
+def test_control_c_at_any_moment_leaves_it_usable(kernels: Kernels) -> None:
+    """Nobody else waits for a lock that is never released."""
+    interrupt_often(lambda: kernels.remove_kernel("none"), lambda: not kernels._lock.locked())
 
 
 def test_what_its_manager_shut_down_was_not_culled(kernels: Kernels) -> None:
