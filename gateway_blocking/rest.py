@@ -467,7 +467,7 @@ class GatewayREST:
         start = monotonic()
         try:
             response = self._send(session, method, url, body, limits)
-            if response.status_code in (401, 403) and self._has_another_login(response):
+            if response.status_code in (401, 403) and self._has_another_login(response, limits):
                 if isinstance(body, Body):
                     body.seek(0)
                 response = self._send(session, method, url, body, limits)
@@ -517,7 +517,7 @@ class GatewayREST:
             allow_redirects=False,  # the credentials must not leave, nor a POST become a GET
         )
 
-    def _has_another_login(self, refused: requests.Response) -> bool:
+    def _has_another_login(self, refused: requests.Response, limits: Any) -> bool:
         """Whether what was refused may be granted now: there are other credentials than it had.
 
         The token's renewer may have a new one.  Or this is a Jupyter Server that wants no login:
@@ -526,9 +526,8 @@ class GatewayREST:
         one that says 404.
         """
         if b"_xsrf" in refused.content.lower():
-            gateway = self.gateway
-            limits = (gateway.connect_timeout, gateway.effective_request_timeout)
-            self._send(self._session, "GET", f"{gateway.api_url}/no-such-page", None, limits)
+            page = f"{self.gateway.api_url}/no-such-page"
+            self._send(self._session, "GET", page, None, limits)
         again = self._session.prepare_request(requests.Request("GET", refused.url, auth=self._auth))
         sent = refused.request.headers
         return any(sent.get(name) != value for name, value in again.headers.items())

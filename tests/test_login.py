@@ -6,19 +6,21 @@ All of it by REST and with websockets alike.
 from __future__ import annotations
 
 import ssl
+import time
 from collections.abc import Callable
 from typing import Any
 
 import pytest
 import websocket
 from rawserver import Script
-from scripted import COOKIE, CUT_HEADERS, Server, accepts, error_of, rest_of, says, scripted
+from scripted import COOKIE, CUT_HEADERS, Server, accepts, error_of, rest_of, says, scripted, stalls
 
 from gateway_blocking import (
     BlockingGatewayKernelClient,
     GatewayAuthError,
     GatewayConnectionError,
     GatewayHTTPError,
+    GatewayTimeout,
     GatewayTokenRenewerBase,
 )
 
@@ -263,6 +265,16 @@ def test_a_server_that_gives_no_proof_is_an_error() -> None:
         error = error_of(CALLS["POST"], server)
     assert isinstance(error, GatewayAuthError)
     assert "_xsrf" in str(error)
+    assert len(server.lines) == 2
+
+
+def test_a_look_has_its_time_also_where_a_cookie_is_asked_for() -> None:
+    """The heartbeat's is short, and the options' time-outs are not for it."""
+    with scripted(NO_PROOF, stalls()) as server, rest_of(server, request_timeout=90) as rest:
+        begin = time.monotonic()
+        with pytest.raises(GatewayTimeout):
+            rest.get_kernel("k", timeout=0.5)
+        assert time.monotonic() - begin < 60
     assert len(server.lines) == 2
 
 
