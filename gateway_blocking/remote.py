@@ -55,7 +55,8 @@ class GatewayMixin(LoggingConfigurable):
         refuse_unknown(type(self).__name__, kwargs, (*self.trait_names(), *_NO_TRAITS))
         self._owns_rest = "rest" not in kwargs
         super().__init__(**kwargs)
-        if not self.trait_has_value("gateway"):  # made now: here a malformed option is to be told
+        # Made now: here a malformed option is to be told.
+        if options or not self.trait_has_value("gateway"):
             self.gateway = GatewayClient(config=self.config, log=self.log, **options)
 
     @default("gateway")

@@ -180,15 +180,17 @@ class GatewayREST:
         At the moment when any kernel is started, a server answers 500 (measured with all three: 4
         to 15 % of the lists while forty started, each time for 0.15 s at most).  It is asked again.
         """
-        list_ = partial(self._request, "GET", self.gateway.kernels_url, wanted=_MODELS)
+        list_: Callable[[], list[KernelModel]] = partial(
+            self._request, "GET", self.gateway.kernels_url, wanted=_MODELS
+        )
         for pause in _LIST_PAUSES:
             try:
-                return cast("list[KernelModel]", list_())
+                return list_()
             except GatewayHTTPError as error:
                 if error.status_code != 500:
                     raise
             _opens(self._open, pause)  # or until a close()
-        return cast("list[KernelModel]", list_())
+        return list_()
 
     def get_kernel(self, kernel_id: str, timeout: float | None = None) -> KernelModel:
         """A kernel's model; NoSuchKernel where there is none.
