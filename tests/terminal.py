@@ -6,8 +6,10 @@ import os
 import pty
 import re
 import select
+import signal
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Mapping
 from pathlib import Path
@@ -79,7 +81,13 @@ class Person:
         self.process = subprocess.Popen(
             [sys.executable, "-c", ON_THIS_TERMINAL, *args],
             cwd=terminal.directory,
-            env={**terminal.env, "TERM": "xterm", "PROMPT_TOOLKIT_NO_CPR": "1", **env},
+            env={
+                **terminal.env,
+                "TERM": "xterm",
+                "PROMPT_TOOLKIT_NO_CPR": "1",
+                "PYTHONFAULTHANDLER": "1",
+                **env,
+            },
             stdin=there,
             stdout=there,
             stderr=there,
@@ -93,13 +101,23 @@ class Person:
 
     def __exit__(self, *exc_info: object) -> None:
         if self.process.poll() is None:  # a test has failed: its kernel is not to disturb others
-            self.process.terminate()
-            try:
-                self.process.wait(30)
-            finally:
-                self.process.kill()
-                self.process.wait(60)
+            self._is_told_to_end()
         os.close(self._keyboard)
+
+    def _is_told_to_end(self) -> None:
+        self.process.terminate()
+        reader = threading.Thread(target=self._reads_on)
+        reader.start()
+        try:
+            self.process.wait(30)
+        except subprocess.TimeoutExpired:
+            self.process.send_signal(signal.SIGABRT)  # faulthandler tells where it stands
+            time.sleep(1)
+        finally:
+            self.process.kill()
+            self.process.wait(60)
+            reader.join(60)
+            print(f"The end of what the person saw:\n{self._unread}")
 
     def types(self, text: str) -> None:
         os.write(self._keyboard, text.encode())
@@ -117,12 +135,15 @@ class Person:
 
     def ends(self) -> tuple[int, str]:
         """The exit status, and all that was left to read."""
+        self._reads_on()
+        return self.process.wait(60), self._unread
+
+    def _reads_on(self) -> None:
         try:
             while more := os.read(self._keyboard, 4096):
                 self._unread += more.decode(errors="replace")
         except OSError:  # how Linux says that nobody has the other end any more
             pass
-        return self.process.wait(60), self._unread
 
 
 def wait_for(path: Path, within: float = 60) -> None:
