@@ -12,10 +12,12 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
+from urllib.parse import urlsplit
 
 import hypothesis
 import pytest
 import requests
+from faultproxy import FaultProxy
 from jupyter_core.utils import ensure_event_loop
 from rawserver import certificate
 from requests.adapters import HTTPAdapter
@@ -86,6 +88,27 @@ def gateway(_clean_environment: None) -> Iterator[LocalGateway]:
     """
     with LocalGateway(kernel_gateway_args=["--KernelManager.transport=ipc"]) as gateway:
         yield gateway
+
+
+def upstream_of(gateway: LocalGateway) -> tuple[str, int]:
+    """Where it listens, for a proxy."""
+    parts = urlsplit(gateway.url)
+    assert parts.hostname
+    assert parts.port
+    return parts.hostname, parts.port
+
+
+@contextmanager
+def proxy_of(gateway: LocalGateway) -> Iterator[FaultProxy]:
+    with FaultProxy(*upstream_of(gateway)) as proxy:
+        yield proxy
+
+
+@pytest.fixture
+def proxy(gateway: LocalGateway) -> Iterator[FaultProxy]:
+    """What fails on demand, in front of the session's gateway."""
+    with proxy_of(gateway) as proxy:
+        yield proxy
 
 
 @pytest.fixture(scope="session")

@@ -13,7 +13,6 @@ import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from urllib.parse import urlsplit
 
 import pytest
 from conftest import kernels_of, wait_until
@@ -129,15 +128,6 @@ def end_of(process: subprocess.Popen[str], number: int = 0) -> str:
 
 def threads_of_ours() -> list[str]:
     return [thread.name for thread in threading.enumerate() if thread.name[:8] == "gateway-"]
-
-
-@pytest.fixture
-def proxy(gateway: LocalGateway) -> Iterator[FaultProxy]:
-    parts = urlsplit(gateway.url)
-    assert parts.hostname
-    assert parts.port
-    with FaultProxy(parts.hostname, parts.port) as proxy:
-        yield proxy
 
 
 # --- fork -----------------------------------------------------------------------------------------

@@ -17,10 +17,9 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from queue import Empty
 from typing import Any
-from urllib.parse import urlsplit
 
 import pytest
-from conftest import wait_until
+from conftest import proxy_of, upstream_of, wait_until
 from faultproxy import FaultProxy
 from rawserver import certificate
 
@@ -52,19 +51,6 @@ IMPATIENT = {
 }
 
 
-def upstream_of(gateway: LocalGateway) -> tuple[str, int]:
-    parts = urlsplit(gateway.url)
-    assert parts.hostname
-    assert parts.port
-    return parts.hostname, parts.port
-
-
-@contextmanager
-def proxy_of(gateway: LocalGateway) -> Iterator[FaultProxy]:
-    with FaultProxy(*upstream_of(gateway)) as proxy:
-        yield proxy
-
-
 @contextmanager
 def kernel_by(
     proxy: FaultProxy, gateway: LocalGateway, **options: Any
@@ -77,12 +63,6 @@ def kernel_by(
         with Client(kernel_id=km.kernel_id, url=proxy.url, **options) as kc:
             kc.wait_for_ready(timeout=60)
             yield km, kc
-
-
-@pytest.fixture
-def proxy(gateway: LocalGateway) -> Iterator[FaultProxy]:
-    with proxy_of(gateway) as proxy:
-        yield proxy
 
 
 @pytest.fixture
