@@ -8,12 +8,14 @@ import re
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 from conftest import kernels_of
+from faultproxy import FaultProxy
 from terminal import Person, Terminal, errors, wait_for, without_a_gateway
 
 from gateway_blocking import BlockingGatewayKernelManager
@@ -375,6 +377,46 @@ def test_ctrl_c_right_after_enter(terminal: Terminal, running: str, tmp_path: Pa
         person.sees(r"KeyboardInterrupt.*In \[2\]: $")
         person.types("6 * 7\r")
         person.sees(r"Out\[2\]: 42\n.*In \[3\]: $")
+        person.types("exit\r")
+        assert person.ends()[0] == 0
+
+
+@pytest.fixture
+def far_away(terminal: Terminal, proxy: FaultProxy) -> Terminal:
+    """The gateway is reached through a proxy."""
+    terminal.env["JUPYTER_GATEWAY_URL"] = proxy.url
+    return terminal
+
+
+def test_a_console_far_away(far_away: Terminal, running: str, proxy: FaultProxy) -> None:
+    """What a cell prints appears while it runs, and what it asks for can be answered, also where
+    the end of an earlier question comes when the cell was sent already."""
+    with Person(far_away, "console", "--kernel-id", running) as person:
+        person.sees(r"In \[1\]: $")
+        for direction in ("up", "down"):
+            proxy.websocket.delay(direction, 0.1)
+        person.types("print('begun'); name = input('who? ')\r")
+        person.sees(r"\nbegun\nwho\? ")
+        person.types("Ada\r")
+        person.sees(r"In \[\d+\]: $")
+        person.types("name[::-1]\r")
+        person.sees(r"Out\[\d+\]: 'adA'\n.*In \[\d+\]: $")
+        person.types("exit\r")
+        assert person.ends()[0] == 0
+
+
+def test_a_console_whose_cell_is_not_heard_of(far_away: Terminal, proxy: FaultProxy) -> None:
+    """Where the reply is lost with the connection, that is said, and the variables are there."""
+    with Person(far_away, "console") as person:
+        person.sees(r"In \[1\]: $")
+        person.types("open('begun', 'w').close(); import time; time.sleep(1); answer = 42\r")
+        wait_for(far_away.directory / "begun")
+        proxy.websocket.hole("down")
+        time.sleep(3)
+        proxy.websocket.cut("rst")
+        person.sees(r"no reply.*In \[\d+\]: $")
+        person.types("answer\r")
+        person.sees(r"Out\[\d+\]: 42\n.*In \[\d+\]: $")
         person.types("exit\r")
         assert person.ends()[0] == 0
 

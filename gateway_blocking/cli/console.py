@@ -7,19 +7,23 @@ import signal
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from queue import Empty
 from types import FrameType
 from typing import Any
 
 from traitlets import Float
 
-from ..errors import GatewayError, KernelRestarted
+from ..deadline import Deadline
+from ..errors import GatewayError, KernelRestarted, ReplyLost
 from ..manager import BlockingGatewayKernelManager
 from .command import OK, READY_TIMEOUT, OnKernel, Signal, UsageError
 from .terminal import say
 
 __all__ = ["ConsoleCommand"]
 
-_PATIENCE = 10.0  # seconds; the original's second is short for a kernel that is far away
+# In seconds; the original's second is short for a kernel that is far away.
+_PATIENCE = 10.0
+_SILENCE = 2.0  # after a reply: there will be no more output
 
 
 class ConsoleCommand(OnKernel):
@@ -139,6 +143,7 @@ def _shell_class() -> Any:
                     self.client.start_channels()
                     self.client.wait_for_ready(READY_TIMEOUT)
                 self.ask_after_kernel()
+                self._silence = Deadline(_SILENCE)
                 self._executing = True  # the original says so when the kernel may have begun
                 super().run_cell(cell, store_history)
                 self._executing = False
@@ -147,10 +152,35 @@ def _shell_class() -> Any:
                 say("the kernel was restarted (it died, or somebody did it), without its variables")
                 self._executing = False
                 self.client.wait_for_ready(READY_TIMEOUT)
+            except ReplyLost as error:
+                say(str(error))
+                self._executing = False
+
+        def handle_iopub(self, msg_id: str = "") -> None:
+            self._cell = msg_id
+            super().handle_iopub(msg_id)
+
+        def include_output(self, msg: Any) -> bool:
+            # To the original any "idle" is the cell's. Far away, that of the question whether the
+            # code is complete comes after the cell was sent; its output would not be waited for.
+            if msg["msg_type"] == "status" and msg["parent_header"].get("msg_id") != self._cell:
+                return False
+            self._silence = Deadline(_SILENCE)
+            return super().include_output(msg)  # type: ignore[no-any-return, unused-ignore]
 
         def ask_after_kernel(self) -> None:
             if not self.client.is_alive():  # the original would be silent
                 self.client.kernel_info(reply=True, timeout=READY_TIMEOUT)
+
+        def handle_input_request(self, msg_id: str, timeout: float = 0.1) -> None:
+            try:
+                super().handle_input_request(msg_id, timeout=timeout)
+            except Empty:  # the original waits for an "idle" for ever, which may have got lost
+                if not self.client.shell_channel.msg_ready():
+                    self._silence = Deadline(_SILENCE)
+                elif self._silence.passed():
+                    self._execution_state = "idle"
+                raise
 
         async def handle_external_iopub(self, loop: Any = None) -> None:
             while self.keep_running:  # the original polls a ZMQ socket
