@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import gc
 import os
 import signal
@@ -61,11 +62,19 @@ def _clean_environment(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Non
 
 
 @pytest.fixture(scope="session", autouse=True)
-def _event_loop_of_jupyter() -> Iterator[None]:
+def _event_loop_of_jupyter() -> Iterator[asyncio.AbstractEventLoop]:
     """The event loop that nbclient keeps for good: made here, no test seems to have leaked it."""
     loop = ensure_event_loop()
-    yield
+    yield loop
     loop.close()
+
+
+@pytest.fixture(autouse=True)
+def _no_handler_is_left(_event_loop_of_jupyter: asyncio.AbstractEventLoop) -> Iterator[None]:
+    """nbclient leaves its own where a kernel is not ready: a Ctrl-C does nothing any more."""
+    yield
+    for number in (signal.SIGINT, signal.SIGTERM):
+        _event_loop_of_jupyter.remove_signal_handler(number)
 
 
 # --------------------------------------------------------------------------- a gateway, a kernel
