@@ -191,6 +191,19 @@ def test_a_malformed_option_is_told_when_a_manager_is_made(monkeypatch: pytest.M
     assert caught.value.__cause__ is None
 
 
+def test_options_win_over_an_early_look_at_the_gateway() -> None:
+    """Where a subclass asks which one it is before its options were seen."""
+
+    class Eager(Manager):
+        def __init__(self, **kwargs: Any) -> None:
+            self.seen = self.gateway.url
+            super().__init__(**kwargs)
+
+    km = Eager(url="http://given.example")
+    assert (km.seen, km.gateway.url) == (Manager().gateway.url, "http://given.example")
+    km.cleanup_resources()
+
+
 def test_environment_variables_reach_the_kernel(
     km: Manager, monkeypatch: pytest.MonkeyPatch
 ) -> None:
