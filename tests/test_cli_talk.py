@@ -414,7 +414,7 @@ def test_a_console_whose_cell_is_not_heard_of(far_away: Terminal, proxy: FaultPr
         proxy.websocket.hole("down")
         time.sleep(3)
         proxy.websocket.cut("rst")
-        person.sees(r"no reply.*In \[\d+\]: $")
+        person.sees(r"no reply.*the kernel has its variables\n.*In \[\d+\]: $")
         person.types("answer\r")
         person.sees(r"Out\[\d+\]: 42\n.*In \[\d+\]: $")
         person.types("exit\r")

@@ -152,8 +152,8 @@ def _shell_class() -> Any:
                 say("the kernel was restarted (it died, or somebody did it), without its variables")
                 self._executing = False
                 self.client.wait_for_ready(READY_TIMEOUT)
-            except ReplyLost as error:
-                say(str(error))
+            except ReplyLost:  # a warning has said what is known of the cell
+                say("the connection was lost and is open again; the kernel has its variables")
                 self._executing = False
 
         def handle_iopub(self, msg_id: str = "") -> None:
