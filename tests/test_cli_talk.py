@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from conftest import kernels_of
+from conftest import kernels_of, wait_until
 from faultproxy import FaultProxy
 from terminal import Person, Terminal, errors, wait_for, without_a_gateway
 
@@ -401,6 +401,28 @@ def test_a_console_far_away(far_away: Terminal, running: str, proxy: FaultProxy)
         person.sees(r"In \[\d+\]: $")
         person.types("name[::-1]\r")
         person.sees(r"Out\[\d+\]: 'adA'\n.*In \[\d+\]: $")
+        person.types("exit\r")
+        assert person.ends()[0] == 0
+
+
+def test_a_console_whose_kernel_is_slow(
+    far_away: Terminal, running: str, proxy: FaultProxy
+) -> None:
+    """A reply that comes late is still taken for what it is."""
+    assert far_away("exec", "--kernel-id", running, "'a cell of before'").returncode == 0
+    before = len(proxy.websockets)
+    with Person(far_away, "console", "--kernel-id", running) as person:
+        wait_until(lambda: len(proxy.websockets) > before)
+        proxy.websocket.delay("down", 1.2)
+        person.sees(r"In \[1\]: $")
+        person.types("\x1b[A")  # the arrow up
+        person.sees("a cell of before")
+        person.types("\x03def f(x):\r")
+        person.sees(r"\.\.\.: ")
+        person.types("return x + 1\r\r")
+        person.sees(r"In \[\d+\]: $")
+        person.types("f(41)\r")
+        person.sees(r"Out\[\d+\]: 42\n.*In \[\d+\]: $")
         person.types("exit\r")
         assert person.ends()[0] == 0
 

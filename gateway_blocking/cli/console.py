@@ -14,7 +14,7 @@ from typing import Any
 from traitlets import Float
 
 from ..deadline import Deadline
-from ..errors import GatewayError, KernelRestarted, ReplyLost
+from ..errors import GatewayError, GatewayTimeout, KernelRestarted, ReplyLost
 from ..manager import BlockingGatewayKernelManager
 from .command import OK, READY_TIMEOUT, OnKernel, Signal, UsageError
 from .terminal import say
@@ -23,6 +23,7 @@ __all__ = ["ConsoleCommand"]
 
 # In seconds; the original's second is short for a kernel that is far away.
 _PATIENCE = 10.0
+_HISTORY_PATIENCE = 3.0  # some kernels have none, and do not say so
 _SILENCE = 2.0  # after a reply: there will be no more output
 
 
@@ -108,9 +109,13 @@ def _ctrl_c_interrupts(shell: Any, km: BlockingGatewayKernelManager) -> Iterator
 
 
 def _shell_class() -> Any:
-    """jupyter_console's shell, without its trust that a kernel and its messages are near."""
+    """jupyter_console's shell, without its trust that a kernel and its messages are near.
+
+    Where a reply comes late, the original takes it for that to its next question.
+    """
     from jupyter_console.completer import ZMQCompleter
     from jupyter_console.ptshell import ZMQTerminalInteractiveShell
+    from jupyter_console.zmqhistory import ZMQHistoryManager
 
     class Completer(ZMQCompleter):  # type: ignore[misc, unused-ignore]
         def complete_request(self, code: str, cursor_pos: int) -> Any:
@@ -119,6 +124,14 @@ def _shell_class() -> Any:
             except GatewayError:  # of which the next cell tells
                 return {"matches": [], "cursor_start": 0, "cursor_end": 0, "metadata": {}}
             return reply["content"]
+
+    class History(ZMQHistoryManager):  # type: ignore[misc, unused-ignore]
+        def _load_history(self, *args: Any, **kwargs: Any) -> Any:
+            try:
+                reply = self.client.history(*args, reply=True, timeout=_HISTORY_PATIENCE, **kwargs)
+            except GatewayError:
+                return []
+            return reply["content"].get("history", [])
 
     class Shell(ZMQTerminalInteractiveShell):  # type: ignore[misc, unused-ignore]
         is_executing = property(lambda self: self._executing)
@@ -131,11 +144,23 @@ def _shell_class() -> Any:
         def init_completer(self) -> None:
             self.Completer = Completer(self, self.client, config=self.config)
 
+        def init_history(self) -> None:
+            super().init_history()
+            self.history_manager = History(client=self.client)
+
         def check_complete(self, code: str) -> tuple[bool, str]:
-            try:
+            if not self.use_kernel_is_complete:  # type: ignore[has-type, unused-ignore]
                 return super().check_complete(code)  # type: ignore[no-any-return, unused-ignore]
+            try:
+                reply = self.client.is_complete(
+                    code, reply=True, timeout=self.kernel_is_complete_timeout
+                )
+            except GatewayTimeout:  # of a kernel that knows no such question
+                self.use_kernel_is_complete = False
+                return False, ""
             except GatewayError:
                 return False, ""
+            return reply["content"]["status"] == "incomplete", reply["content"].get("indent", "")
 
         def run_cell(self, cell: str, store_history: bool = True) -> None:
             try:
