@@ -22,6 +22,7 @@ from faultproxy import FaultProxy
 from jupyter_core.utils import ensure_event_loop
 from rawserver import certificate
 from requests.adapters import HTTPAdapter
+from servers import own_gateway
 from terminal import Terminal
 from urllib3.util.retry import Retry
 
@@ -90,12 +91,8 @@ def _ctrl_c_works() -> Iterator[None]:
 
 @pytest.fixture(scope="session")
 def gateway(_clean_environment: None) -> Iterator[LocalGateway]:
-    """A real Kernel Gateway with a token, the same for the whole run.
-
-    Its kernels listen on files: the ports that are chosen for a kernel before it listens may be
-    taken meanwhile by the servers of the tests that run beside it.
-    """
-    with LocalGateway(kernel_gateway_args=["--KernelManager.transport=ipc"]) as gateway:
+    """A real Kernel Gateway with a token, the same for the whole run."""
+    with own_gateway() as gateway:
         yield gateway
 
 

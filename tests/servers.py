@@ -21,6 +21,8 @@ from urllib.parse import urlsplit
 import pytest
 from rawserver import certificate
 
+from gateway_blocking.local import LocalGateway
+
 _START = 60.0  # seconds that a server may take
 _STOP = 3.0  # then it is killed; its kernels notice that
 _HOST = "127.0.0.1"
@@ -39,6 +41,11 @@ class Server:
 
     def client_options(self) -> dict[str, Any]:
         return {"url": self.url, **self.options}
+
+
+def own_gateway(*args: str, **options: Any) -> LocalGateway:
+    """A Kernel Gateway for a test of its own, with these arguments on its command line."""
+    return LocalGateway(kernel_gateway_args=[*args, _IPC], **options)
 
 
 @contextmanager

@@ -29,6 +29,7 @@ from jupyter_client.manager import KernelManager
 from nbclient import NotebookClient
 from nbclient.exceptions import CellExecutionError, CellTimeoutError, DeadKernelError
 from nbclient.util import ensure_async, run_sync
+from servers import own_gateway
 from test_notebooks import LOCAL, REMOTE, client_of, comparable, notebook, text_of
 from traitlets.config import Config
 
@@ -614,7 +615,7 @@ def other_gateway(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LocalGat
         (path / "kernels" / name / "kernel.json").write_text(json.dumps(spec))
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("JUPYTER_PATH", str(path))
-        with LocalGateway() as gateway:
+        with own_gateway() as gateway:
             patch.setenv("JUPYTER_GATEWAY_URL", gateway.url)
             patch.setenv("JUPYTER_GATEWAY_AUTH_TOKEN", gateway.token)
             yield gateway

@@ -19,6 +19,7 @@ import pytest
 import requests
 from conftest import kernels_of
 from rawserver import Peer, certificate, serving
+from servers import own_gateway
 from terminal import Terminal, errors
 
 from gateway_blocking import BlockingGatewayKernelClient
@@ -392,7 +393,7 @@ def test_status_of_an_encrypted_gateway(terminal: Terminal, tmp_path: Path) -> N
     _, cert = certificate(tmp_path)
     files = [f"--KernelGatewayApp.certfile={cert}"]
     files += [f"--KernelGatewayApp.keyfile={tmp_path / 'key.pem'}"]
-    with LocalGateway(kernel_gateway_args=files) as gateway:
+    with own_gateway(*files) as gateway:
         env = {"JUPYTER_GATEWAY_URL": gateway.url, "JUPYTER_GATEWAY_AUTH_TOKEN": gateway.token}
         untrusted = terminal("status", **env)
         trusted = terminal("status", **env, JUPYTER_GATEWAY_CA_CERTS=cert)

@@ -19,6 +19,7 @@ import pytest
 from conftest import DEAF, wait_until
 from jupyter_client.session import Session
 from rawserver import Peer, serving
+from servers import own_gateway
 
 from gateway_blocking import (
     BlockingGatewayKernelClient,
@@ -132,8 +133,7 @@ def speaker(
     if request.param:
         yield gateway, request.param
         return
-    args = ["--ZMQChannelsWebsocketConnection.kernel_ws_protocol=", "--KernelManager.transport=ipc"]
-    with LocalGateway(kernel_gateway_args=args) as own:
+    with own_gateway("--ZMQChannelsWebsocketConnection.kernel_ws_protocol=") as own:
         yield own, request.param
 
 
@@ -390,7 +390,7 @@ def test_stop_channels_ends_a_waiting_call(kc: Client) -> None:
 @pytest.mark.parametrize("fate", ["alive", "stopped", "vanished"])
 def test_stop_channels_takes_two_seconds_at_most(fate: str) -> None:
     """Whether the gateway lives, stands still or is gone; no thread is left (see conftest)."""
-    with LocalGateway() as own:
+    with own_gateway() as own:
         _, kc = start_new_kernel(**own.options())
         assert own.pid is not None
         if fate == "stopped":
@@ -445,7 +445,7 @@ def test_stop_channels_wins_over_a_start_channels_under_way(
 
 def test_a_lost_gateway_ends_every_wait_with_the_reason() -> None:
     """Killed gateway: once the tries are used up; what came before stays readable."""
-    with LocalGateway() as own:
+    with own_gateway() as own:
         km, kc = start_new_kernel(**own.options(), gateway_retry_interval=0.1, gateway_retry_max=3)
         kc.execute("1", reply=True, timeout=10)
         kc.execute("2")
@@ -659,8 +659,8 @@ def test_a_culled_kernel_ends_a_wait_for_output() -> None:
     """Also one without a time-out, by a client that is connected and asks for nothing."""
     # Idle is also a kernel that still starts, which must be over before it is culled.
     args = ["--MappingKernelManager.cull_idle_timeout=5", "--MappingKernelManager.cull_interval=1"]
-    args += ["--MappingKernelManager.cull_connected=True", "--KernelManager.transport=ipc"]
-    with LocalGateway(kernel_gateway_args=args) as own, Manager(**own.options()) as km:
+    args += ["--MappingKernelManager.cull_connected=True"]
+    with own_gateway(*args) as own, Manager(**own.options()) as km:
         km.start_kernel()
         with km.client() as kc:
             kc.wait_for_ready(timeout=60)

@@ -19,6 +19,7 @@ from typing import Any, NamedTuple
 import pytest
 from rawserver import Script, certificate
 from scripted import NOT_THERE, accepts, says, scripted, sends, stalls
+from servers import own_gateway
 from terminal import Person, Terminal, errors, without_a_gateway
 from traitlets import TraitError
 
@@ -312,9 +313,9 @@ def broken_gateway(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LocalGa
         (path / "kernels" / name).mkdir(parents=True)
         spec = {"argv": [*argv, "{connection_file}"], "display_name": name, "language": "none"}
         (path / "kernels" / name / "kernel.json").write_text(json.dumps(spec))
-    args = ["--JupyterWebsocketPersonality.list_kernels=False", "--KernelManager.transport=ipc"]
+    args = ["--JupyterWebsocketPersonality.list_kernels=False"]
     args += ["--KernelRestarter.time_to_dead=0.2", "--KernelRestarter.restart_limit=1"]
-    with LocalGateway(kernel_gateway_args=args, env={"JUPYTER_PATH": str(path)}) as gateway:
+    with own_gateway(*args, env={"JUPYTER_PATH": str(path)}) as gateway:
         yield gateway
 
 

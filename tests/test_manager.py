@@ -22,6 +22,7 @@ from interrupting import interrupt_often, not_in_python_3_10
 from jupyter_client.multikernelmanager import MultiKernelManager
 from rawserver import Peer, Script, serving
 from scripted import Server, read, says, scripted
+from servers import own_gateway
 from traitlets import TraitError
 from traitlets.config import Config
 
@@ -435,7 +436,7 @@ def test_a_multi_kernel_manager_chooses_the_id(gateway_env: LocalGateway) -> Non
 def test_two_gateways_work_side_by_side(gateway: LocalGateway) -> None:
     """Different addresses and tokens in one process, at the same time."""
     with (
-        LocalGateway() as second,
+        own_gateway() as second,
         Manager(**gateway.options()) as a,
         Manager(**second.options()) as b,
     ):

@@ -16,6 +16,7 @@ import pytest
 from conftest import kernels_of
 from interrupting import interrupt_often, not_in_python_3_10
 from jupyter_client.multikernelmanager import MultiKernelManager
+from servers import own_gateway
 
 from gateway_blocking import (
     BlockingGatewayKernelManager,
@@ -38,9 +39,7 @@ def kernels(gateway: LocalGateway) -> Iterator[Kernels]:
 @pytest.fixture(scope="module")
 def open_gateway() -> Iterator[LocalGateway]:
     """One that lets its kernels be listed."""
-    listing = "--JupyterWebsocketPersonality.list_kernels=True"
-    ipc = "--KernelManager.transport=ipc"
-    with LocalGateway(kernel_gateway_args=[listing, ipc]) as gateway:
+    with own_gateway("--JupyterWebsocketPersonality.list_kernels=True") as gateway:
         yield gateway
 
 

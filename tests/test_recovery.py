@@ -22,6 +22,7 @@ import pytest
 from conftest import proxy_of, upstream_of, wait_until
 from faultproxy import FaultProxy
 from rawserver import certificate
+from servers import own_gateway
 
 from gateway_blocking import (
     BlockingGatewayKernelClient as Client,
@@ -233,7 +234,7 @@ def test_an_encrypted_connection(tmp_path: Path, once: Once, how: Any, trust: st
     files = [f"--KernelGatewayApp.certfile={cert}"]
     files += [f"--KernelGatewayApp.keyfile={tmp_path / 'key.pem'}"]
     with ExitStack() as stack:
-        own = stack.enter_context(LocalGateway(kernel_gateway_args=files))
+        own = stack.enter_context(own_gateway(*files))
         proxy = stack.enter_context(proxy_of(own))
         options = {**IMPATIENT, "auth_token": own.token, **trusting}
         km = stack.enter_context(Manager(url=own.url, **options))
@@ -473,7 +474,7 @@ def test_a_gateway_that_never_comes_back(kc: Client, proxy: FaultProxy) -> None:
 
 def test_a_gateway_that_stands_still() -> None:
     """Fault 14: nothing is lost, and nobody hangs up, though it is silent for long."""
-    with LocalGateway() as own, proxy_of(own) as proxy, kernel_by(proxy, own) as (_km, kc):
+    with own_gateway() as own, proxy_of(own) as proxy, kernel_by(proxy, own) as (_km, kc):
         assert own.pid is not None
         counting = Counting(kc, 100)
         counting.wait_for(10)
@@ -612,7 +613,7 @@ def test_output_that_comes_too_fast(caplog: pytest.LogCaptureFixture) -> None:
 
     limit = "--ZMQChannelsWebsocketConnection.iopub_msg_rate_limit=100"  # a second, for 3 s
     with (
-        LocalGateway(kernel_gateway_args=[limit]) as gateway,
+        own_gateway(limit) as gateway,
         Manager(**gateway.options()) as km,
     ):
         km.start_kernel()
@@ -786,7 +787,7 @@ def test_pings_keep_a_connection_open(kc: Client, proxy: FaultProxy) -> None:
 
 def test_a_gateway_that_is_started_anew() -> None:
     """Fault 15: its kernels are gone, which is not the same as a gateway that is away."""
-    with LocalGateway() as own, LocalGateway() as new, proxy_of(own) as proxy:
+    with own_gateway() as own, own_gateway() as new, proxy_of(own) as proxy:
         km = Manager(**own.options())
         km.start_kernel()
         client = Client(kernel_id=km.kernel_id, url=proxy.url, auth_token=own.token, **IMPATIENT)
@@ -814,7 +815,7 @@ def test_a_kernel_that_cannot_be_started_again(tmp_path: Path) -> None:
     argv = ["/bin/sh", "-c", start, "{connection_file}"]
     (spec / "kernel.json").write_text(json.dumps({"argv": argv, "display_name": "Fragile"}))
     with (
-        LocalGateway(env={"JUPYTER_PATH": str(tmp_path)}) as own,
+        own_gateway(env={"JUPYTER_PATH": str(tmp_path)}) as own,
         proxy_of(own) as proxy,
         kernel_by(proxy, own, kernel_name="fragile") as (_km, kc),
     ):
