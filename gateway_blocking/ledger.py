@@ -80,6 +80,20 @@ class Request:
         return self.replied if _is_request(self.msg_type) else self.idle
 
 
+@dataclass
+class _Question:
+    """What the connection asked the kernel itself."""
+
+    first: int
+    """The least number that an answer can have: the next when it was asked."""
+    unheard: int = _ANSWERS
+    """How many of the answers did not come."""
+
+    def hidden(self, numbers: _Numbers, first: int, last: int) -> int:
+        """How many of the answers may be among what did not come from the first to the last."""
+        return min(max(0, self.unheard), numbers.missing(max(first, self.first), last))
+
+
 class Ledger:
     """The requests of one client, in the order in which they were sent.
 
@@ -104,9 +118,8 @@ class Ledger:
         self._recent: deque[str] = deque(maxlen=_RECENT)
         self._replayed: frozenset[str] = frozenset()
         self._numbers = _Numbers()
-        # What the connection asked itself: how much of each answer was not heard, and of which
-        # nothing more is to be expected.
-        self._questions: dict[str, int] = {}
+        # What the connection asked itself, and of which nothing more is to be expected.
+        self._questions: dict[str, _Question] = {}
         self._past_questions: set[str] = set()
         self._missing: dict[str, int | None] = {}
 
@@ -160,7 +173,7 @@ class Ledger:
         The numbers of those that are lost cannot be told from the numbers of lost output, until
         :meth:`replay_is_over`.
         """
-        self._questions.update(dict.fromkeys(msg_ids, _ANSWERS))
+        self._questions.update({msg_id: _Question(self._numbers.next) for msg_id in msg_ids})
 
     def end_incarnation(self) -> None:
         """The kernel process is no more, and what was asked of it will not be answered."""
@@ -206,13 +219,15 @@ class Ledger:
             if self.incarnation is not None:
                 return Heard.RESTARTED
             self.incarnation, self._numbers = session, _Numbers()
+            for question in self._questions.values():
+                question.first = 0
         self.heard += 1
         self._recent.append(msg_id)
         number = _number(msg_id) if session == self.incarnation else None
         if number is not None:
             answered = self._numbers.hear(message, number)
             if parent_id in self._questions:
-                self._questions[parent_id] -= answered
+                self._questions[parent_id].unheard -= answered
                 if channel == "control":
                     self._past_questions.add(parent_id)
         if self._given_up and parent_id in self._given_up:
@@ -274,7 +289,8 @@ class Ledger:
         missing, gap = None, 0
         if first is not None and end is not None:
             gap = self._numbers.missing(first, end) + (not request.first_is_busy)
-            other = sum(max(0, self._questions[one]) for one in self._past_questions)
+            questions = (self._questions[msg_id] for msg_id in self._past_questions)
+            other = sum(question.hidden(self._numbers, first, end) for question in questions)
             other += self._numbers.other(first, end, but={request.msg_id, *self._past_questions})
             if last is None:  # it comes right after the reply, and is missing at least
                 missing = _at_least(gap + 1, other) or 1
@@ -294,7 +310,8 @@ class _Numbers:
     """
 
     def __init__(self) -> None:
-        self._next = 0
+        self.next = 0
+        """The number after the greatest that came."""
         self._gaps: list[tuple[int, int]] = []  # from, and up to but without
         self._busy: dict[str, int] = {}  # by request, until its "idle"
         self._headless: deque[tuple[str, int]] = deque(maxlen=_ASSUMED)  # "idle" without "busy"
@@ -368,13 +385,13 @@ class _Numbers:
         return 0
 
     def _note(self, number: int) -> None:
-        if number == self._next:
-            self._next += 1
-        elif number > self._next:
-            if self._next:
-                self._gaps.append((self._next, number))
+        if number == self.next:
+            self.next += 1
+        elif number > self.next:
+            if self.next:
+                self._gaps.append((self.next, number))
                 del self._gaps[:-_REMEMBERED]
-            self._next = number + 1
+            self.next = number + 1
         else:
             self._fill(number)
 

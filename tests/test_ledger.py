@@ -660,6 +660,36 @@ def test_other_questions_of_the_connection_hide_no_gap(
     assert client.ledger.missing(asked["msg_id"]) == dropped
 
 
+def test_what_was_lost_before_a_question_is_no_answer_to_it(client: Client, kernel: Kernel) -> None:
+    """Though its answers have not all come yet: the kernel numbers them later."""
+    asked = client.asks()
+    client.hears(kernel.busy(asked))
+    for _ in range(3):
+        kernel.prints(asked)
+    client.hears(kernel.replies(asked))
+    client.ledger.ask((question := client.session.msg("kernel_info_request"))["msg_id"])
+    idle, (_busy, reply, _idle) = kernel.idle(asked), kernel.serves(question)
+    client.ledger.hear("control", reply)
+    client.hears(idle)
+    assert client.ledger.missing(asked["msg_id"]) == 3
+
+
+def test_a_question_to_a_kernel_that_was_not_heard_of_may_be_what_is_missing(
+    client: Client, kernel: Kernel
+) -> None:
+    """How far the kernel before it had counted means nothing."""
+    for _ in range(9):
+        client.hears(*kernel.executes(client.asks()))
+    client.ledger.end_incarnation()
+    client.ledger.ask((question := client.session.msg("kernel_info_request"))["msg_id"])
+    new, asked = Kernel(), client.asks()
+    client.hears(new.busy(asked))
+    new.serves(question)
+    client.ledger.expect_replay()
+    client.hears(new.replies(asked), new.idle(asked))
+    assert client.ledger.missing(asked["msg_id"]) is None
+
+
 def test_where_busy_is_missing_at_least_that_is_missing(client: Client, kernel: Kernel) -> None:
     """How many were lost before what came first cannot be known."""
     asked = client.asks()
