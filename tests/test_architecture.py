@@ -37,10 +37,13 @@ LAYERS = (
     {  # commands
         *("cli.run", "cli.jobs", "cli.progress"),
         *("cli.listing", "cli.status", "cli.lifecycle", "cli.talk", "cli.console"),
+        "cli.shell",
     },
     {"cli.app", "cli", "__main__"},  # the application
 )
 PURE, _edges, ENGINE, MIRROR, *_above = LAYERS
+
+ON_DEMAND = {"cli.shell"}  # modules that are imported in functions only
 
 # What a module may import from its own layer.
 SIDEWAYS = {
@@ -68,6 +71,7 @@ SIDEWAYS = {
     "cli.progress": {"cli.jobs"},
     "cli.status": {"cli.listing"},
     "cli.talk": {"cli.jobs"},
+    "cli.console": {"cli.shell"},
     "cli": {"cli.app"},
     "__main__": {"cli"},
 }
@@ -80,8 +84,8 @@ HOMES = {
     "websocket": {"handshake"},
     "traitlets": {"config", "tokens", "traits", "papermill_engine"}
     | MIRROR
-    | {f"cli.{name}" for name in ("command", "console", "jobs", "lifecycle")}
-    | {f"cli.{name}" for name in ("listing", "run", "status")},
+    | {f"cli.{name}" for name in ("command", "jobs", "lifecycle")}
+    | {f"cli.{name}" for name in ("listing", "run", "shell", "status")},
     "jupyter_client": {"errors", "wire", "channels"} | ENGINE | MIRROR - {"sessions"},
     "jupyter_core": {"cli.app", "cli.command", "cli.mine"},
     "IPython": {"client"},
@@ -91,8 +95,8 @@ HOMES = {
     "tornado": {"local"},
     "papermill": {"cli.jobs", "papermill_engine"},
     "rich": {"cli.progress", "cli.terminal"},
-    "jupyter_console": {"cli.console"},
-    "asyncio": {"channels", "cli.jobs", "cli.console"},
+    "jupyter_console": {"cli.shell"},
+    "asyncio": {"channels", "cli.jobs", "cli.shell"},
     "subprocess": {"local", "manager"},  # of the latter only the names of its arguments
     "socket": {"transport", "handshake", "cli.status"},
     "ssl": {"config", "failures", "rest", "transport", "handshake", "cli.status"},
@@ -218,18 +222,34 @@ def test_pure_modules_do_no_io(module: str) -> None:
 
 
 def test_foreign_imports_are_installed_with_the_package() -> None:
-    """What a module imports at once is required; what it imports in a function is in an extra."""
+    """What a module imports at once is required; what it imports in a function is in an extra.
+
+    So is all that a module imports which is itself imported in functions only.
+    """
     parser = configparser.ConfigParser()
     parser.read(PACKAGE.parent / "setup.cfg")
     required = _requirements(parser["options"]["install_requires"])
     optional = _requirements("\n".join(parser["options.extras_require"].values()))
-    at_once = {name for module in MODULES for name in _imported_at_once(tree_of(module))}
+    at_once = {
+        name for module in set(MODULES) - ON_DEMAND for name in _imported_at_once(tree_of(module))
+    }
     assert at_once - sys.stdlib_module_names == required
     later = {name for module in MODULES for name in foreign_of(tree_of(module))}
     brought = {"tornado": "jupyter_kernel_gateway", "IPython": "ipykernel"}
     named = {"kernel_gateway": "jupyter_kernel_gateway"}
     for name in later - sys.stdlib_module_names - required:
         assert {**brought, **named}.get(name, name) in optional
+
+
+@pytest.mark.parametrize("module", sorted(ON_DEMAND))
+def test_what_is_needed_on_demand_is_imported_on_demand(module: str) -> None:
+    """For what it imports need not be installed."""
+    name = "." + module.rpartition(".")[2]
+    users = [other for other in MODULES if name in imports_of(tree_of(other))]
+    assert users
+    for user in users:
+        top = [node for node in tree_of(user).body if isinstance(node, ast.ImportFrom)]
+        assert name not in imports_of(ast.Module(body=list(top), type_ignores=[]))
 
 
 def test_the_oldest_versions_are_those_that_are_tested() -> None:
