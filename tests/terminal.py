@@ -136,14 +136,16 @@ class Person:
     def ends(self) -> tuple[int, str]:
         """The exit status, and all that was left to read."""
         self._reads_on()
-        return self.process.wait(60), self._unread
+        return self.process.wait(30), self._unread
 
-    def _reads_on(self) -> None:
-        try:
-            while more := os.read(self._keyboard, 4096):
-                self._unread += more.decode(errors="replace")
-        except OSError:  # how Linux says that nobody has the other end any more
-            pass
+    def _reads_on(self, within: float = 60) -> None:
+        deadline = time.monotonic() + within
+        while time.monotonic() < deadline:
+            if select.select([self._keyboard], [], [], 0.1)[0]:
+                try:
+                    self._unread += os.read(self._keyboard, 4096).decode(errors="replace")
+                except OSError:  # how Linux says that nobody has the other end any more
+                    return
 
 
 def wait_for(path: Path, within: float = 60) -> None:

@@ -427,6 +427,28 @@ def test_a_console_whose_kernel_is_slow(
         assert person.ends()[0] == 0
 
 
+# What was asked before the cell, and not waited for to the end, is answered before it, too.
+STRAY_REPLY = """
+from gateway_blocking import BlockingGatewayKernelClient as Client
+
+def execute(self, *args, **kwargs):
+    self.complete("pri")
+    return original(self, *args, **kwargs)
+
+original, Client.execute = Client.execute, execute
+"""
+
+
+def test_a_console_with_a_reply_to_something_else(terminal: Terminal, running: str) -> None:
+    """It is not taken for that to the cell, which says that the person wants to leave."""
+    terminal.write("sitecustomize.py", STRAY_REPLY)
+    env = {"PYTHONPATH": str(terminal.directory)}
+    with Person(terminal, "console", "--kernel-id", running, **env) as person:
+        person.sees(r"In \[\d+\]: $")
+        person.types("exit\r")
+        assert person.ends()[0] == 0
+
+
 def test_a_console_whose_cell_is_not_heard_of(far_away: Terminal, proxy: FaultProxy) -> None:
     """Where the reply is lost with the connection, that is said, and the variables are there."""
     with Person(far_away, "console") as person:

@@ -138,6 +138,17 @@ class Shell(ZMQTerminalInteractiveShell):  # type: ignore[misc, unused-ignore]
                 self._execution_state = "idle"
             raise
 
+    def handle_execute_reply(self, msg_id: str, timeout: float | None = None) -> None:
+        """Take the reply to the cell, and forget those that came late to something else.
+
+        The original takes the first that is there, and goes on without the cell's.
+        """
+        channel = self.client.shell_channel
+        reply = channel.get_reply(msg_id, timeout)
+        channel.get_msgs()
+        channel.put(reply)
+        super().handle_execute_reply(msg_id, timeout=timeout)
+
     async def handle_external_iopub(self, loop: Any = None) -> None:
         """Show what others execute; the original polls a ZMQ socket for that."""
         while self.keep_running:
