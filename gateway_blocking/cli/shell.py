@@ -23,7 +23,7 @@ __all__ = ["Shell"]
 
 # In seconds; the original's second is short for a kernel that is far away.
 _PATIENCE = 10.0
-_HISTORY_PATIENCE = 3.0  # some kernels have none, and do not say so
+_HISTORY_PATIENCE = 5.0  # some kernels have none, and do not say so
 _SILENCE = 2.0  # after a reply: there will be no more output
 
 
