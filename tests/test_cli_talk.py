@@ -409,7 +409,9 @@ def test_a_console_whose_kernel_is_slow(
     far_away: Terminal, running: str, proxy: FaultProxy
 ) -> None:
     """A reply that comes late is still taken for what it is."""
-    with Person(far_away, "console", "--kernel-id", running) as person:
+    # The history's database is that of all kernels here: one may have to wait for another.
+    patience = "--ZMQTerminalInteractiveShell.kernel_is_complete_timeout=50"
+    with Person(far_away, "console", "--kernel-id", running, patience) as person:
         wait_until(lambda: proxy.websockets)
         proxy.websocket.delay("down", 1.2)
         person.sees(r"In \[1\]: $")
