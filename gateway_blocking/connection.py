@@ -21,7 +21,7 @@ from __future__ import annotations
 import logging
 import threading
 from collections.abc import Callable, Iterator, Mapping
-from datetime import datetime, timezone
+from datetime import UTC, datetime
 from enum import Enum
 from functools import partial
 from time import monotonic
@@ -708,7 +708,7 @@ class Connection:
         """The frame of a request that a kernel is to answer, though it may have had it before."""
         format_ = FORMATS[request.subprotocol]
         channel, message = format_.decode(*request.frame, self._session.unpack)
-        message["header"]["date"] = datetime.now(timezone.utc)
+        message["header"]["date"] = datetime.now(UTC)
         return format_.encode(channel, message, self._session.pack)
 
     def _in_doubt(self) -> list[Request]:

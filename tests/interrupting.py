@@ -3,19 +3,11 @@
 from __future__ import annotations
 
 import signal
-import sys
 import time
 from collections.abc import Callable
 from queue import Empty
 
-import pytest
-
 from gateway_blocking.errors import GatewayError
-
-not_in_python_3_10 = pytest.mark.skipif(
-    sys.version_info < (3, 11),
-    reason="Python 3.10 itself may run a signal handler between a with's body and its release",
-)
 
 
 def interrupt_often(call: Callable[[], object], is_well: Callable[[], bool]) -> None:

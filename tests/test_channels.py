@@ -12,7 +12,7 @@ from queue import Empty, Queue
 from typing import Any
 
 import pytest
-from interrupting import interrupt_often, not_in_python_3_10
+from interrupting import interrupt_often
 from jupyter_client.channelsabc import ChannelABC, HBChannelABC
 from jupyter_client.session import Session
 
@@ -272,7 +272,6 @@ def test_control_c_ends_a_wait(channel: Channel) -> None:
         signal.signal(signal.SIGALRM, previous)
 
 
-@not_in_python_3_10
 def test_control_c_at_any_moment_leaves_the_channel_usable(channel: Channel) -> None:
     """A signal handler that raises in the middle of a wait leaves no lock locked."""
     interrupt_often(lambda: channel.take(timeout=0.00002), lambda: not channel.mutex.locked())

@@ -11,7 +11,7 @@ import sys
 import time
 from collections.abc import Iterator
 from contextlib import ExitStack
-from datetime import datetime, timedelta, timezone
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -125,7 +125,7 @@ def test_the_table_of_kernels(terminal: Terminal) -> None:
     """How long a kernel is idle is said in words; what a gateway leaves out is left out."""
 
     def ago(**passed: int) -> str:
-        return (datetime.now(timezone.utc) - timedelta(**passed)).isoformat()
+        return (datetime.now(UTC) - timedelta(**passed)).isoformat()
 
     def kernel(kernel_id: str, **model: Any) -> dict[str, Any]:
         return {"id": kernel_id, "name": "python3", **model}

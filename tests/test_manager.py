@@ -18,7 +18,7 @@ from urllib.parse import urlsplit
 
 import pytest
 from conftest import DEAF, kernels_of, wait_until
-from interrupting import interrupt_often, not_in_python_3_10
+from interrupting import interrupt_often
 from jupyter_client.multikernelmanager import MultiKernelManager
 from rawserver import Peer, Script, serving
 from scripted import Server, read, says, scripted
@@ -160,7 +160,6 @@ def test_an_end_in_the_clean_up_of_a_failed_start_leaves_no_kernel(
     assert kernels_of(gateway) == before
 
 
-@not_in_python_3_10
 def test_control_c_at_any_moment_leaves_a_manager_that_can_start(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:

@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 from conftest import kernels_of
-from interrupting import interrupt_often, not_in_python_3_10
+from interrupting import interrupt_often
 from jupyter_client.multikernelmanager import MultiKernelManager
 from servers import own_gateway
 
@@ -192,7 +192,6 @@ def test_jupyter_clients_own_multi_kernel_manager(
     assert not caplog.records
 
 
-@not_in_python_3_10
 def test_control_c_at_any_moment_leaves_it_usable(kernels: Kernels) -> None:
     """Nobody else waits for a lock that is never released."""
     interrupt_often(lambda: kernels.remove_kernel("none"), lambda: not kernels._lock.locked())

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from interrupting import interrupt_often, not_in_python_3_10
+from interrupting import interrupt_often
 from rawserver import Peer, Script, certificate, serving
 
 from gateway_blocking.errors import (
@@ -303,7 +303,6 @@ def test_abort_wakes_receiver_and_sender(tls: bool, tmp_path: Path) -> None:
 # --- sending --------------------------------------------------------------------------------------
 
 
-@not_in_python_3_10
 def test_control_c_at_any_moment_leaves_a_sender_to_the_others() -> None:
     """Nobody holds the lock that the next who sends would wait for."""
     with connected(Peer.wait_for_end) as transport:

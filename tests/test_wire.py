@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import struct
 from collections.abc import Callable
-from datetime import datetime, timedelta, timezone
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
@@ -141,9 +141,7 @@ def test_dates_of_all_kernels(date: str, expected: timedelta) -> None:
     header = {"msg_id": "1", "msg_type": "x", "version": "5.0", "date": date}
     found = decode_text(text_frame(header=header))["header"]["date"]
     assert found.utcoffset() == expected
-    assert found.astimezone(timezone.utc).replace(microsecond=0) == datetime(
-        2026, 1, 2, 3, 4, 5, tzinfo=timezone.utc
-    )
+    assert found.astimezone(UTC).replace(microsecond=0) == datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC)
 
 
 def test_a_date_without_zone_is_local_and_nonsense_stays_text() -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
-from datetime import datetime, timezone
+from datetime import UTC, datetime
 from typing import Any
 
 from traitlets import Bool
@@ -93,8 +93,8 @@ def _row(model: KernelModel) -> list[str]:
 def _ago(moment: str) -> str:
     """How long ago that was, or the text itself where it is no time as we know it."""
     try:
-        then = datetime.fromisoformat(moment.replace("Z", "+00:00"))
-        passed = (datetime.now(timezone.utc) - then).total_seconds()
+        then = datetime.fromisoformat(moment)
+        passed = (datetime.now(UTC) - then).total_seconds()
     except (TypeError, ValueError):  # the first where it has no time zone
         return moment
     for unit, seconds in _UNITS:

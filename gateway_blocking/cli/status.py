@@ -10,7 +10,7 @@ import sys
 from collections.abc import Callable, Generator, Iterator
 from contextlib import closing
 from dataclasses import dataclass, field
-from datetime import datetime, timezone
+from datetime import UTC, datetime
 from functools import partial
 from statistics import median
 from time import perf_counter
@@ -227,7 +227,7 @@ def _encryption(gateway: GatewayClient, sock: socket.socket) -> _Check:
     parts: Any = certificate  # names are pairs of a kind and a value, in the subject one by one
     subject = [name for part in parts.get("subject", ()) for kind, name in part if kind == _NAME]
     subject = subject or [name for _, name in parts.get("subjectAltName", ())]
-    end = datetime.fromtimestamp(ssl.cert_time_to_seconds(parts["notAfter"]), timezone.utc)
+    end = datetime.fromtimestamp(ssl.cert_time_to_seconds(parts["notAfter"]), UTC)
     facts = {"encrypted": True, "verified": True, "subject": subject, "expires": end.isoformat()}
     text = f"{version}; certificate of {', '.join(subject)}, good until {end:%Y-%m-%d %H:%M} UTC"
     return _Check("encryption", text, facts=facts)

@@ -14,7 +14,7 @@ import time
 import uuid
 from collections.abc import Iterator
 from contextlib import closing
-from datetime import datetime, timezone
+from datetime import UTC, datetime
 from typing import Any, ClassVar, cast
 
 import requests
@@ -63,7 +63,7 @@ def request(
         "msg_type": msg_type,
         "session": session,
         "username": "bare",
-        "date": datetime.now(timezone.utc).isoformat(),
+        "date": datetime.now(UTC).isoformat(),
         "version": "5.3",
     }
     parts = [b"shell", json.dumps(header).encode(), b"{}", b"{}", json.dumps(content).encode()]
