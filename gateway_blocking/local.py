@@ -6,9 +6,10 @@ port of 127.0.0.1 and with a random token:
 >>> with LocalGateway() as gateway:                                         # doctest: +SKIP
 ...     km = BlockingGatewayKernelManager(**gateway.options())
 
-The module is also that process: ``python -m gateway_blocking.local`` starts a gateway, writes one
-line of JSON with its URL to standard output, and ends when its standard input does.  So no gateway
-outlives a parent that had no time to stop it.  Only there is ``kernel_gateway`` imported.
+The module is also that process: ``_serve()`` starts a gateway there, writes one line of JSON with
+its URL to standard output, and ends when its standard input does.  So no gateway outlives a parent
+that had no time to stop it.  ``kernel_gateway`` is imported only there, and nothing there is
+imported from the current folder.
 """
 
 from __future__ import annotations
@@ -39,6 +40,13 @@ __all__ = ["LocalGateway"]
 
 _STOP_TIMEOUT = 5.0
 _TOKEN_VARIABLE = "KG_AUTH_TOKEN"  # noqa: S105 - the name of a variable, not a token
+
+# What the gateway's process runs.  "python -m" would look into the current folder first, and a
+# tornado.py there would get the token: hence -P (see _command).  The folder of this package comes
+# last on the path; it adds nothing if the package is installed.
+_PROGRAM = (
+    "import sys; sys.path.append(sys.argv[1]); from gateway_blocking.local import _serve; _serve()"
+)
 
 
 class LocalGateway:
@@ -111,7 +119,7 @@ class LocalGateway:
         self.log_path = directory / "gateway.log"
         with self.log_path.open("wb") as log:
             process = subprocess.Popen(  # noqa: S603 - our own module
-                [sys.executable, "-m", __spec__.name, str(directory), *self._args],
+                _command(str(directory), *self._args),
                 env=self._environment(),
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
@@ -192,6 +200,12 @@ class LocalGateway:
         return str(json.loads(line)["url"])
 
 
+def _command(*args: str) -> list[str]:
+    """Return the command line of the gateway's process."""
+    folder = str(Path(__file__).parents[1])
+    return [sys.executable, "-P", "-c", _PROGRAM, folder, *args]
+
+
 def _require(*modules: str) -> None:
     missing = [module for module in modules if importlib.util.find_spec(module) is None]
     if missing:
@@ -240,8 +254,9 @@ def _children(pid: int) -> list[int]:
 # What follows runs in the gateway's process.
 
 
-def _main(runtime_dir: str, *args: str) -> None:
+def _serve() -> None:
     """Serve until standard input ends or a SIGTERM comes."""
+    _, _folder, runtime_dir, *args = sys.argv
     report = os.dup(1)
     os.dup2(2, 1)  # whatever is printed goes to the log, also what kernels print past their stdout
     app = _application(runtime_dir, os.environ.pop(_TOKEN_VARIABLE), args)
@@ -286,6 +301,9 @@ def _application(runtime_dir: str, token: str, args: Sequence[str]) -> Any:
     app.config.KernelGatewayApp.ip = "127.0.0.1"
     app.config.KernelGatewayApp.auth_token = token
     app.config.JupyterWebsocketPersonality.list_kernels = True
+    # The limits protect a browser.  A script or a notebook wants all of its output.
+    app.config.ZMQChannelsWebsocketConnection.iopub_msg_rate_limit = 0.0
+    app.config.ZMQChannelsWebsocketConnection.iopub_data_rate_limit = 0.0
     app.initialize([*args], new_httpserver=False)
     return app
 
@@ -301,7 +319,3 @@ def _listen(app: Any) -> str:
     app.http_server = HTTPServer(app.web_app, ssl_options=tls)
     app.http_server.add_sockets(sockets)
     return f"{'https' if tls else 'http'}://{app.ip}:{app.port}{app.base_url.rstrip('/')}"
-
-
-if __name__ == "__main__":
-    _main(*sys.argv[1:])

@@ -8,11 +8,12 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from typing import Any
 
 import pytest
 import requests
 
-from gateway_blocking import local
+from gateway_blocking import local, run_kernel
 from gateway_blocking.errors import GatewayError, GatewayTimeout
 from gateway_blocking.local import LocalGateway
 
@@ -166,6 +167,46 @@ def test_start_is_bounded() -> None:
     """A gateway that takes too long is stopped again, and that is an error."""
     with pytest.raises(GatewayTimeout, match=r"did not listen within 0\.01 seconds"):
         LocalGateway(start_timeout=0.01).start()
+
+
+def test_imports_nothing_from_the_current_folder(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A module in the folder where somebody starts a gateway does not run with its token."""
+    seen = tmp_path / "seen"
+    spy = f"import os, pathlib; pathlib.Path({str(seen)!r}).write_text(os.environ['KG_AUTH_TOKEN'])"
+    for name in ("tornado", "json", "ipykernel"):
+        (tmp_path / f"{name}.py").write_text(spy)
+    for package in ("kernel_gateway", "gateway_blocking"):
+        (tmp_path / package).mkdir()
+        (tmp_path / package / "__init__.py").write_text(spy)
+    monkeypatch.chdir(tmp_path)
+    with LocalGateway() as gateway:
+        assert gateway.url
+    assert not seen.exists()
+
+
+def test_drops_no_output() -> None:
+    """All 1,000,003 characters of a cell arrive, and all of 5,000 messages.
+
+    A server's default limits let 600,000 characters through here.
+    """
+    text: list[str] = []
+
+    def see(message: dict[str, Any]) -> None:
+        if message["msg_type"] == "stream":
+            assert message["content"]["name"] == "stdout", message["content"]["text"]
+            text.append(message["content"]["text"])
+
+    with LocalGateway() as gateway, run_kernel(**gateway.options()) as kc:
+        code = "for _ in range(5): print('x' * 199_999, flush=True)\nprint('ok')"
+        kc.execute_interactive(code, output_hook=see, timeout=60)
+        assert "".join(text) == ("x" * 199_999 + "\n") * 5 + "ok\n"
+        text.clear()
+        # Slowly enough for the queues of ZMQ, which drop, too, and fast enough for the limits.
+        code = "import time\nfor i in range(5000): print(i, flush=True); time.sleep(0.0002)"
+        kc.execute_interactive(code, output_hook=see, timeout=60)
+        assert "".join(text).split() == [str(i) for i in range(5000)]
 
 
 def test_names_the_packages_that_are_missing(monkeypatch: pytest.MonkeyPatch) -> None:
