@@ -7,10 +7,12 @@ import gc
 import os
 import signal
 import ssl
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from multiprocessing import resource_tracker
 from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
@@ -68,6 +70,16 @@ def _event_loop_of_jupyter() -> Iterator[asyncio.AbstractEventLoop]:
     loop = ensure_event_loop()
     yield loop
     loop.close()
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _resource_tracker() -> None:
+    """A process that Python keeps for good, for tqdm's lock: made here, no test seems to leak it.
+
+    Before 3.14, whose multiprocessing does not fork any more, that lock needs none.
+    """
+    if sys.version_info >= (3, 14):
+        resource_tracker.ensure_running()
 
 
 @pytest.fixture(autouse=True)

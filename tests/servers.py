@@ -10,7 +10,6 @@ import socket
 import subprocess
 import sys
 import time
-import venv
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -160,14 +159,42 @@ _WITH_ENTERPRISE_GATEWAY = (
 )
 
 
+# The jupyter_client that it needs is of 2021, and cannot be imported on newer ones.
+_NEWEST_FOR_ENTERPRISE_GATEWAY = (3, 13)
+
+
+def _python_for_enterprise_gateway() -> str:
+    """Return a Python that runs an Enterprise Gateway: this one, or another of this machine."""
+    if sys.version_info[:2] <= _NEWEST_FOR_ENTERPRISE_GATEWAY:
+        return sys.executable
+    condition = f"(3, 9) <= sys.version_info[:2] <= {_NEWEST_FOR_ENTERPRISE_GATEWAY}"
+    look = f"import ensurepip, sys, venv; sys.exit(not {condition})"
+    for candidate in _pythons():  # each has to show it: some are only names of pyenv's
+        if not subprocess.run([candidate, "-c", look], capture_output=True, check=False).returncode:
+            return str(candidate)
+    newest = ".".join(map(str, _NEWEST_FOR_ENTERPRISE_GATEWAY))
+    pytest.skip(f"an Enterprise Gateway needs Python 3.9 to {newest}, and none is here")
+
+
+def _pythons() -> Iterator[Path]:
+    """Yield what may be a Python, on the PATH and among pyenv's."""
+    names = ("python3.11", "python3.12", "python3.13", "python3.10", "python3.9", "python3")
+    folders = [Path(folder) for folder in os.get_exec_path()]
+    pyenv = Path(os.environ.get("PYENV_ROOT", Path.home() / ".pyenv"))
+    folders += sorted(pyenv.glob("versions/*/bin"))
+    for name in names:
+        yield from (path for folder in folders if (path := folder / name).is_file())
+
+
 def environment_of_enterprise_gateway(folder: Path) -> str:
     """The Python of a virtual environment with an Enterprise Gateway, made where there is none.
 
-    It needs versions of everything that nothing else here could do with.
+    It needs versions of everything that nothing else here could do with, also of Python.
     """
     done, python = folder / "done", folder / "bin" / "python"
     if not done.exists():
-        venv.create(folder, clear=True, with_pip=True)
+        base = _python_for_enterprise_gateway()
+        subprocess.run([base, "-m", "venv", "--clear", folder], check=True, timeout=120)
         pip = [str(python), "-m", "pip", "install", "-q", "--disable-pip-version-check"]
         for packages in (
             _WITH_ENTERPRISE_GATEWAY,

@@ -571,6 +571,9 @@ class Preempting:
         self._lock.release()
         self._change()
 
+    def locked(self) -> bool:  # Condition takes it from its lock, from Python 3.14 on
+        return self._lock.locked()
+
     def __enter__(self) -> None:
         self.acquire()
 

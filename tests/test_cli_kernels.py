@@ -156,8 +156,8 @@ def test_kernelspecs(terminal: Terminal) -> None:
     """A table that marks the default, or the gateway's answer as it is."""
     title, *rows = terminal("kernelspecs").stdout.splitlines()
     assert title.split("  ")[0] == "name"
-    assert [row for row in rows if row.endswith("yes")] == rows[:1]
-    assert re.fullmatch(r"python3 +python +Python 3 \(ipykernel\) +yes", rows[0])
+    [default] = [row for row in rows if row.endswith("yes")]
+    assert re.fullmatch(r"python3 +python +Python 3 \(ipykernel\) +yes", default)
     answer = json.loads(terminal("kernelspecs", "--json").stdout)
     assert answer["default"] == "python3"
     assert answer["kernelspecs"]["python3"]["spec"]["language"] == "python"
@@ -218,7 +218,7 @@ def test_an_unknown_kernelspec(terminal: Terminal) -> None:
     """Status 3, and those that there are."""
     done = terminal("start", "cobol")
     assert (done.returncode, done.stdout, len(errors(done))) == (3, "", 1)
-    assert "no kernelspec 'cobol'; it has python3" in done.stderr
+    assert re.search(r"no kernelspec 'cobol'; it has ([\w-]+, )*python3", done.stderr)
     done = terminal("status", "--kernel=cobol")
     assert done.returncode == 3
     assert lines(done)["kernel"].startswith("FAILED POST http://")
@@ -322,7 +322,7 @@ def test_status_of_a_good_gateway(terminal: Terminal) -> None:
     assert said["allowed in"] == "ok yes (sent: auth_token: set (JUPYTER_GATEWAY_AUTH_TOKEN))"
     assert re.fullmatch(r"ok it looks like a Kernel Gateway; version [\d.]+", said["server"])
     assert re.fullmatch(r"ok median of 5 requests: [\d.]+ ms", said["round trip"])
-    assert re.fullmatch(r"ok python3 \(default\)(, [\w-]+)*", said["kernelspecs"])
+    assert re.fullmatch(r"ok ([\w-]+, )*python3 \(default\)(, [\w-]+)*", said["kernelspecs"])
     assert said["kernels"] == "ok 0 running"
     assert terminal.env["JUPYTER_GATEWAY_AUTH_TOKEN"] not in done.stdout
 

@@ -710,6 +710,10 @@ def test_what_was_asked_of_a_dead_kernel_is_not_waited_for(kc: Client) -> None:
 
 # --- kernels that are not built on jupyter_client's Session ---------------------------------------
 
+needs_xeus = pytest.mark.skipif(
+    sys.version_info >= (3, 15), reason="xeus-python has no wheels for Python 3.15 yet"
+)
+
 
 @pytest.fixture(scope="module")
 def xeus() -> Iterator[LocalGateway]:
@@ -718,6 +722,7 @@ def xeus() -> Iterator[LocalGateway]:
         yield gateway
 
 
+@needs_xeus
 def test_a_kernel_that_repeats(xeus: LocalGateway, once: Once) -> None:
     """Fault 6: what it may have had is not sent again; that nobody knows is what is said."""
     with proxy_of(xeus) as proxy, kernel_by(proxy, xeus, kernel_name="xpython") as (_km, kc):
@@ -732,6 +737,7 @@ def test_a_kernel_that_repeats(xeus: LocalGateway, once: Once) -> None:
         assert once.marks == "y"
 
 
+@needs_xeus
 def test_a_kernel_that_is_deaf(xeus: LocalGateway, once: Once) -> None:
     """Fault 4: it takes the new connection for a double of the old one, which the gateway still
     has; that is noticed, and another made that it answers to."""
