@@ -31,10 +31,24 @@ class GatewayEngine:
 
     @staticmethod
     def nb_kernel_name(nb: Any, name: str | None = None) -> Any:
-        """The kernelspec to execute the notebook on, by default its own."""
+        """Return the kernelspec to execute the notebook on, by default its own.
+
+        Raises
+        ------
+        ValueError
+            There is none, or the notebook names the ID of a kernel: an ID counts only as an
+            argument, so that no notebook chooses the kernel that it is executed in.
+        """
         if name == "":  # of a shell variable that is not set, as for the id of a kernel
             raise ValueError("which kernel? the name of the kernel is given, and empty")
-        return _papermills_own().nb_kernel_name(nb, name)
+        chosen = _papermills_own().nb_kernel_name(nb, name)
+        if not name and _ID.fullmatch(str(chosen)):
+            raise ValueError(
+                f"cannot execute the notebook: its kernelspec is {chosen!r}, the ID of a kernel and"
+                " not a name; give a kernelspec with -k (kernel_name=), or, to execute it in that"
+                " very kernel, the ID (-k, or kernel_id=)"
+            )
+        return chosen
 
     @staticmethod
     def nb_language(nb: Any, language: str | None = None) -> Any:

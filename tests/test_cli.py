@@ -238,6 +238,19 @@ def test_output_that_nobody_reads(terminal: Terminal) -> None:
         assert process.stderr.read() == ""
 
 
+def test_nothing_of_the_current_folder_is_executed(terminal: Terminal) -> None:
+    """Neither a program whose name is built from the command's words, nor a configuration file."""
+    for name in ("jupyter-gateway-run-sub", "sub"):
+        (terminal.directory / name).mkdir()
+    terminal.write("jupyter-gateway-run-sub/a.py", "#!/bin/sh\necho wrong")
+    (terminal.directory / "jupyter-gateway-run-sub" / "a.py").chmod(0o755)
+    for config in ("jupyter_gateway_config.py", "jupyter_config.py"):
+        terminal.write(config, "print('wrong')")
+    terminal.write("sub/a.py", "print('right')")
+    done = terminal("run", "sub/a.py")
+    assert (done.returncode, done.stdout, done.stderr) == (0, "right\n", "")
+
+
 # --- the gateway ----------------------------------------------------------------------------------
 
 

@@ -185,6 +185,24 @@ def test_papermill_refuses_what_is_nearly_right(
     assert "sesame" not in str(caught.value)
 
 
+def test_a_notebook_does_not_choose_a_running_kernel(
+    kc: BlockingGatewayKernelClient, gateway: LocalGateway, tmp_path: Path
+) -> None:
+    """Its kernelspec is no ID; only an argument of the caller is."""
+    nb = notebook("stolen = True")
+    nb.metadata.kernelspec.name = kc.kernel_id
+    nbformat.write(nb, tmp_path / "in.ipynb")
+    how = {"engine_name": "gateway", "progress_bar": False, **gateway.options()}
+    with pytest.raises(ValueError, match="the ID of a kernel and not a name"):
+        papermill.execute_notebook(tmp_path / "in.ipynb", None, **how)
+    check = "assert 'stolen' not in globals()"
+    assert kc.execute(check, reply=True, timeout=60)["content"]["status"] == "ok"
+    papermill.execute_notebook(tmp_path / "in.ipynb", None, kernel_name=kc.kernel_id, **how)
+    assert kc.execute("assert stolen", reply=True, timeout=60)["content"]["status"] == "ok"
+    how["kernel_name"] = "python3"
+    papermill.execute_notebook(tmp_path / "in.ipynb", None, kernel_id=kc.kernel_id, **how)
+
+
 @pytest.mark.parametrize("engine", [None, "gateway"])
 def test_an_unknown_argument_is_what_it_is_to_papermill(engine: str | None, tmp_path: Path) -> None:
     """A warning of traitlets', which is an error here; it is not taken for an option of ours."""

@@ -134,6 +134,14 @@ class Command(JupyterApp):
             argv, aliases, flags, classes=classes, log=self.log, subcommands=self.subcommands
         )
 
+    def _find_subcommand(self, name: str) -> str:
+        """Return no program that could replace this command.
+
+        JupyterApp executes ``jupyter-gateway-run-FOO/bar`` for ``run FOO/bar`` if there is such a
+        file, and a name with a slash is looked for in the current folder.
+        """
+        return ""
+
     def initialize(self, argv: Any = None) -> None:
         """Read the command line and the configuration files."""
         self.classes = [*self.classes, GatewayClient]
