@@ -53,7 +53,7 @@ from .liveness import LIVING, SPEAKS_OF_LIFE, Look, Verdict, is_lost, verdict_of
 from .locks import News
 from .reconnect import Recovery, Step, is_final, is_harmless, may_repeat, what_is_known
 from .transport import Transport
-from .wire import FORMATS, Message
+from .wire import FORMATS, Message, Unreadable
 
 __all__ = ["Connection", "State"]
 
@@ -532,6 +532,9 @@ class Connection:
             try:
                 name, message = decode(opcode, payload, unpack)
                 self._hear(name, message)
+            except Unreadable as error:
+                self._log.warning("kernel %s: a message cannot be read: %s", self.name, str(error))
+                self._hear(error.channel, error.message, unreadable=str(error))
             except WireError as error:
                 self._log.warning("kernel %s: a malformed message: %s", self.name, str(error))
             except GatewayError:  # of what was sent in answer to the message
@@ -539,19 +542,19 @@ class Connection:
             except Exception:  # one message that nobody foresaw must not end all the others
                 self._log.exception("kernel %s: a message could not be handled", self.name)
 
-    def _hear(self, name: str, message: Message) -> None:
-        """Take note of a message, and deliver it."""
+    def _hear(self, name: str, message: Message, unreadable: str = "") -> None:
+        """Take note of a message, and deliver it, if it can be read."""
         incarnation = self._ledger.incarnation
         with self._lock:
-            heard = self._ledger.hear(name, message)
+            heard = self._ledger.hear(name, message, unreadable)
         if heard is Heard.RESTARTED:
             self.kernel_ended(Verdict.RESTARTED)
             with self._lock:
-                heard = self._ledger.hear(name, message)
+                heard = self._ledger.hear(name, message, unreadable)
         if name == "iopub" and message["msg_type"] in SPEAKS_OF_LIFE:
             self._see_life(message, incarnation)
         if self._generation > 1:
-            if message["parent_header"].get("msg_id", "").startswith(self._prefix):
+            if (message["parent_header"].get("msg_id") or "").startswith(self._prefix):
                 self._recover(message)  # it answers to a question of our own
                 return
         if heard is Heard.AGAIN or heard is Heard.STRANGE:
@@ -559,20 +562,40 @@ class Connection:
             return
         if heard is Heard.GAP:
             self._warn_of_gap(message["parent_header"]["msg_id"])
-        if (channel := self._channels.get(name)) is None:
+        if heard is Heard.LOST:
+            self._reply_is_unreadable(name, message, unreadable)
+        elif unreadable:
+            pass  # what it told is lost, and counted as that
+        elif (channel := self._channels.get(name)) is None:
             self._log.debug("kernel %s: a message on channel %r", self.name, name)
         else:
             channel.deliver(message)
 
+    def _reply_is_unreadable(self, name: str, message: Message, why: str) -> None:
+        """Fail the request that waits for a message of which only the headers can be read."""
+        msg_id, msg_type = message["parent_header"]["msg_id"], message["msg_type"]
+        text = f"no reply to the request {msg_id} to kernel {self.name}: the kernel "
+        if name == "stdin":
+            name = "shell"  # where the request was sent that asks for input
+            text += (
+                f"executes it, and waits for an answer to a question that cannot be read ({why});"
+                " interrupt_kernel() of the manager ends that"
+            )
+        else:
+            text += f"executed it, once, but its {msg_type} cannot be read: {why}"
+        self._channels[name].deliver_loss(ReplyLost(text, msg_id=msg_id, executed=True))
+
     def _warn_of_gap(self, msg_id: str) -> None:
-        missing = self._ledger.missing(msg_id)
+        missing, why = self._ledger.missing(msg_id), self._ledger.why_unreadable(msg_id)
         self._log.warning(
-            "kernel %s: output %s messages of the execution %s did not come; the"
-            " gateway drops output that comes too fast (iopub_data_rate_limit), and a lost"
-            " connection swallows what is on its way",
+            "kernel %s: output %s messages of the execution %s %s",
             self.name,
             "may be missing: perhaps" if missing is None else f"is missing: at least {missing}",
             msg_id,
+            f"came, but cannot be read: {why}"
+            if why
+            else "did not come; the gateway drops output that comes too fast"
+            " (iopub_data_rate_limit), and a lost connection swallows what is on its way",
         )
 
     def _end(self, error: BaseException) -> None:

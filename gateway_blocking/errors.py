@@ -79,9 +79,9 @@ class GatewayConnectionClosed(GatewayConnectionError, RuntimeError):
 
 
 class ReplyLost(GatewayConnectionError, RuntimeError):
-    """The connection was lost under a request, and no reply to it will come.
+    """No reply to a request will come: it was lost with the connection, or cannot be read.
 
-    The connection is open again, and the kernel as it was; other requests are not concerned.
+    The connection is open, and the kernel as it was; other requests are not concerned.
 
     Attributes
     ----------

@@ -45,6 +45,7 @@ class Heard(Enum):
     AGAIN = "replayed, though it came before"
     STRANGE = "of a request that was given up, or from another process than the one it was sent to"
     RESTARTED = "the first from a new kernel process; the old one's state is lost"
+    LOST = "what its request waits for, but it cannot be read; the request was given up"
 
 
 @dataclass(eq=False)
@@ -73,6 +74,8 @@ class Request:
     """The number of the first message that came of it on iopub."""
     first_is_busy: bool = False
     reply_number: int | None = None
+    unreadable: int = 0
+    """How many messages of its output came and could not be read."""
 
     @property
     def settled(self) -> bool:
@@ -122,6 +125,7 @@ class Ledger:
         self._questions: dict[str, _Question] = {}
         self._past_questions: set[str] = set()
         self._missing: dict[str, int | None] = {}
+        self._unreadable: dict[str, str] = {}  # by request, why output of it could not be read
 
     # --- requests -------------------------------------------------------------------------------
 
@@ -192,6 +196,10 @@ class Ledger:
         """How many messages of an execution have not come; None where that is not known."""
         return self._missing.get(msg_id)
 
+    def why_unreadable(self, msg_id: str) -> str:
+        """Return why output of a request could not be read; "" if all that came could be."""
+        return self._unreadable.get(msg_id, "")
+
     # --- what is heard --------------------------------------------------------------------------
 
     def expect_replay(self) -> None:
@@ -205,11 +213,20 @@ class Ledger:
         self._questions.clear()
         self._past_questions.clear()
 
-    def hear(self, channel: str, message: Message) -> Heard:
+    def hear(self, channel: str, message: Message, unreadable: str = "") -> Heard:
         """Take note of a message that came.
 
         One that is ``RESTARTED`` is not noted, but to be shown again after
         :meth:`end_incarnation`.
+
+        Parameters
+        ----------
+        channel : str
+            The name of the channel that it came on.
+        message : Message
+            The message.
+        unreadable : str, optional
+            Why only its headers could be read.  It counts as lost then.
         """
         msg_id, parent = message["msg_id"], message["parent_header"]
         if self._replayed and msg_id in self._replayed:
@@ -224,7 +241,9 @@ class Ledger:
         self.heard += 1
         self._recent.append(msg_id)
         number = _number(msg_id) if session == self.incarnation else None
-        if number is not None:
+        if unreadable and channel == "iopub" and message["msg_type"] != "status":
+            self._note_unreadable(parent_id, unreadable)  # the gap in the numbers stays
+        elif number is not None:
             answered = self._numbers.hear(message, number)
             if parent_id in self._questions:
                 self._questions[parent_id].unheard -= answered
@@ -234,7 +253,23 @@ class Ledger:
             output = channel == "iopub" or channel == "stdin"
             late = output and session in (self._given_up[parent_id], *self._own_sessions)
             return Heard.NEWS if late else Heard.STRANGE
+        if unreadable and self._awaits(channel, message["msg_type"], parent_id):
+            self.give_up(self._requests[parent_id])
+            return Heard.LOST
         return self._follow(channel, message, parent_id, number)
+
+    def _note_unreadable(self, msg_id: Any, why: str) -> None:
+        if (request := self._requests.get(msg_id)) is not None:
+            request.unreadable += 1
+            self._unreadable[request.msg_id] = why
+            _forget_oldest(self._unreadable)
+
+    def _awaits(self, channel: str, msg_type: str, msg_id: Any) -> bool:
+        """Return True if a request cannot end well without this message."""
+        request = self._requests.get(msg_id)
+        if request is None or request.replied:
+            return False
+        return channel == "stdin" or (channel == request.channel and _is_reply(msg_type))
 
     def is_incarnation(self, session: Any, parent: Mapping[str, Any]) -> bool:
         """Whether a header's session is the id of a kernel process, and not of a past one."""
@@ -296,9 +331,12 @@ class Ledger:
                 missing = _at_least(gap + 1, other) or 1
             elif gap or not self._numbers.may_hide(first, end):
                 missing = _at_least(gap, other)
+        if request.unreadable:  # also where the kernel does not number its messages
+            missing = max(missing or 0, request.unreadable)
         self._missing[request.msg_id] = missing
         _forget_oldest(self._missing)
-        return Heard.GAP if gap or (first is not None and missing is None) else Heard.NEWS
+        doubtful = first is not None and missing is None
+        return Heard.GAP if gap or doubtful or request.unreadable else Heard.NEWS
 
 
 class _Numbers:

@@ -13,6 +13,11 @@ A gateway speaks one of two formats, whichever the server selects in the handsha
 
 Both are described in the documentation of jupyter_server ("WebSocket kernel wire protocols").
 What :func:`decode` returns cannot be told from a message that jupyter_client received over ZMQ.
+
+Bytes that are not UTF-8 are replaced by U+FFFD, as jupyter_client does: ipykernel packs with
+``surrogateescape``, and so passes on the bytes of a file name that is not UTF-8.  A message whose
+header can be read, but whose other parts cannot, raises :exc:`Unreadable`, which has what could be
+read: the request that waits for the message must not wait for ever.
 """
 
 from __future__ import annotations
@@ -39,6 +44,7 @@ __all__ = [
     "Pack",
     "Payload",
     "Unpack",
+    "Unreadable",
     "require_json",
 ]
 
@@ -51,6 +57,26 @@ Unpack = Callable[[str], Any]
 
 DEFAULT = ""
 V1 = "v1.kernel.websocket.jupyter.org"
+
+_LONGEST_ID = 1024  # characters; the ids of real kernels have fewer than 100
+_MOST_PARTS = 4096  # channel, header, parent header, metadata, content, and buffers
+
+
+class Unreadable(WireError):
+    """A message that came, and of which only the header can be read.
+
+    Attributes
+    ----------
+    channel : str
+        The name of its channel.
+    message : Message
+        The message with the parts that can be read; the others are empty.
+    """
+
+    def __init__(self, text: str, channel: str, message: Message) -> None:
+        super().__init__(text)
+        self.channel = channel
+        self.message = message
 
 
 class Format(NamedTuple):
@@ -81,11 +107,22 @@ def require_json(pack: Pack) -> None:
 
 
 def _message(
-    header: Any, parent_header: Any, metadata: Any, content: Any, buffers: list[memoryview]
+    channel: Any,
+    header: Any,
+    parent_header: Any,
+    metadata: Any,
+    content: Any,
+    buffers: Sequence[memoryview],
+    unreadable: WireError | None = None,
 ) -> Message:
-    """The message of these parts, as ``Session.deserialize`` would build it."""
-    if not (type(header) is type(parent_header) is type(content) is dict):
-        raise WireError("a message's header, parent header and content must be JSON objects")
+    """Return the message of these parts, as ``Session.deserialize`` would build it.
+
+    `unreadable` is the error of a part that could not be read, and that is empty therefore.
+    """
+    if type(channel) is not str:
+        raise WireError("a message's channel must be text")
+    if type(header) is not dict:
+        raise WireError("a message's header must be a JSON object")
     try:
         message = {
             "header": header,
@@ -98,15 +135,76 @@ def _message(
         }
     except KeyError as missing:
         raise WireError(f"a message's header has no {missing}") from None
-    if not (type(message["msg_id"]) is type(message["msg_type"]) is str):
-        raise WireError("a message's msg_id and msg_type must be text")
-    if str(header.get("version", "")).startswith("5."):
-        return message
+    if not (type(message["msg_type"]) is str and _is_id(message["msg_id"])):
+        raise WireError(
+            f"a message's msg_type must be text, and its msg_id text of up to {_LONGEST_ID}"
+            " characters"
+        )
     try:
-        adapted: Message = adapt(message)
-    except Exception as error:  # whatever an adapter trips over, the message is not of its version
-        raise WireError(f"a message of another protocol version is malformed: {error!r}") from error
-    return adapted
+        if unreadable is not None:
+            raise unreadable
+        return _checked(message)
+    except WireError as error:
+        parent = parent_header if _is_parent(parent_header) else {}
+        rest: Message = {"parent_header": parent, "metadata": {}, "content": {}, "buffers": []}
+        raise Unreadable(str(error), channel, {**message, **rest}) from error
+
+
+def _is_id(value: Any) -> bool:
+    return type(value) is str and len(value) <= _LONGEST_ID
+
+
+def _is_parent(header: Any) -> bool:
+    """Return True if a parent header tells to which request a message belongs, or that to none."""
+    return type(header) is dict and (header.get("msg_id") is None or _is_id(header["msg_id"]))
+
+
+def _checked(message: Message) -> Message:
+    """Return the message in the current version of the protocol, with the content it must have."""
+    if type(message["content"]) is not dict:
+        raise WireError(f"the content of a {message['msg_type']} is not a JSON object")
+    if not _is_parent(message["parent_header"]):
+        raise WireError(f"the msg_id in the parent header of a {message['msg_type']} is not text")
+    if not str(message["header"].get("version", "")).startswith("5."):
+        try:
+            message = adapt(message)
+        except Exception as error:  # whatever an adapter trips over, it is not of its version
+            raise WireError(
+                f"a message of another protocol version is malformed: {error!r}"
+            ) from error
+    content, msg_type = message["content"], message["msg_type"]
+    if (required := _REQUIRED.get(msg_type)) is not None:
+        name, kind = required
+        if type(content.get(name)) is not kind:
+            raise WireError(f"a {msg_type} message has no {name!r} that is a {kind.__name__}")
+    elif msg_type == "error":
+        content.update(_error_text({**_NO_ERROR, **content}))
+    elif content.get("status") == "error":
+        content.update(_error_text({name: content[name] for name in _NO_ERROR if name in content}))
+    return message
+
+
+# What every reader of such a message takes for granted.
+_REQUIRED: Mapping[str, tuple[str, type]] = {
+    "stream": ("text", str),
+    "display_data": ("data", dict),
+    "update_display_data": ("data", dict),
+    "execute_result": ("data", dict),
+    "input_request": ("prompt", str),
+}
+_NO_ERROR: Mapping[str, Any] = {"ename": "", "evalue": "", "traceback": []}
+
+
+def _error_text(parts: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the parts of an error as text: some kernels put numbers there."""
+    text: dict[str, Any] = {}
+    for name, value in parts.items():
+        if name == "traceback":
+            lines = value if type(value) is list else [] if value is None else [value]
+            text[name] = [str(line) for line in lines]
+        elif name in _NO_ERROR:
+            text[name] = str(value)
+    return text
 
 
 def _date(header: Any) -> Any:
@@ -179,9 +277,9 @@ def _buffers(message: Mapping[str, Any]) -> list[memoryview]:
 
 def _unpack(part: Payload, unpack: Unpack) -> Any:
     try:
-        return unpack(str(part, "utf-8"))
-    except (ValueError, RecursionError) as error:  # of JSON as well as of UTF-8
-        raise WireError(f"a part of {len(part)} bytes is not JSON in UTF-8: {error}") from error
+        return unpack(str(part, "utf-8", "replace"))
+    except Exception as error:  # a ValueError or RecursionError of json's; or an own unpacker's
+        raise WireError(f"a part of {len(part)} bytes is not JSON: {error}") from error
 
 
 def _pack(part: Any, pack: Pack) -> bytes:
@@ -208,6 +306,8 @@ def _encode_default(channel: str, message: Mapping[str, Any], pack: Pack) -> tup
         },
         pack,
     )
+    # The kernel would replace what is not UTF-8; but a server closes a websocket on which it comes.
+    text = text.decode("utf-8", "replace").encode()
     if not buffers:
         return TEXT, text
     parts: list[Payload] = [text, *buffers]
@@ -227,18 +327,18 @@ def _decode_default(opcode: int, payload: Payload, unpack: Unpack) -> tuple[str,
     if type(whole) is not dict:
         raise WireError("a message must be a JSON object")
     try:
-        channel = whole["channel"]
-        message = _message(
-            _date(whole["header"]),
-            # A gateway's own messages, such as "restarting", leave some of these out.
-            _date(whole.get("parent_header") or {}),
-            whole.get("metadata") or {},
-            whole["content"],
-            buffers,
-        )
+        channel, header = whole["channel"], whole["header"]
     except KeyError as missing:
         raise WireError(f"a message has no {missing}") from None
-    return channel, message
+    return channel, _message(
+        channel,
+        _date(header),
+        # A gateway's own messages, such as "restarting", leave some of these out.
+        _date(whole.get("parent_header") or {}),
+        whole.get("metadata") or {},
+        (whole["content"] or {}) if "content" in whole else None,
+        buffers,
+    )
 
 
 # --- v1.kernel.websocket.jupyter.org --------------------------------------------------------------
@@ -256,13 +356,21 @@ def _decode_v1(opcode: int, payload: Payload, unpack: Unpack) -> tuple[str, Mess
     if opcode != BINARY:
         raise WireError(f"a text frame came on a websocket that speaks {V1}")
     parts = _parts_of_v1(payload)
-    channel, header, parent_header, metadata, content = parts[:5]
-    return str(channel, "utf-8", "replace"), _message(
-        _date(_unpack(header, unpack)),
-        _parent_header(parent_header, unpack),
-        {} if metadata == _NOTHING else _unpack(metadata, unpack),
-        _unpack(content, unpack),
-        parts[5:],
+    channel = str(parts[0], "utf-8", "replace")
+    header = _date(_unpack(parts[1], unpack))
+    parent_header: Any = {}
+    metadata: Any = {}
+    content: Any = {}
+    unreadable = None
+    try:
+        parent_header = _parent_header(parts[2], unpack) or {}
+        if parts[3] != _NOTHING:
+            metadata = _unpack(parts[3], unpack) or {}
+        content = _unpack(parts[4], unpack) or {}
+    except WireError as error:
+        unreadable = error
+    return channel, _message(
+        channel, header, parent_header, metadata, content, parts[5:], unreadable
     )
 
 
@@ -298,6 +406,8 @@ def _read_offsets(view: memoryview, order: str, number: str, size: int) -> tuple
         (count,) = struct.unpack_from(order + number, view)
         if count > len(view) // size:  # checked first: a lie must not cost memory
             raise WireError(f"a frame of {len(view)} bytes claims to have {count} offsets")
+        if count > _MOST_PARTS:
+            raise WireError(f"a frame has {count} offsets, and {_MOST_PARTS} is the most possible")
         return struct.unpack_from(f"{order}{count}{number}", view, size)
     except struct.error as error:
         raise WireError(f"a frame of {len(view)} bytes is too short: {error}") from error

@@ -27,10 +27,12 @@ from gateway_blocking.errors import (
     GatewayTimeout,
     KernelGone,
     KernelRestarted,
+    ReplyLost,
 )
 from gateway_blocking.frames import BINARY, CLOSE, PING, PONG, TEXT
 from gateway_blocking.handshake import Endpoint
 from gateway_blocking.liveness import Verdict
+from gateway_blocking.wire import FORMATS, V1
 
 NAMES = ("shell", "iopub", "stdin", "control")
 
@@ -254,6 +256,86 @@ def test_a_malformed_message_is_logged_and_survived(
     with connected(script) as connection:
         assert channel_of(connection, "shell").take(timeout=10)["msg_type"] == "good"
     assert "12345678" in caplog.text
+
+
+def answers(*messages: tuple[str, str, dict[str, Any] | None]) -> Script:
+    """Answer a request with messages; the content of those that have None is not JSON."""
+
+    def pack(part: Any) -> bytes:
+        return b"{not JSON" if part is SPOILED else Session().pack(part)
+
+    def script(peer: Peer) -> None:
+        peer.accept(V1)
+        _, request = FORMATS[V1].decode(BINARY, peer.receive().data, Session().unpack)
+        kernel = Session()
+        for channel, msg_type, content in messages:
+            message = kernel.msg(msg_type, parent=request)
+            message["content"] = SPOILED if content is None else content
+            peer.send(*FORMATS[V1].encode(channel, message, pack))
+        stay(peer)
+
+    return script
+
+
+SPOILED: dict[str, Any] = {"this": "is not packed"}
+BUSY = ("iopub", "status", {"execution_state": "busy"})
+IDLE = ("iopub", "status", {"execution_state": "idle"})
+
+
+@contextmanager
+def connected_by_v1(script: Script) -> Iterator[Connection]:
+    with serving(script) as where:
+        endpoint = Endpoint(f"ws://{where}/", {}, subprotocols=(V1,))
+        connection = connection_by(lambda session_id: endpoint)
+        connection.open()
+        try:
+            yield connection
+        finally:
+            connection.close()
+
+
+@pytest.mark.parametrize("claimed", [True, False])
+@pytest.mark.parametrize(
+    ("channel", "msg_type", "reason"),
+    [
+        ("shell", "execute_reply", "executed it, once, but its execute_reply cannot be read"),
+        ("stdin", "input_request", r"a question that cannot be read .* interrupt_kernel\(\)"),
+    ],
+)
+def test_a_reply_that_cannot_be_read_fails_its_request(
+    channel: str, msg_type: str, reason: str, claimed: bool
+) -> None:
+    """It raises ReplyLost, with the reason, wherever the reply is waited for."""
+    request = Session().msg("execute_request", {"code": "1"})
+    msg_id = request["header"]["msg_id"]
+    with connected_by_v1(answers(BUSY, (channel, msg_type, None))) as connection:
+        shell = channel_of(connection, "shell")
+        connection.send("shell", request, 10)
+        with pytest.raises(ReplyLost, match=reason) as caught:
+            shell.get_reply(msg_id, timeout=30) if claimed else shell.take(timeout=30)
+        assert "is not JSON" in str(caught.value)
+        assert caught.value.msg_id == msg_id
+        assert caught.value.executed is True
+        with connection._lock:
+            assert connection._ledger.outstanding() == []
+
+
+@pytest.mark.parametrize("content", [None, {"name": "stdout"}, {"name": "stdout", "text": 3}])
+def test_output_that_cannot_be_read_is_counted_as_lost(
+    content: dict[str, Any] | None, caplog: pytest.LogCaptureFixture
+) -> None:
+    """The warning gives the true reason, which is no rate limit."""
+    request = Session().msg("execute_request", {"code": "1"})
+    msg_id = request["header"]["msg_id"]
+    output, reply = ("iopub", "stream", content), ("shell", "execute_reply", {"status": "ok"})
+    with connected_by_v1(answers(BUSY, output, output, reply, IDLE)) as connection:
+        connection.send("shell", request, 10)
+        assert channel_of(connection, "shell").take(timeout=30)["msg_type"] == "execute_reply"
+        states = [channel_of(connection, "iopub").take(timeout=30) for _ in range(2)]
+        assert [message["content"]["execution_state"] for message in states] == ["busy", "idle"]
+        assert connection.missing(msg_id) == 2
+    assert f"at least 2 messages of the execution {msg_id} came, but cannot be read" in caplog.text
+    assert "rate" not in caplog.text
 
 
 @pytest.mark.parametrize(

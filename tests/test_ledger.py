@@ -883,3 +883,56 @@ def test_a_request_that_was_given_up_long_ago_is_forgotten_first(
         client.ledger.give_up(client.enters(asked))
     assert client.hears(kernel.replies(sent[-1])) is Heard.STRANGE
     assert client.hears(kernel.replies(sent[0])) is Heard.NEWS
+
+
+# --- what cannot be read --------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("kind", [Kernel, Unnumbered, Echo])
+def test_output_that_cannot_be_read_is_missing(client: Client, kind: type[Kernel]) -> None:
+    """It is counted, also where the kernel does not number its messages; with the reason."""
+    kernel, asked = kind(), client.asks()
+    busy, source, one, two, three, reply, idle = kernel.executes(asked)
+    client.hears(busy, source, one)
+    for message in (two, three):
+        assert client.ledger.hear("iopub", message, "no JSON") is Heard.NEWS
+    assert client.hears(reply, idle) is Heard.GAP
+    assert client.ledger.missing(asked["msg_id"]) == 2
+    assert client.ledger.why_unreadable(asked["msg_id"]) == "no JSON"
+
+
+def test_a_status_that_cannot_be_read_is_no_output(client: Client, kernel: Kernel) -> None:
+    """It is one message that is missing, as if it had not come."""
+    asked = client.asks()
+    busy, *rest, reply, idle = kernel.executes(asked)
+    client.ledger.hear("iopub", {**busy, "content": {}}, "no JSON")
+    client.hears(*rest, reply, idle)
+    assert client.ledger.missing(asked["msg_id"]) == 1
+    assert client.ledger.why_unreadable(asked["msg_id"]) == ""
+
+
+def test_a_reply_that_cannot_be_read_is_lost(client: Client, kernel: Kernel) -> None:
+    """Its request is given up, so that it ends now; what is printed later is still delivered."""
+    asked = client.asks()
+    client.hears(kernel.busy(asked))
+    assert client.ledger.hear("shell", kernel.replies(asked), "no JSON") is Heard.LOST
+    assert client.waits_for() == []
+    assert client.hears(kernel.prints(asked)) is Heard.NEWS
+
+
+def test_a_question_that_cannot_be_read_is_lost(client: Client, kernel: Kernel) -> None:
+    """The kernel waits for an answer that cannot be given."""
+    asked = client.asks()
+    question = kernel.says("input_request", asked)
+    assert client.ledger.hear("stdin", question, "no JSON") is Heard.LOST
+    assert client.waits_for() == []
+
+
+def test_what_is_not_waited_for_may_be_unreadable(
+    client: Client, stranger: Client, kernel: Kernel
+) -> None:
+    """The reply to a request of another client, or on another channel, ends nothing here."""
+    asked = client.asks()
+    assert client.ledger.hear("shell", kernel.replies(stranger.asks()), "why") is not Heard.LOST
+    assert client.ledger.hear("control", kernel.replies(asked), "why") is not Heard.LOST
+    assert client.waits_for() == [asked["msg_id"]]

@@ -510,6 +510,20 @@ CODE = {
         "display({'text/plain': '\\U0001d4b3', 'x/y': [None, 1e300, {}]}, raw=True)",
         ["display_data"],
     ),
+    "latin-1": (  # as os.listdir() gives the name of a file that another system wrote
+        "print('found', b'caf\\xe9.txt'.decode('utf-8', 'surrogateescape'))",
+        ["stream"],
+    ),
+    "latin-1 result": (
+        "raw = b'\\xff'.decode('utf-8', 'surrogateescape')\n"
+        "display({'text/plain': raw, raw: raw}, metadata={raw: 1}, raw=True)",
+        ["display_data"],
+    ),
+    "latin-1 error": (
+        "raise ValueError(b'caf\\xe9.txt'.decode('utf-8', 'surrogateescape'))",
+        ["error"],
+    ),
+    "latin-1 code": ("print(ascii('caf\udce9'))", ["stream"]),
     "buffers": (
         "from comm import create_comm\n"
         "c = create_comm(target_name='t', data={'a': 1}, buffers=[b'\\x00\\xff', b''])\n"
@@ -540,6 +554,9 @@ REQUESTS: dict[str, Callable[..., Any]] = {
     "history": lambda kc, **kw: kc.history(hist_access_type="tail", n=0, **kw),
     "comm_info": lambda kc, **kw: kc.comm_info("nobody", **kw),
     "execute": lambda kc, **kw: kc.execute("y = 1", user_expressions={"y": "y", "z": "z"}, **kw),
+    "latin-1": lambda kc, **kw: kc.execute(
+        "", user_expressions={"x": "b'caf\\xe9'.decode('utf-8', 'surrogateescape')"}, **kw
+    ),
     "silent": lambda kc, **kw: kc.execute("2", silent=True, store_history=False, **kw),
 }
 

@@ -21,7 +21,7 @@ from jupyter_server.services.kernels.connection.base import (
 
 from gateway_blocking.errors import WireError
 from gateway_blocking.frames import BINARY, TEXT
-from gateway_blocking.wire import DEFAULT, FORMATS, V1, Message
+from gateway_blocking.wire import DEFAULT, FORMATS, V1, Message, Unreadable
 
 SESSION = Session(key=b"secret")
 PACKERS = [(SESSION.pack, SESSION.unpack), (json_packer, json_unpacker)]
@@ -184,11 +184,145 @@ def test_malformed_text_frames(text: str) -> None:
         decode_text(text)
 
 
-def test_text_that_is_not_utf8() -> None:
-    """Bad bytes are refused, not replaced."""
-    good = text_frame(content={"text": "X"}).encode()
-    with pytest.raises(WireError, match="UTF-8"):
-        FORMATS[DEFAULT].decode(TEXT, good.replace(b"X", b"\xff"), json_unpacker)
+@pytest.mark.parametrize("part", ["header", "parent_header", "metadata", "content"])
+@pytest.mark.parametrize("name", FORMATS)
+@pytest.mark.parametrize(("pack", "unpack"), PACKERS)
+def test_text_that_is_not_utf8(name: str, pack: Any, unpack: Any, part: str) -> None:
+    """It is replaced as jupyter_client replaces it, in each part: a file name may be Latin-1."""
+    sent = message_of({"text": "good"}, [])
+    sent[part] = {**sent[part], "name": b"caf\xe9 \xff\xfe.txt".decode("utf-8", "surrogateescape")}
+    frame = FORMATS[V1].encode("iopub", sent, pack)
+    assert b"caf\xe9" in frame[1]
+    if name == DEFAULT:  # as a gateway might pass it on: our own frames are UTF-8
+        whole = {"channel": "iopub", **{key: sent[key] for key in PARTS}}
+        frame = TEXT, pack(whole)
+    _, received = FORMATS[name].decode(*frame, unpack)
+    assert received[part]["name"] == "caf\ufffd \ufffd\ufffd.txt"
+    assert received == over_zmq(sent)
+
+
+@pytest.mark.parametrize("parts", [[], [b"buffer"]])
+def test_a_frame_of_the_default_format_is_utf8(parts: list[bytes]) -> None:
+    """A server closes the websocket on which other bytes come."""
+    name = b"caf\xe9".decode("utf-8", "surrogateescape")
+    sent = message_of({"code": name}, parts)
+    opcode, payload = FORMATS[DEFAULT].encode("shell", sent, SESSION.pack)
+    if parts:
+        assert deserialize_binary_message(payload)["content"] == {"code": "caf\ufffd"}
+    else:
+        assert json.loads(payload.decode("utf-8"))["content"] == {"code": "caf\ufffd"}
+    assert opcode == (BINARY if parts else TEXT)
+
+
+PARTS = ("header", "parent_header", "metadata", "content")
+DEEP = b"[" * 100_000
+
+
+@pytest.mark.parametrize(
+    ("part", "spoiled"),
+    [(part, spoiled) for part in PARTS[2:] for spoiled in (b"no json", DEEP, b"9" * 5000)]
+    + [("content", b"3"), ("content", b'["x"]')],
+)
+def test_what_is_left_of_a_message_that_cannot_be_read(part: str, spoiled: bytes) -> None:
+    """The headers tell who waits for it; they come with the error."""
+    sent = message_of({"a": 1}, [b"buffer"])
+    payload = v1_frame(sent, **{part: spoiled})
+    with pytest.raises(Unreadable) as caught:
+        FORMATS[V1].decode(BINARY, payload, json_unpacker)
+    assert caught.value.channel == "iopub"
+    left = caught.value.message
+    assert left["header"]["msg_id"] == left["msg_id"] == sent["msg_id"]
+    assert left["msg_type"] == "comm_msg"
+    assert left["parent_header"]["msg_id"] == sent["parent_header"]["msg_id"]
+    assert (left["metadata"], left["content"], left["buffers"]) == ({}, {}, [])
+    assert len(str(caught.value)) < 500
+
+
+def v1_frame(message: Message, **spoiled: bytes) -> bytes:
+    """A frame of V1 some of whose parts are other bytes."""
+    parts = [b"iopub", *(spoiled.get(part) or SESSION.pack(message[part]) for part in PARTS)]
+    parts += message["buffers"]
+    offsets = [8 * (2 + len(parts))]
+    for part in parts:
+        offsets.append(offsets[-1] + len(part))
+    return struct.pack(f"<{len(offsets) + 1}Q", len(offsets), *offsets) + b"".join(parts)
+
+
+@pytest.mark.parametrize("parent", [b"no json", b"3", b'["x"]', b'{"msg_id": ["x"]}', DEEP])
+def test_a_parent_header_that_cannot_be_read(parent: bytes) -> None:
+    """Then nothing tells whose message it is."""
+    payload = v1_frame(message_of({}, []), parent_header=parent)
+    with pytest.raises(Unreadable) as caught:
+        FORMATS[V1].decode(BINARY, payload, json_unpacker)
+    assert caught.value.message["parent_header"] == {}
+    assert caught.value.message["msg_type"] == "comm_msg"
+
+
+@pytest.mark.parametrize("msg_id", [3, None, True, ["x"], {"x": 1}, "x" * 2000])
+def test_an_id_is_text_of_some_length(msg_id: Any) -> None:
+    """Ids are kept in tables: another type has no place there, and a long one costs memory."""
+    message = message_of({}, [])
+    message["header"] = {**message["header"], "msg_id": msg_id}
+    with pytest.raises(WireError, match="msg_id text of up to 1024 characters") as caught:
+        FORMATS[V1].decode(BINARY, v1_frame(message), SESSION.unpack)
+    assert not isinstance(caught.value, Unreadable)
+
+
+@pytest.mark.parametrize("part", ["parent_header", "metadata", "content"])
+@pytest.mark.parametrize("name", FORMATS)
+def test_null_in_place_of_a_part(name: str, part: str) -> None:
+    """It is an empty part."""
+    message = {**message_of({}, []), part: None}
+    frame = (BINARY, v1_frame(message))
+    if name == DEFAULT:
+        frame = TEXT, SESSION.pack({"channel": "iopub", **{key: message[key] for key in PARTS}})
+    assert FORMATS[name].decode(*frame, SESSION.unpack)[1][part] == {}
+
+
+@pytest.mark.parametrize(
+    ("msg_type", "content"),
+    [
+        ("stream", {"name": "stdout"}),
+        ("stream", {"name": "stdout", "text": ["x"]}),
+        ("display_data", {"metadata": {}}),
+        ("update_display_data", {"data": ["x"]}),
+        ("execute_result", {"data": None}),
+        ("input_request", {"password": False}),
+        ("input_request", {"prompt": 3}),
+    ],
+)
+def test_a_message_without_what_it_is_for(msg_type: str, content: dict[str, Any]) -> None:
+    """It cannot be read: every reader would fail at it."""
+    message: Message = SESSION.msg(msg_type, content)
+    with pytest.raises(Unreadable, match=f"a {msg_type} message has no"):
+        FORMATS[V1].decode(BINARY, v1_frame({**message, "buffers": []}), SESSION.unpack)
+
+
+@pytest.mark.parametrize("msg_type", ["error", "execute_reply"])
+@pytest.mark.parametrize(
+    ("traceback", "lines"),
+    [([1, "two", None], ["1", "two", "None"]), ("one", ["one"]), (None, []), (["a"], ["a"])],
+)
+def test_the_text_of_an_error_is_text(msg_type: str, traceback: Any, lines: list[str]) -> None:
+    """Who joins the lines of a traceback must not fail at a kernel's numbers."""
+    content = {"status": "error", "ename": 3, "evalue": None, "traceback": traceback}
+    sent: Message = {**SESSION.msg(msg_type, content), "buffers": []}
+    _, message = FORMATS[V1].decode(BINARY, v1_frame(sent), SESSION.unpack)
+    assert message["content"]["traceback"] == lines
+    assert message["content"]["ename"] == "3"
+    assert message["content"]["evalue"] == "None"
+
+
+def test_an_error_that_lacks_parts() -> None:
+    """They are empty in an error that is published; a reply is left as it is."""
+    error = decode_text(text_frame(header=header_of("error"), content={"ename": "E"}))
+    assert error["content"] == {"ename": "E", "evalue": "", "traceback": []}
+    reply = decode_text(text_frame(header=header_of("execute_reply"), content={"status": "error"}))
+    assert reply["content"] == {"status": "error"}
+
+
+def header_of(msg_type: str) -> dict[str, str]:
+    return {"msg_id": "1", "msg_type": msg_type, "version": "5.3"}
 
 
 @pytest.mark.parametrize(
@@ -200,6 +334,7 @@ def test_text_that_is_not_utf8() -> None:
         struct.pack("<QQ", 1, 16),
         struct.pack("<7Q", 6, 56, 50, 40, 30, 20, 10),
         struct.pack("<7Q", 6, 56, 56, 56, 56, 56, 9999),
+        struct.pack("<Q", 10_000) + struct.pack("<Q", 80_008) * 10_000,
     ],
 )
 def test_malformed_v1_frames(payload: bytes) -> None:
@@ -261,7 +396,7 @@ def test_messages_do_not_share_their_parent_header() -> None:
     session = Session()
     parent = session.msg("execute_request")
     frames = [
-        FORMATS[V1].encode("iopub", session.msg("stream", {}, parent=parent), session.pack)
+        FORMATS[V1].encode("iopub", session.msg("comm_msg", {}, parent=parent), session.pack)
         for _ in range(3)
     ]
     first, second = (FORMATS[V1].decode(*frame, session.unpack)[1] for frame in frames[:2])
@@ -275,7 +410,7 @@ def test_a_parent_header_that_could_be_shared_deeper_is_parsed_anew() -> None:
     """One with lists or objects in it, as some kernels have them."""
     session = Session()
     parent = {**session.msg("execute_request")["header"], "tags": ["a"]}
-    message = {**session.msg("stream", {}), "parent_header": parent}
+    message = {**session.msg("comm_msg", {}), "parent_header": parent}
     frame = FORMATS[V1].encode("iopub", message, session.pack)
     first, second = (FORMATS[V1].decode(*frame, session.unpack)[1] for _ in range(2))
     first["parent_header"]["tags"].append("b")
@@ -285,7 +420,7 @@ def test_a_parent_header_that_could_be_shared_deeper_is_parsed_anew() -> None:
 def test_each_unpacker_reads_a_parent_header_itself() -> None:
     """A session may have one of its own."""
     session = Session()
-    message = session.msg("stream", {}, parent=session.msg("execute_request"))
+    message = session.msg("comm_msg", {}, parent=session.msg("execute_request"))
     frame = FORMATS[V1].encode("iopub", message, session.pack)
     read: list[str] = []
 
