@@ -28,6 +28,7 @@ from urllib3.exceptions import (
 from urllib3.util.retry import Retry
 
 from .config import GatewayClient
+from .urls import as_http
 
 __all__ = [
     "BACKOFF_MAX",
@@ -37,7 +38,6 @@ __all__ = [
     "Login",
     "OnlyXSRF",
     "RetryPolicy",
-    "as_http",
     "proxy_for",
     "was_retried",
 ]
@@ -55,11 +55,6 @@ def proxy_for(url: str) -> str | None:
     url = as_http(url)
     proxy = select_proxy(url, get_environ_proxies(url))
     return f"http://{proxy}" if proxy and "://" not in proxy else proxy
-
-
-def as_http(url: str) -> str:
-    """The URL of a websocket's handshake."""
-    return "http" + url[len("ws") :] if url.startswith("ws") else url
 
 
 class Body(BytesIO):

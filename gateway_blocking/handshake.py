@@ -35,6 +35,7 @@ __all__ = ["Endpoint", "Opening"]
 
 _Socket = TypeVar("_Socket", bound=socket.socket)
 _LONGEST_HEAD = 65536  # bytes of an answer of a proxy
+_HANDSHAKE_HEADERS = ("connection", "upgrade", "sec-websocket-key", "sec-websocket-version")
 
 # A peer that is gone is noticed, idle or not, after about a minute, also by TCP itself.
 _SOCKET_OPTIONS = [
@@ -120,15 +121,19 @@ class Opening:
             self._hold(sock).do_handshake()
 
     def _connect_to(self, host: str, port: int, deadline: Deadline) -> socket.socket:
-        """As ``socket.create_connection``, with a socket that :meth:`abort` knows meanwhile."""
+        """Connect as ``socket.create_connection``, with a socket that :meth:`abort` knows.
+
+        Each address of the host gets an equal share of the time that is left: one that does not
+        answer, such as an IPv6 address without a route, must not use up the time of the others.
+        """
         error: OSError | None = None
-        for family, kind, protocol, _, address in socket.getaddrinfo(
-            host, port, type=socket.SOCK_STREAM
-        ):
+        found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
+        for tried, (family, kind, protocol, _, address) in enumerate(found):
             self.close()  # that of the address before
             try:
                 sock = self._hold(socket.socket(family, kind, protocol))
-                sock.settimeout(_io_limit(deadline))  # (0 would mean not to wait at all)
+                limit = _io_limit(deadline)
+                sock.settimeout(limit and limit / (len(found) - tried))
                 sock.connect(address)
             except OSError as failure:
                 error = error or failure
@@ -226,6 +231,9 @@ def _ask_for_tunnel(sock: socket.socket, target: str, login: str, deadline: Dead
 
 def _handshake(ws: websocket.WebSocket, sock: socket.socket, endpoint: Endpoint) -> None:
     headers = {name.lower(): value for name, value in endpoint.headers.items()}
+    host = headers.pop("host", None) or _host_header(endpoint.url)
+    for name in _HANDSHAKE_HEADERS:  # the user's are for REST; here they would come twice
+        headers.pop(name, None)
     if endpoint.subprotocols:
         # Not as `subprotocols=`: websocket-client then refuses a server that selects none.
         headers["sec-websocket-protocol"] = ", ".join(endpoint.subprotocols)
@@ -237,6 +245,7 @@ def _handshake(ws: websocket.WebSocket, sock: socket.socket, endpoint: Endpoint)
             endpoint.url,
             socket=upgrade,
             header=headers,
+            host=host,
             suppress_origin=True,  # behind a proxy that rewrites Host, a gateway refuses its own
             redirect_limit=0,  # websocket-client would take the credentials along
         )
@@ -247,8 +256,17 @@ def _handshake(ws: websocket.WebSocket, sock: socket.socket, endpoint: Endpoint)
             endpoint.keep_cookies(upgrade.cookies)
 
 
+def _host_header(url: str) -> str:
+    """Return the ``Host`` that REST sends: without the port if it is that of the scheme."""
+    parts = urlsplit(url)
+    usual = f":{443 if parts.scheme == 'wss' else 80}"
+    return parts.netloc.removesuffix(usual)
+
+
 class _Upgrade:
-    """The socket of a handshake, with two things kept from websocket-client.
+    """The socket of a handshake, with three things kept from websocket-client.
+
+    Encoding: it sends headers as UTF-8; REST sends Latin-1, which is what servers decode.
 
     Time: each receive ends at one deadline, also for a server that trickles; websocket-client
     reads byte by byte, with its time-out for each.
@@ -266,7 +284,7 @@ class _Upgrade:
         self._line = b""  # of the answer's head: what is not taken yet
 
     def send(self, data: bytes) -> int:
-        lines = data.split(b"\r\n")
+        lines = data.decode().encode("latin-1").split(b"\r\n")
         self._sock.settimeout(self._left())
         self._sock.sendall(b"\r\n".join(line for line in lines if line[:7] != b"Cookie:"))
         return len(data)

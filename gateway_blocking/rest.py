@@ -33,7 +33,6 @@ from .adapters import (
     Login,
     OnlyXSRF,
     RetryPolicy,
-    as_http,
     proxy_for,
     was_retried,
 )
@@ -52,6 +51,7 @@ from .events import GATEWAY_CLIENT
 from .failures import Missing, Tried, not_reached, refused, unusable, wants_tls
 from .forking import tell_after_fork
 from .traits import safe_url
+from .urls import as_http
 
 __all__ = ["GatewayREST", "KernelModel", "SessionModel", "choose_kernel_id"]
 

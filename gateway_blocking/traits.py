@@ -16,12 +16,16 @@ from traitlets import Bool, Float, Int, TraitError, Type, Unicode
 from traitlets.utils.importstring import import_item
 
 from .events import can_be_told
+from .urls import canonical_url
 
 __all__ = [
     "URL",
     "ClassWith",
     "Count",
     "File",
+    "HeaderError",
+    "HeaderName",
+    "HeaderText",
     "Headers",
     "Listener",
     "Seconds",
@@ -64,6 +68,42 @@ class Text(Unicode[Any, Any]):
         return None if s == "None" else s
 
 
+class HeaderError(TraitError, TypeError):
+    """A text that cannot be sent in an HTTP header."""
+
+
+_HEADER_NAME = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")  # RFC 9110, 5.6.2
+_HEADER_VALUE = re.compile(r"[\t\x20-\x7e\x80-\xff]*")  # Latin-1 is what servers decode
+_NOT_ALLOWED = (
+    "has a character that HTTP does not allow there, such as the end of a line or one that is not"
+    " in Latin-1; its value is not shown"
+)
+
+
+class HeaderText(Text):
+    """A text that is sent in an HTTP header."""
+
+    def validate(self, obj: Any, value: Any) -> str | None:
+        """Return the validated value."""
+        text = super().validate(obj, value)
+        if not _HEADER_VALUE.fullmatch((text or "").strip()):  # a file's last line end is not sent
+            raise HeaderError(f"{self.name} {_NOT_ALLOWED}")
+        return text
+
+
+class HeaderName(Text):
+    """The name of an HTTP header."""
+
+    def validate(self, obj: Any, value: Any) -> str | None:
+        """Return the validated value."""
+        text = super().validate(obj, value)
+        if text and not _HEADER_NAME.fullmatch(text):
+            raise HeaderError(
+                f"{self.name}={text!r} does not name a header: HTTP does not allow that"
+            )
+        return text
+
+
 class File(Text):
     """The path of a file; ``~`` is the home directory."""
 
@@ -71,6 +111,9 @@ class File(Text):
         """The validated value."""
         path = super().validate(obj, os.fspath(value) if isinstance(value, os.PathLike) else value)
         return os.path.expanduser(path or "") or None  # noqa: PTH111  # of what may be no path yet
+
+
+_QUOTES = ("'", '"')
 
 
 class URL(Text):
@@ -104,20 +147,35 @@ class URL(Text):
     def _fault(self, text: str) -> str:
         """What is wrong with it."""
         wanted = " or ".join(f"{scheme}://" for scheme in self.schemes)
+        if text[0] in _QUOTES and text[-1] in _QUOTES:
+            return "has quotes around it: leave them out, as Docker's --env-file passes them on"
+        if "://" not in text:
+            return f"has no {wanted} before it"
+        no_host = f"does not name a host, as {wanted}host:port/path does"
         try:
             parts = urlsplit(text)
-            named = bool(parts.hostname) and parts.port != 0
+            host = parts.hostname
         except ValueError:
-            named = False
-        if not named and "://" not in text:
-            return f"has no {wanted} before it"
-        if not named or re.search(r"\s", text):
-            return f"does not name a host, as {wanted}host:port/path does"
+            return no_host
+        if not host:
+            return no_host
+        try:
+            usable = parts.port != 0
+        except ValueError:
+            usable = False
+        if not usable:
+            return "has a port that is not a number from 1 to 65535"
+        if re.search(r"\s", text):
+            return "has a space or a line break in it: write a space of the path as %20"
         if parts.scheme not in self.schemes:
             return f"does not begin with {wanted}"
         if re.search(r"[?#]", text):
             token = "; its token belongs in auth_token" if "token=" in text else ""
             return f"has a query: leave out all from the {'?' if '?' in text else '#'} on{token}"
+        try:
+            canonical_url(safe_url(text))
+        except ValueError:
+            return f"has a host name, {host!r}, that no name server can know"
         return ""
 
 
@@ -144,6 +202,11 @@ class Headers(Text):
                 f"{self.name}={self.shown(value)} is not a JSON object of strings,"
                 ' as in {"X-Name": "value"}'
             )
+        for name, content in headers.items():
+            if not _HEADER_NAME.fullmatch(name):
+                raise HeaderError(f"{self.name}: the name {name!r} {_NOT_ALLOWED}")
+            if not _HEADER_VALUE.fullmatch(content):
+                raise HeaderError(f"{self.name}: the header {name!r} {_NOT_ALLOWED}")
         return str(text or "{}")
 
 

@@ -93,12 +93,17 @@ def free_port() -> int:
         return port
 
 
+def _secret(token: bool | str) -> str:
+    """Return the token itself, a new one for True, none for False."""
+    return token if isinstance(token, str) else secrets.token_urlsafe(16) if token else ""
+
+
 @contextmanager
 def kernel_gateway(
-    folder: Path, *args: str, token: bool = True, base: str = "", scheme: str = "http"
+    folder: Path, *args: str, token: bool | str = True, base: str = "", scheme: str = "http"
 ) -> Iterator[Server]:
     """A Kernel Gateway."""
-    port, secret = free_port(), secrets.token_urlsafe(16) if token else ""
+    port, secret = free_port(), _secret(token)
     command = [sys.executable, "-m", "kernel_gateway", f"--KernelGatewayApp.port={port}", _IPC]
     command += [f"--KernelGatewayApp.base_url={base or '/'}", *args]
     url = f"{scheme}://{_HOST}:{port}{base}"
@@ -124,11 +129,11 @@ def encrypted_kernel_gateway(folder: Path, *, client_cert: bool = False) -> Iter
 
 @contextmanager
 def jupyter_server(
-    folder: Path, *, token: bool = True, base: str = "/", gateway: Server | None = None
+    folder: Path, *, token: bool | str = True, base: str = "/", gateway: Server | None = None
 ) -> Iterator[Server]:
     """A Jupyter Server: with a token or without any login, under a base URL as JupyterHub's
     users have it, with kernels of its own or as a proxy in front of a gateway."""
-    port, secret = free_port(), secrets.token_urlsafe(16) if token else ""
+    port, secret = free_port(), _secret(token)
     command = [sys.executable, "-m", "jupyter_server", "--no-browser", "--allow-root", _IPC]
     command += [f"--ServerApp.port={port}", f"--ServerApp.base_url={base}"]
     command += [f"--IdentityProvider.token={secret}", f"--ServerApp.root_dir={folder}"]

@@ -25,7 +25,7 @@ LAYERS = (
         *("frames", "wire", "liveness", "ledger", "reconnect"),
     },
     {  # edges
-        *("tokens", "events", "traits", "config", "adapters", "failures", "rest"),
+        *("tokens", "events", "urls", "traits", "config", "adapters", "failures", "rest"),
         *("locks", "transport", "handshake", "channels", "signals"),
     },
     {"connection"},  # engine
@@ -51,11 +51,11 @@ SIDEWAYS = {
     "wire": {"errors", "frames"},
     "ledger": {"wire"},
     "reconnect": {"errors", "ledger", "wire"},
-    "traits": {"events"},
-    "config": {"events", "tokens", "traits"},
-    "adapters": {"config"},
+    "traits": {"events", "urls"},
+    "config": {"events", "tokens", "traits", "urls"},
+    "adapters": {"config", "urls"},
     "failures": {"config", "traits"},
-    "rest": {"adapters", "config", "events", "failures", "traits"},
+    "rest": {"adapters", "config", "events", "failures", "traits", "urls"},
     "transport": {"locks"},
     "channels": {"locks"},
     "handshake": {"traits", "transport"},
@@ -78,8 +78,8 @@ SIDEWAYS = {
 
 # The modules in which a library may be imported.
 HOMES = {
-    "requests": {"adapters", "failures", "rest"},
-    "urllib3": {"adapters", "failures", "rest"},
+    "requests": {"adapters", "failures", "rest", "urls"},
+    "urllib3": {"adapters", "failures", "rest", "urls"},
     "certifi": {"config"},
     "websocket": {"handshake"},
     "traitlets": {"config", "tokens", "traits", "papermill_engine"}

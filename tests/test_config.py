@@ -17,6 +17,9 @@ from typing import Any
 
 import certifi
 import pytest
+import requests
+from hypothesis import given
+from hypothesis import strategies as st
 from jupyter_server.gateway import gateway_client as reference
 from rawserver import certificate
 from traitlets import TraitError
@@ -26,6 +29,7 @@ from gateway_blocking.config import GatewayClient
 from gateway_blocking.errors import GatewayConnectionError, GatewayError
 from gateway_blocking.tokens import GatewayTokenRenewerBase, NoOpTokenRenewer
 from gateway_blocking.traits import safe_url
+from gateway_blocking.urls import canonical_url
 
 SECRET = "sesame-open"
 URL = "https://Host.example:8443/Base/http-gw/"
@@ -265,6 +269,11 @@ MALFORMED = [
     ("url", "http://h:99999", "99999"),
     ("url", "http://h:port", "port"),
     ("url", "http://[h", ""),
+    ("url", "http://h/my gateway", "write a space of the path as %20"),
+    ("url", "http://h:99999", "has a port that is not a number from 1 to 65535"),
+    ("url", "'http://h'", "has quotes around it"),
+    ("url", '"http://h"', "Docker's --env-file"),
+    ("url", "http://*.example", "has a host name, '*.example', that no name server can know"),
     ("url", "ws://h", "ws://h"),
     ("url", f"http://h/?token={SECRET}", "http://h/"),
     ("url", f"http://h/#{SECRET}", "http://h/"),
@@ -415,10 +424,10 @@ def test_repr_shows_no_secret() -> None:
 
 
 def test_urls_are_below_the_base_path() -> None:
-    """With case, port and base path as they are, and no slash twice."""
+    """With port and base path as they are, the host in lower case, and no slash twice."""
     gateway = GatewayClient(url=URL)
     assert gateway.gateway_enabled
-    base = "https://Host.example:8443/Base/http-gw"
+    base = "https://host.example:8443/Base/http-gw"
     assert gateway.api_url == f"{base}/api"
     assert gateway.kernels_url == f"{base}/api/kernels"
     assert gateway.kernelspecs_url == f"{base}/api/kernelspecs"
@@ -429,7 +438,8 @@ def test_urls_are_below_the_base_path() -> None:
 @pytest.mark.parametrize(
     ("url", "websocket"),
     [
-        (URL, "wss://Host.example:8443/Base/http-gw"),
+        (URL, "wss://host.example:8443/Base/http-gw"),
+        ("http://bücher.example/ü", "ws://xn--bcher-kva.example/%C3%BC"),
         ("HTTPS://myhttphost/Http-gw", "wss://myhttphost/Http-gw"),
         ("HTTP://h:80", "ws://h:80"),
         (" http://[::1]:8888/ ", "ws://[::1]:8888"),
@@ -441,10 +451,18 @@ def test_the_websocket_differs_in_its_scheme_only(url: str, websocket: str) -> N
     assert channels == f"{websocket}/api/kernels/k/channels?session_id=s"
 
 
+@given(st.text(st.characters(exclude_characters="?#\t\n\r"), max_size=20))
+def test_urls_stay_as_they_are_when_requests_sends_them(path: str) -> None:
+    """What REST and the websocket are given is normalized already, and ASCII."""
+    url = GatewayClient(url="http://h/b", kernels_endpoint=path).kernels_url
+    assert url.isascii()
+    assert requests.Request("GET", url).prepare().url == url == canonical_url(url)
+
+
 def test_a_websocket_url_of_its_own_is_used() -> None:
     """Where a proxy has the websockets elsewhere."""
     gateway = GatewayClient(url="http://h", ws_url="WSS://W:1/b/")
-    assert gateway.channels_url("k", "s") == "wss://W:1/b/api/kernels/k/channels?session_id=s"
+    assert gateway.channels_url("k", "s") == "wss://w:1/b/api/kernels/k/channels?session_id=s"
     assert gateway.kernels_url == "http://h/api/kernels"
 
 
@@ -546,16 +564,26 @@ def test_headers_are_made_anew() -> None:
     [
         {"auth_token": f"{SECRET}\r\nX-Evil: 1"},
         {"auth_token": f"{SECRET}…"},
+        {"auth_token": SECRET, "auth_scheme": "Schlüssel…"},
         {"auth_token": SECRET, "auth_header_key": "X Key"},
         {"headers": {"X-One": f"{SECRET}\n"}},
         {"headers": {"X-One:": SECRET}},
     ],
 )
-def test_a_header_that_http_does_not_allow_is_not_sent(options: dict[str, Any]) -> None:
-    """A clear error instead of a second header, and without the value."""
-    with pytest.raises(GatewayError, match="does not allow") as caught:
-        GatewayClient(**options).request_headers()
+def test_a_header_that_http_does_not_allow_is_refused(options: dict[str, Any]) -> None:
+    """At once, and without the value; neither a second header nor one that is no Latin-1."""
+    with pytest.raises(TypeError, match="does not allow") as caught:
+        GatewayClient(**options)
+    assert isinstance(caught.value, TraitError)
     assert SECRET not in "".join(traceback.format_exception(caught.value))
+
+
+def test_a_variable_that_http_does_not_allow_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A TypeError, too, without the value."""
+    monkeypatch.setenv("JUPYTER_GATEWAY_AUTH_TOKEN", f"{SECRET}…")
+    with pytest.raises(TypeError, match="JUPYTER_GATEWAY_AUTH_TOKEN=.*Latin-1") as caught:
+        GatewayClient()
+    assert SECRET not in str(caught.value)
 
 
 # --- token renewers -----------------------------------------------------------------------------

@@ -1,0 +1,31 @@
+"""URLs as they are sent: one spelling for REST, which requests normalizes, and for websockets."""
+
+from __future__ import annotations
+
+import requests
+from urllib3.util import parse_url
+
+__all__ = ["as_http", "canonical_url"]
+
+
+def as_http(url: str) -> str:
+    """Return the URL of a websocket's handshake."""
+    return "http" + url[len("ws") :] if url.startswith("ws") else url
+
+
+def canonical_url(url: str) -> str:
+    """Return `url` as requests sends it, also if its scheme is ws or wss.
+
+    Characters that a URL must not contain are percent-encoded, the hexadecimal digits of an
+    encoding become upper case, dot segments are resolved, and the host name becomes lower case
+    and IDNA.  A gateway compares the bytes of a path, so both transports must send the same.
+
+    Raises
+    ------
+    ValueError
+        The host name is not valid.
+    """
+    request = requests.PreparedRequest()
+    request.prepare_url(as_http(url), None)
+    sent = parse_url(str(request.url)).url  # urllib3 encodes some more
+    return "ws" + sent[len("http") :] if url.startswith("ws") else sent
