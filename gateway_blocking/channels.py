@@ -66,12 +66,14 @@ class Mailbox(Queue[Message]):
         self._listeners: list[Callable[[], None]] = []
 
     def take(self, timeout: float | Deadline | None = None) -> Message:
-        """The next message.
+        """Take the next message, and wait for it if there is none.
 
         Parameters
         ----------
-        timeout : float, optional
-            Seconds to wait for it; by default as long as one can come.
+        timeout : float or Deadline, optional
+            Seconds to wait for it; by default as long as one can come.  A timeout of 0 takes a
+            message that is there.  A deadline that has passed does not: it ends a loop that
+            takes one message after another, also if they come faster than they are handled.
 
         Raises
         ------
@@ -85,6 +87,8 @@ class Mailbox(Queue[Message]):
             The time-out is negative.
         """
         deadline = Deadline.of(timeout)
+        if deadline is timeout and deadline.passed():
+            raise Empty
         with self.mutex:
             if self.queue:
                 return self._get()
@@ -381,6 +385,8 @@ class Claim(Mailbox):
         self._msg_id = msg_id
         self._channels = channels
         self._origins: deque[Channel] = deque()  # of each message in the queue
+        self.origin = channels[0]
+        """The channel on which the message came that was taken last."""
 
     def __enter__(self) -> Claim:
         with self.mutex:
@@ -396,17 +402,21 @@ class Claim(Mailbox):
             for channel in self._channels:
                 del channel._claims[self._msg_id]
             while self.queue:
-                origin = self._origins[0]
-                origin._put(self._get())
+                message = self._get()
+                self.origin._put(message)
 
     def _get(self) -> Message:
-        self._origins.popleft()
+        self.origin = self._origins.popleft()
         return super()._get()
 
     def holds(self, *msg_types: str) -> bool:
-        """Whether a message of one of these types is there."""
+        """Return whether a message of one of these types is there."""
         with self.mutex:
             return any(message["msg_type"] in msg_types for message in self.queue)
+
+    def has_ended(self) -> bool:
+        """Return whether no message comes any more."""
+        return self._error is not None
 
 
 class HBChannel:

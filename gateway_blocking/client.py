@@ -10,7 +10,6 @@ import threading
 import weakref
 from collections.abc import Callable, Mapping
 from functools import partial
-from getpass import getpass
 from queue import Empty
 from typing import Any, TypeVar
 
@@ -38,6 +37,7 @@ from .errors import (
 from .forking import tell_after_fork
 from .handshake import Endpoint
 from .liveness import LIVING, Verdict
+from .prompt import ask
 from .reconnect import delays
 from .remote import RemoteKernelMixin
 from .rest import GatewayREST
@@ -672,8 +672,8 @@ class BlockingGatewayKernelClient(RemoteKernelMixin, BlockingKernelClient):
         output_hook : callable, optional
             Called with each published message instead of showing it.
         stdin_hook : callable, optional
-            Called with each request for input instead of asking on this terminal; it answers
-            with :meth:`input`.
+            Called with each request for input instead of asking on standard input; it answers
+            with :meth:`input`.  On Windows the wait for standard input has no timeout.
 
         Returns
         -------
@@ -702,14 +702,20 @@ class BlockingGatewayKernelClient(RemoteKernelMixin, BlockingKernelClient):
         channels = (self.shell_channel, self.iopub_channel, self.stdin_channel)
         with Claim(message["msg_id"], *channels) as claim:
             self.shell_channel.send(message, None if timeout is None else deadline)
-            return self._interact(claim, deadline, output_hook or self._output_hook(), stdin_hook)
+            answer = partial(self._answer, claim, deadline, stdin_hook)
+            return self._interact(
+                claim,
+                deadline,
+                output_hook or self._output_hook(),
+                answer if allow_stdin else self._refuse_to_answer,
+            )
 
     def _interact(
         self,
         claim: Claim,
         deadline: Deadline,
         output_hook: Callable[[Message], Any],
-        stdin_hook: Callable[[Message], Any] | None,
+        answer: Callable[[Message], None],
     ) -> Message:
         """Hand out what comes, until both the reply and the last output are here."""
         reply: Message | None = None
@@ -730,29 +736,51 @@ class BlockingGatewayKernelClient(RemoteKernelMixin, BlockingKernelClient):
                 if reply:  # only the end of the output is lost
                     return reply
                 raise
-            msg_type = message["msg_type"]
-            if msg_type == "execute_reply":
-                reply = message
-            elif msg_type == "input_request":
-                self._answer(message, claim, stdin_hook)
-            else:
+            # A type counts only on its channel: no server gets an answer by another way.
+            if claim.origin is self.iopub_channel:
                 output_hook(message)
                 idle = idle or _is_idle(message)
+            elif claim.origin is self.stdin_channel:
+                if message["msg_type"] == "input_request":
+                    answer(message)
+            elif message["msg_type"] == "execute_reply":
+                reply = message
         return reply
 
     def _answer(
-        self, request: Message, claim: Claim, stdin_hook: Callable[[Message], Any] | None
+        self,
+        claim: Claim,
+        deadline: Deadline,
+        stdin_hook: Callable[[Message], Any] | None,
+        request: Message,
     ) -> None:
+        """Answer a question of the code, or have `stdin_hook` do it."""
         if stdin_hook is not None:
             if inspect.isawaitable(result := stdin_hook(request)):
                 if inspect.iscoroutine(result):
                     result.close()
                 raise TypeError("stdin_hook must be a plain function: this client is blocking")
-        else:
-            text = _ask(request["content"])
-            # Not where it stopped waiting meanwhile: it would be the answer to another question.
-            if not claim.holds("input_request", "execute_reply"):
-                self.input(text)
+            return
+
+        def is_over() -> bool:
+            # Then the kernel does not wait any more, or waits for the answer to another question.
+            return claim.has_ended() or claim.holds("input_request", "execute_reply")
+
+        text = ask(
+            str(request["content"].get("prompt", "")),
+            password=bool(request["content"].get("password")),
+            deadline=deadline,
+            is_over=is_over,
+        )
+        if text is not None and not is_over():
+            self.input(text)
+
+    def _refuse_to_answer(self, request: Message) -> None:
+        self.log.warning(
+            "kernel %s asks for input, which is not allowed (allow_stdin is False): it gets no"
+            " answer",
+            self.kernel_id,
+        )
 
     def _output_hook(self) -> Callable[[Message], Any]:
         """How output is shown where nobody said how."""
@@ -845,15 +873,6 @@ def _is_idle(message: Message) -> bool:
     return bool(
         message["msg_type"] == "status" and message["content"].get("execution_state") == "idle"
     )
-
-
-def _ask(request: Mapping[str, Any]) -> str:
-    """Ask the person at this terminal; the end of their input is sent as Ctrl-D."""
-    prompt = getpass if request.get("password") else input
-    try:
-        return prompt(request.get("prompt", ""))
-    except EOFError:
-        return "\x04"
 
 
 KernelClientABC.register(BlockingGatewayKernelClient)

@@ -26,7 +26,7 @@ LAYERS = (
     },
     {  # edges
         *("tokens", "events", "urls", "traits", "config", "adapters", "failures", "rest"),
-        *("locks", "transport", "handshake", "channels", "signals"),
+        *("locks", "transport", "handshake", "channels", "signals", "prompt"),
     },
     {"connection"},  # engine
     {  # mirror

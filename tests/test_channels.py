@@ -18,6 +18,7 @@ from jupyter_client.session import Session
 
 from gateway_blocking import channels
 from gateway_blocking.channels import Channel, Claim, HBChannel, Settling
+from gateway_blocking.deadline import Deadline
 from gateway_blocking.errors import (
     DeadKernelError,
     GatewayConnectionClosed,
@@ -75,6 +76,14 @@ def test_messages_come_in_order(channel: Channel) -> None:
     assert channel.get_msgs() == sent[2:]
     with pytest.raises(Empty):
         channel.get_msg(timeout=0)
+
+
+def test_a_deadline_that_has_passed_takes_nothing(channel: Channel) -> None:
+    """So a loop over many messages ends in time; a timeout of 0 takes what is there."""
+    channel.deliver(message())
+    with pytest.raises(Empty):
+        channel.take(Deadline(0))
+    assert channel.take(0)["msg_type"] == "stream"
 
 
 def test_a_channel_that_is_not_started_takes_nothing_in() -> None:

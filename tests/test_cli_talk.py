@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import io
+import json
 import re
 import signal
 import subprocess
@@ -16,10 +17,12 @@ from typing import Any
 import pytest
 from conftest import kernels_of, wait_until
 from faultproxy import FaultProxy
+from rawserver import Peer, Script, serving
 from terminal import Person, Terminal, errors, wait_for, without_a_gateway
 
 from gateway_blocking import BlockingGatewayKernelManager
 from gateway_blocking.cli.terminal import Screen
+from gateway_blocking.frames import TEXT
 from gateway_blocking.local import LocalGateway
 
 
@@ -74,6 +77,53 @@ def test_a_snippet_asks_on_the_terminal(terminal: Terminal, running: str) -> Non
         person.types("terces\n")
         status, rest = person.ends()
     assert (status, rest.split()) == (0, ["hello", "Ada", "secret"])
+
+
+def asking(received: list[Any]) -> Script:
+    """A gateway that asks the user of each execution for a password; `received` gets messages."""
+
+    def converse(peer: Peer) -> None:
+        peer.accept()
+        while (frame := peer.receive()).opcode == TEXT:
+            received.append(json.loads(frame.data))
+            msg_id, kind = (received[-1]["header"][name] for name in ("msg_id", "msg_type"))
+            if kind == "execute_request":
+                for channel in ("stdin", "shell", "iopub", "control"):
+                    asks = {"prompt": "Gateway password: ", "password": False}
+                    peer.send_message(channel, "input_request", msg_id, **asks)
+            if kind.endswith("_request"):
+                reply = kind.replace("_request", "_reply")
+                peer.send_message("shell", reply, msg_id, status="ok", protocol_version="5.3")
+                peer.send_message("iopub", "status", msg_id, execution_state="idle")
+
+    def script(peer: Peer) -> None:
+        peer.read_request()
+        if b"/channels" in peer.request.partition(b"\r\n")[0]:
+            converse(peer)
+        elif peer.request.startswith(b"DELETE"):
+            peer.answer("204 No Content", Connection="close")
+        else:
+            model = {"id": f"kernel-{len(received)}", "name": "python3", "execution_state": "idle"}
+            status = "201 Created" if peer.request.startswith(b"POST") else "200 OK"
+            peer.answer(status, json.dumps(model).encode(), Connection="close")
+
+    return script
+
+
+@pytest.mark.parametrize("args", [["exec", "-"], ["run", "--jobs=2", "a.py", "b.py"]])
+def test_a_gateway_gets_no_answer_where_nobody_may_be_asked(
+    terminal: Terminal, args: list[str]
+) -> None:
+    """The question appears nowhere, and what is typed goes nowhere."""
+    for name in ("a.py", "b.py"):
+        terminal.write(name, "1")
+    received: list[Any] = []
+    with serving(asking(received)) as where:
+        done = terminal(*args, typed="secret\n", JUPYTER_GATEWAY_URL=f"http://{where}")
+    assert done.returncode == 0, done.stderr
+    assert "password" not in done.stdout + done.stderr
+    kinds = {message["header"]["msg_type"] for message in received}
+    assert kinds == {"kernel_info_request", "execute_request"}
 
 
 SLOW = """

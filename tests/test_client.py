@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import json
 import os
 import signal
 import socket
@@ -39,6 +40,7 @@ from gateway_blocking import (
     start_new_kernel,
 )
 from gateway_blocking import client as client_module
+from gateway_blocking.frames import TEXT
 from gateway_blocking.local import LocalGateway
 from gateway_blocking.wire import V1
 
@@ -270,7 +272,7 @@ def test_output_is_shown_while_the_code_still_runs(kc: Client) -> None:
 def test_input_and_getpass_are_asked_here(kc: Client, monkeypatch: pytest.MonkeyPatch) -> None:
     """input() asks with its prompt, getpass without echo, and both get their answer."""
     monkeypatch.setattr("builtins.input", lambda prompt: f"<{prompt}>")
-    monkeypatch.setattr("gateway_blocking.client.getpass", lambda prompt: f"*{prompt}*")
+    monkeypatch.setattr("getpass.getpass", lambda prompt: f"*{prompt}*")
     seen: list[str] = []
     kc.execute_interactive(
         "import getpass; print(input('name?'), getpass.getpass('word?'))",
@@ -322,6 +324,106 @@ def test_interactive_execution_has_a_deadline(kc: Client) -> None:
         kc.execute_interactive(code, output_hook=lambda msg: None, timeout=1)
     assert isinstance(kc.parent, Manager)
     kc.parent.interrupt_kernel()
+
+
+def test_interactive_execution_has_a_deadline_for_output_that_comes_too_fast(kc: Client) -> None:
+    """The time-out ends it, also where the hook is slower than the code that prints."""
+    seen: list[str] = []
+
+    def slow(msg: dict[str, Any]) -> None:
+        seen.append(msg["msg_type"])
+        time.sleep(0.02)
+
+    code = "import time\nfor i in range(1500): print(i, flush=True); time.sleep(0.002)"
+    with pytest.raises(GatewayTimeout, match="Timeout waiting for output"):
+        kc.execute_interactive(code, output_hook=slow, timeout=1)
+    assert 0 < len(seen) < 500
+    assert isinstance(kc.parent, Manager)
+    kc.parent.interrupt_kernel()
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="Windows cannot wait for a pipe")
+def test_a_question_on_an_open_pipe_has_the_deadline(
+    kc: Client, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As the standard input of a process that serves on it."""
+    ours, theirs = os.pipe()
+    with os.fdopen(ours) as stdin, os.fdopen(theirs, "wb") as pipe:
+        monkeypatch.setattr(sys, "stdin", stdin)
+        guard = threading.Timer(60, pipe.raw.close)  # type: ignore[attr-defined]
+        guard.start()
+        with pytest.raises(GatewayTimeout, match="Timeout waiting for output"):
+            kc.execute_interactive("input()", output_hook=lambda msg: None, timeout=1)
+        assert guard.is_alive()
+        guard.cancel()
+        guard.join()
+        assert isinstance(kc.parent, Manager)
+        kc.parent.interrupt_kernel()
+        kc.wait_for_ready(timeout=30)
+        pipe.write(b"one\ntwo\n")
+        pipe.flush()
+        kc.execute_interactive("x = input(), input()", timeout=30)
+    reply = kc.execute("", user_expressions={"x": "x"}, reply=True, timeout=10)
+    assert reply["content"]["user_expressions"]["x"]["data"]["text/plain"] == "('one', 'two')"
+
+
+QUESTION = {"prompt": "Gateway password: ", "password": True}
+
+
+def asked_by_the_gateway(*channels: str, **kwargs: Any) -> list[Any]:
+    """Execute something while a gateway asks on its own, and return what it got for an answer."""
+    received: list[Any] = []
+
+    def script(peer: Peer) -> None:
+        peer.accept()
+        request = json.loads(peer.receive().data)
+        msg_id = request["header"]["msg_id"]
+        for channel in channels:
+            peer.send_message(channel, "input_request", msg_id, **QUESTION)
+        peer.send_message("shell", "execute_reply", msg_id, status="ok")
+        peer.send_message("iopub", "status", msg_id, execution_state="idle")
+        while (frame := peer.receive()).opcode == TEXT:
+            received.append(json.loads(frame.data))
+
+    with serving(script) as where, Client(kernel_id="k", url=f"http://{where}") as kc:
+        kc.execute_interactive("1", output_hook=lambda msg: None, timeout=30, **kwargs)
+        # What was sent before this has arrived when this has.
+        kc.shell_channel.send(kc.session.msg("comm_info_request", {}))
+        wait_until(lambda: any(m["header"]["msg_type"] == "comm_info_request" for m in received))
+    return [m for m in received if m["header"]["msg_type"] == "input_reply"]
+
+
+@pytest.fixture
+def asked(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
+    """The questions that reach the user, each of which gets an answer."""
+    questions: list[Any] = []
+
+    def answer(prompt: str) -> str:
+        questions.append(prompt)
+        return "secret"
+
+    monkeypatch.setattr("builtins.input", answer)
+    monkeypatch.setattr("getpass.getpass", answer)
+    return questions
+
+
+@pytest.mark.parametrize("hook", [True, False])
+def test_a_gateway_cannot_ask_where_input_is_forbidden(
+    hook: bool, asked: list[Any], caplog: pytest.LogCaptureFixture
+) -> None:
+    """Neither the hook nor the user is asked, on whatever channel; a warning tells of it."""
+    stdin_hook = asked.append if hook else None
+    every = ("stdin", "shell", "iopub", "control")
+    found = asked_by_the_gateway(*every, allow_stdin=False, stdin_hook=stdin_hook)
+    assert found == asked == []
+    assert "allow_stdin" in caplog.text
+
+
+@pytest.mark.parametrize("channel", ["shell", "iopub", "control"])
+def test_a_question_counts_on_the_stdin_channel_only(channel: str, asked: list[Any]) -> None:
+    """On another it is no question."""
+    assert asked_by_the_gateway(channel, stdin_hook=asked.append) == asked == []
+    assert asked_by_the_gateway(channel) == asked == []
 
 
 # --- start and stop -------------------------------------------------------------------------------
