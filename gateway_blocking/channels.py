@@ -26,7 +26,7 @@ from jupyter_client.session import Session
 
 from .deadline import Deadline
 from .errors import DeadKernelError, GatewayConnectionClosed, GatewayError, ReplyLost, fresh
-from .locks import acquire
+from .locks import Lock, wait
 from .wire import Message
 
 __all__ = [
@@ -51,18 +51,18 @@ class Mailbox(Queue[Message]):
     After :meth:`fail`, what is in it can still be taken; then every taker gets the error.
     """
 
-    def __init__(self, mutex: threading.Lock) -> None:
+    def __init__(self, mutex: Lock) -> None:
         self._error: GatewayError | None = None
         self._yielded = 0.0
         self._begin(mutex)
 
-    def _begin(self, mutex: threading.Lock) -> None:
+    def _begin(self, mutex: Lock) -> None:
         """Be empty, with a lock that nobody holds."""
         super().__init__()
-        self.mutex = mutex
-        self.not_empty = threading.Condition(mutex)
-        self.not_full = threading.Condition(mutex)
-        self.all_tasks_done = threading.Condition(mutex)
+        self.mutex: Lock = mutex  # type: ignore[assignment]  # it has what a Queue uses
+        self.not_empty = threading.Condition(mutex)  # type: ignore[arg-type]
+        self.not_full = threading.Condition(mutex)  # type: ignore[arg-type]
+        self.all_tasks_done = threading.Condition(mutex)  # type: ignore[arg-type]
         self._listeners: list[Callable[[], None]] = []
 
     def take(self, timeout: float | Deadline | None = None) -> Message:
@@ -103,13 +103,18 @@ class Mailbox(Queue[Message]):
                     raise Empty
                 self._listeners.append(news.release)
             try:
-                acquire(news, deadline)
+                wait(news, deadline)
             finally:
                 self._forget(news.release)
 
     def get(self, block: bool = True, timeout: float | None = None) -> Message:
         """:meth:`take`, by the name that it has for a plain queue."""
         return self.take(timeout if block else 0)
+
+    def put(self, item: Message, block: bool = True, timeout: float | None = None) -> None:
+        """Put a message in; never waits."""
+        with self.mutex:
+            self._put(item)
 
     async def take_async(self, timeout: float | None = None) -> Message:
         """As :meth:`take`, for an event loop, which goes on while this waits.
@@ -203,7 +208,7 @@ class Channel(Mailbox):
         ``send(name, message, timeout)``, which sends a message on this channel.
     session : Session
         The factory of messages.
-    mutex : threading.Lock
+    mutex : Lock
         The lock that the queues of one client share.
     """
 
@@ -214,7 +219,7 @@ class Channel(Mailbox):
         name: str,
         send: Callable[[str, Message, float | Deadline | None], None],
         session: Session,
-        mutex: threading.Lock,
+        mutex: Lock,
     ) -> None:
         super().__init__(mutex)
         self.name = name
@@ -319,7 +324,7 @@ class Channel(Mailbox):
 
     def deliver(self, message: Message) -> None:
         """Give a message to who claimed it, or put it into the queue."""
-        with self.mutex:
+        with self.mutex.plain:  # in the reader thread
             if self._started:
                 claim = self._claims.get(message["parent_header"].get("msg_id", ""))
                 if claim is None:
@@ -468,7 +473,7 @@ class HBChannel:
 
 def disinherit(channels: Iterable[Channel], error: GatewayError) -> None:
     """End the channels of one client in a child process, where another has their messages."""
-    mutex = threading.Lock()
+    mutex = Lock()
     for channel in channels:
         for box in (channel, *channel._claims.values()):
             box._begin(mutex)

@@ -6,7 +6,6 @@ import inspect
 import math
 import os
 import sys
-import threading
 import weakref
 from collections.abc import Callable, Mapping
 from functools import partial
@@ -37,6 +36,7 @@ from .errors import (
 from .forking import tell_after_fork
 from .handshake import Endpoint
 from .liveness import LIVING, Verdict
+from .locks import Lock
 from .prompt import ask
 from .reconnect import delays
 from .remote import RemoteKernelMixin
@@ -86,9 +86,7 @@ class BlockingGatewayKernelClient(RemoteKernelMixin, BlockingKernelClient):
         super().__init__(**kwargs)
         self._line = _Line()
         self._finalizer: weakref.finalize[Any, Any] | None = None
-        self._starting = threading.Lock()
-        self._numbering = threading.Lock()
-        mutex = threading.Lock()
+        self._starting, self._numbering, mutex = Lock(), Lock(), Lock()
         self._shell_channel, self._iopub_channel, self._stdin_channel, self._control_channel = (
             kind(name, self._line.send, self.session, mutex)
             for name, kind in (
@@ -225,7 +223,7 @@ class BlockingGatewayKernelClient(RemoteKernelMixin, BlockingKernelClient):
 
     def after_fork(self) -> None:
         """End in a child process: a gateway takes two with one session for one, and drops one."""
-        self._starting, self._numbering = threading.Lock(), threading.Lock()
+        self._starting, self._numbering = Lock(), Lock()
         self._line.inherited = error = self._line.inherited or GatewayConnectionClosed(
             f"this client belongs to the process {os.getppid()}, from which this one was forked;"
             " make a client here, such as with the manager's client()"

@@ -11,7 +11,6 @@ import json
 import math
 import os
 import ssl
-import threading
 import warnings
 from base64 import b64encode
 from collections.abc import Collection, Iterable, Mapping
@@ -27,6 +26,7 @@ from traitlets.config import Config, LoggingConfigurable
 from .errors import GatewayConnectionError, GatewayError
 from .events import emit, prepare
 from .forking import tell_after_fork
+from .locks import Lock
 from .tokens import NoOpTokenRenewer
 from .traits import (
     URL,
@@ -208,7 +208,7 @@ class GatewayClient(LoggingConfigurable):
         config.merge(Config(given))
         if "env_whitelist" in kwargs:  # a keyword still goes before a configured allowed_envs
             kwargs.setdefault("allowed_envs", kwargs["env_whitelist"])
-        self._token_lock = threading.Lock()
+        self._token_lock = Lock()
         self._token_renewer: Any = None
         self.renewal_failure = ""  # why the token is not a new one
         super().__init__(config=config, **kwargs)
@@ -224,7 +224,7 @@ class GatewayClient(LoggingConfigurable):
 
     def after_fork(self) -> None:
         """In a child process nobody would release the lock."""
-        self._token_lock = threading.Lock()
+        self._token_lock = Lock()
 
     @classmethod
     def _from_environment(cls) -> dict[str, Any]:

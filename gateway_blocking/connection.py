@@ -50,7 +50,7 @@ from .forking import tell_after_fork
 from .handshake import Endpoint, Opening
 from .ledger import Heard, Ledger, Request
 from .liveness import LIVING, SPEAKS_OF_LIFE, Look, Verdict, is_lost, verdict_of
-from .locks import News
+from .locks import News, RLock
 from .reconnect import Recovery, Step, is_final, is_harmless, may_repeat, what_is_known
 from .transport import Transport
 from .wire import FORMATS, Message, Unreadable
@@ -134,10 +134,10 @@ class Connection:
         self._ping_timeout = ping_timeout
         self._delays = delays
         self._log = log
-        # Guards what follows; never held during I/O.  Taken as a lock, and waited for by our own
-        # threads only: see `locks`.  Its holder may come upon it again: see `abandon`.
-        self._lock = threading.RLock()
-        self._changed = threading.Condition(self._lock)
+        # Guards what follows; never held during I/O.  Its holder may come upon it again: see
+        # `abandon`.  Only our own threads wait for the condition: see `locks`.
+        self._lock = RLock()
+        self._changed = threading.Condition(self._lock.plain)
         self._news = News()  # of the state, for users' threads
         self._state = State.CONNECTING
         self._socket: Opening | Transport | None = None  # what close() is to end
@@ -376,8 +376,8 @@ class Connection:
 
     def after_fork(self) -> None:
         """End in a child process, which has not the threads, and shares the socket."""
-        self._lock = threading.RLock()
-        self._changed = threading.Condition(self._lock)
+        self._lock = RLock()
+        self._changed = threading.Condition(self._lock.plain)
         self._news, self._recovering = News(), threading.Lock()
         self._closing, self._state = True, State.CLOSED
         if self._socket is not None:
@@ -545,11 +545,11 @@ class Connection:
     def _hear(self, name: str, message: Message, unreadable: str = "") -> None:
         """Take note of a message, and deliver it, if it can be read."""
         incarnation = self._ledger.incarnation
-        with self._lock:
+        with self._lock.plain:
             heard = self._ledger.hear(name, message, unreadable)
         if heard is Heard.RESTARTED:
             self.kernel_ended(Verdict.RESTARTED)
-            with self._lock:
+            with self._lock.plain:
                 heard = self._ledger.hear(name, message, unreadable)
         if name == "iopub" and message["msg_type"] in SPEAKS_OF_LIFE:
             self._see_life(message, incarnation)

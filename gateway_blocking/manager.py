@@ -6,7 +6,6 @@ import copy
 import inspect
 import signal
 import subprocess
-import threading
 import time
 import weakref
 from collections.abc import Iterator, Mapping
@@ -28,7 +27,7 @@ from .errors import GatewayError, GatewayHTTPError, NoKernel, NoSuchKernel, NotR
 from .events import KERNEL_ACTIONS
 from .forking import tell_after_fork
 from .kernelspec import BlockingGatewayKernelSpecManager
-from .locks import acquire
+from .locks import Lock
 from .remote import RemoteKernelMixin, not_remotely
 from .rest import KernelModel, choose_kernel_id
 from .signals import SigtermRaises
@@ -94,7 +93,7 @@ class BlockingGatewayKernelManager(RemoteKernelMixin, KernelManager):
     def __init__(self, **kwargs: Any) -> None:
         self._kernel: KernelModel | None = None
         self._started: Future[None] = Future()
-        self._clients_lock, self._starting = threading.Lock(), threading.Lock()
+        self._clients_lock, self._starting = Lock(), Lock()
         self._all_clients: weakref.WeakSet[BlockingGatewayKernelClient] = weakref.WeakSet()
         self._sigterm = SigtermRaises()
         super().__init__(**kwargs)
@@ -119,7 +118,7 @@ class BlockingGatewayKernelManager(RemoteKernelMixin, KernelManager):
 
     def after_fork(self) -> None:
         """In a child process, which must not shut down what its parent uses."""
-        self._clients_lock, self._starting = threading.Lock(), threading.Lock()
+        self._clients_lock, self._starting = Lock(), Lock()
         self._owns_kernel = False
 
     # --- what there is --------------------------------------------------------------------------
@@ -240,16 +239,11 @@ class BlockingGatewayKernelManager(RemoteKernelMixin, KernelManager):
             There is a kernel already.
         """
         refuse_unknown("start_kernel()", kw, _START_ARGUMENTS)
-        got: list[bool] = []
-        try:
-            if not acquire(self._starting, Deadline(0), got):
-                raise RuntimeError("the kernel is just being started, by another thread")
+        busy = RuntimeError("the kernel is just being started, by another thread")
+        with self._starting.within(Deadline(0), busy):
             if self.has_kernel:
                 raise RuntimeError(f"kernel {self.kernel_id} runs already; shut it down first")
             self._start_and_tell(**kw)
-        finally:
-            if got and got[-1]:
-                self._starting.release()
 
     def _start_and_tell(self, **kw: Any) -> None:
         """Start, and tell who waits for :attr:`ready` how it ended."""

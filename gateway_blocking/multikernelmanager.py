@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
@@ -16,7 +15,7 @@ from .deadline import Deadline
 from .errors import GatewayAuthError, GatewayError, NoSuchKernel
 from .forking import tell_after_fork
 from .kernelspec import BlockingGatewayKernelSpecManager
-from .locks import News
+from .locks import Lock, News
 from .manager import BlockingGatewayKernelManager
 from .remote import GatewayMixin, not_remotely
 from .rest import KernelModel, choose_kernel_id
@@ -86,7 +85,7 @@ class BlockingGatewayMultiKernelManager(GatewayMixin, MultiKernelManager):
 
     def after_fork(self) -> None:
         """In a child process nobody would release the lock, nor end what was being started."""
-        self._lock, self._news = threading.Lock(), News()
+        self._lock, self._news = Lock(), News()
         self._starts: set[object] = set()
         self._endings = 0  # how often all were shut down
 

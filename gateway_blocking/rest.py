@@ -8,10 +8,8 @@ import logging
 import ssl
 import uuid
 from collections.abc import Callable, Iterable, Sequence
-from contextlib import suppress
 from email.message import Message
 from functools import partial
-from threading import Lock
 from time import monotonic
 from typing import Any, NamedTuple, TypedDict, cast
 from urllib.parse import quote
@@ -50,6 +48,7 @@ from .errors import (
 from .events import GATEWAY_CLIENT
 from .failures import Missing, Tried, not_reached, refused, unusable, wants_tls
 from .forking import tell_after_fork
+from .locks import Latch
 from .traits import safe_url
 from .urls import as_http
 
@@ -135,7 +134,7 @@ class GatewayREST:
         if not gateway.accept_cookies:
             self._cookies.set_policy(OnlyXSRF())
         self._session = self._new_session(self._policy)
-        self._open = _held()
+        self._open = Latch()
         tell_after_fork(self)
 
     def __repr__(self) -> str:
@@ -153,15 +152,14 @@ class GatewayREST:
         A kernel whose start was not answered is not looked for any longer.
         """
         self._session.close()
-        was_open, self._open = self._open, _held()
-        with suppress(RuntimeError):  # another thread closes it, too, and was faster
-            was_open.release()
+        was_open, self._open = self._open, Latch()
+        was_open.open()
 
     def after_fork(self) -> None:
         """Begin anew in a child process: what is kept, and locked, is its parent's."""
         self._cookies = self._cookies.copy()
         self._session = self._new_session(self._policy)
-        self._open = _held()
+        self._open = Latch()
 
     # --- endpoints ------------------------------------------------------------------------------
 
@@ -189,7 +187,7 @@ class GatewayREST:
             except GatewayHTTPError as error:
                 if error.status_code != 500:
                     raise
-            _opens(self._open, pause)  # or until a close()
+            self._open.wait(Deadline(pause))  # or until a close()
         return list_()
 
     def get_kernel(self, kernel_id: str, timeout: float | None = None) -> KernelModel:
@@ -290,7 +288,7 @@ class GatewayREST:
             else:
                 self._log.info("kernel %s, whose start was interrupted, was shut down", kernel_id)
                 return
-            if deadline.passed() or _opens(self._open, _LOOK_PAUSE):
+            if deadline.passed() or self._open.wait(Deadline(_LOOK_PAUSE)):
                 break
         self._log.warning(
             "kernel %s, whose start was interrupted, may run all the same: %s", kernel_id, failure
@@ -437,7 +435,7 @@ class GatewayREST:
                     retry = retry.increment(method, url, error=ProtocolError(str(error)))
                 except (MaxRetryError, ProtocolError, _CutOff):
                     raise GatewayConnectionError(str(error)) from error.__cause__
-                _opens(self._open, retry.get_backoff_time())  # or until a close()
+                self._open.wait(Deadline(retry.get_backoff_time()))  # or until a close()
 
     def _request_once(self, method: str, url: str, *how: Any) -> Any:
         """Make a request, and let it be known how it ended."""
@@ -554,7 +552,7 @@ class GatewayREST:
             else:
                 self._log.info("kernel %s was started all the same, and is used", kernel_id)
                 return found
-            if _opens(still_open, min(pause, left) if left > 0 else pause):
+            if still_open.wait(Deadline(min(pause, left) if left > 0 else pause)):
                 break
             pause = min(2 * pause, BACKOFF_MAX)
         lost.args = (
@@ -609,21 +607,6 @@ def _is_uuid4(text: str) -> bool:
         return str(uuid.UUID(text, version=4)) == text
     except ValueError:
         return False
-
-
-def _held() -> Lock:
-    """A lock to wait for.  A ``threading.Event`` does not always survive a Ctrl-C."""
-    lock = Lock()
-    lock.acquire()
-    return lock
-
-
-def _opens(held: Lock, seconds: float) -> bool:
-    """Wait so long, or until somebody releases the lock; whether somebody did."""
-    if not held.acquire(timeout=seconds):
-        return False
-    held.release()  # for the next who waits for it
-    return True
 
 
 class _CutOff(Exception):

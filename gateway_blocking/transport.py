@@ -12,7 +12,6 @@ import select
 import socket
 import ssl
 import sys
-import threading
 from collections import deque
 from time import monotonic
 
@@ -29,7 +28,7 @@ from .errors import (
     WireError,
 )
 from .frames import BINARY, CLOSE, PING, PONG, TEXT, FrameReader, build_frame
-from .locks import acquire
+from .locks import Lock, RLock
 
 __all__ = ["MAX_INCOMING", "MAX_OUTGOING", "Transport", "shut_down"]
 
@@ -61,8 +60,8 @@ class Transport:
         self._sock = sock
         self._frames = FrameReader(max_incoming)
         # Around a single read or write, never around a wait; the holder may come to abort().
-        self._io_lock = threading.RLock()
-        self._send_lock = threading.Lock()  # around a whole frame
+        self._io_lock = RLock()
+        self._send_lock = Lock()  # around a whole frame
         self._outgoing = bytearray()  # what is being written, under the send lock
         self._waiting: deque[bytes] = deque()  # control frames that nobody could write yet
         self._prompt_reads = 0
@@ -98,7 +97,7 @@ class Transport:
         space = self._frames.space()
         while True:
             try:
-                with self._io_lock:
+                with self._io_lock.plain:  # only the reader thread comes here
                     count = self._sock.recv_into(space)
             except (BlockingIOError, ssl.SSLWantReadError):
                 self._await_input()
@@ -152,16 +151,11 @@ class Transport:
             )
         frame = build_frame(opcode, payload)
         deadline = Deadline.of(timeout)
-        got: list[bool] = []
-        try:
-            if not acquire(self._send_lock, deadline, got):
-                raise GatewayTimeout("the gateway is not reading: another message waits to be sent")
+        late = GatewayTimeout("the gateway is not reading: another message waits to be sent")
+        with self._send_lock.within(deadline, late):
             self._prompt_reads = _PROMPT_READS
             self._outgoing += frame
             self._flush(deadline, len(frame))
-        finally:
-            if got and got[-1]:
-                self._send_lock.release()
         try:
             self._send_waiting()
         except GatewayConnectionError:
@@ -195,16 +189,13 @@ class Transport:
     def _send_waiting(self) -> None:
         # Who finds the lock taken leaves its frame to the holder, who looks again after release.
         while self._waiting:
-            got: list[bool] = []
             try:
-                if not acquire(self._send_lock, _AT_ONCE, got):
-                    return
-                while self._waiting:
-                    self._outgoing += self._waiting.popleft()
-                self._flush(None)
-            finally:
-                if got and got[-1]:
-                    self._send_lock.release()
+                with self._send_lock.within(_AT_ONCE, _Busy()):
+                    while self._waiting:
+                        self._outgoing += self._waiting.popleft()
+                    self._flush(None)
+            except _Busy:
+                return
 
     def _flush(self, deadline: Deadline | None, frame_size: int = 0) -> None:
         """Write what is outgoing, under the send lock; without a deadline, what goes at once."""
@@ -267,6 +258,10 @@ class Transport:
         if error is None:
             return GatewayConnectionError("the gateway closed the websocket without a word")
         return GatewayConnectionError(f"the websocket broke: {error}")
+
+
+class _Busy(Exception):
+    """Another thread is sending."""
 
 
 def shut_down(sock: socket.socket) -> None:

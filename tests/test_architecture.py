@@ -52,10 +52,10 @@ SIDEWAYS = {
     "ledger": {"wire"},
     "reconnect": {"errors", "ledger", "wire"},
     "traits": {"events", "urls"},
-    "config": {"events", "tokens", "traits", "urls"},
+    "config": {"events", "locks", "tokens", "traits", "urls"},
     "adapters": {"config", "urls"},
     "failures": {"config", "traits"},
-    "rest": {"adapters", "config", "events", "failures", "traits", "urls"},
+    "rest": {"adapters", "config", "events", "failures", "locks", "traits", "urls"},
     "transport": {"locks"},
     "channels": {"locks"},
     "handshake": {"traits", "transport"},
@@ -101,8 +101,7 @@ HOMES = {
     "socket": {"transport", "handshake", "cli.status"},
     "ssl": {"config", "failures", "rest", "transport", "handshake", "cli.status"},
     "threading": {  # locks; who starts threads, see below
-        *("config", "rest", "locks", "transport", "channels", "signals", "connection"),
-        *("client", "manager", "multikernelmanager", "cli.jobs", "cli.run"),
+        *("locks", "channels", "signals", "connection"),
     },
 }
 
@@ -292,7 +291,10 @@ def test_threads_live_in_the_connection_only() -> None:
     ways |= {"start_new_thread", "run_in_executor", "Process"}
     # One for each file that is executed; one for each kernel while all of them are asked for.
     pools = {"cli.run", "multikernelmanager"}
-    once = {"signals"}  # for a moment, after a fork that a signal came into
+    once = {
+        "signals",
+        "locks",
+    }  # for a moment: after a fork that a signal came into; to start others
     assert {m for m in MODULES if calls_of(tree_of(m)) & ways} == {"connection"} | pools | once
 
 

@@ -26,6 +26,7 @@ from gateway_blocking.errors import (
     KernelRestarted,
     ReplyLost,
 )
+from gateway_blocking.locks import Lock
 
 SESSION = Session(key=b"secret")
 
@@ -36,8 +37,8 @@ def message(parent: str = "", msg_type: str = "stream", **content: Any) -> dict[
     return made
 
 
-def started(name: str = "shell", mutex: threading.Lock | None = None) -> Channel:
-    channel = Channel(name, lambda *sent: None, SESSION, mutex or threading.Lock())
+def started(name: str = "shell", mutex: Lock | None = None) -> Channel:
+    channel = Channel(name, lambda *sent: None, SESSION, mutex or Lock())
     channel.start()
     return channel
 
@@ -88,7 +89,7 @@ def test_a_deadline_that_has_passed_takes_nothing(channel: Channel) -> None:
 
 def test_a_channel_that_is_not_started_takes_nothing_in() -> None:
     """Nor does one that was stopped; starting again forgets what was left."""
-    channel = Channel("iopub", lambda *sent: None, SESSION, threading.Lock())
+    channel = Channel("iopub", lambda *sent: None, SESSION, Lock())
     channel.deliver(message())
     assert channel.qsize() == 0
     channel.start()
@@ -103,7 +104,7 @@ def test_a_channel_that_is_not_started_takes_nothing_in() -> None:
 def test_send_passes_on(channel: Channel) -> None:
     """The channel's name, the message and the time-out go to the connection."""
     sent: list[Any] = []
-    channel = Channel("control", lambda *args: sent.append(args), SESSION, threading.Lock())
+    channel = Channel("control", lambda *args: sent.append(args), SESSION, Lock())
     one = message()
     channel.send(one, 3)
     assert sent == [("control", one, 3)]
@@ -127,7 +128,7 @@ def test_a_claimed_reply_goes_to_its_claim_only(channel: Channel) -> None:
 
 def test_what_is_left_of_a_claim_goes_back_to_its_channel() -> None:
     """Each message to the channel it came on, so that a late reply is not lost."""
-    mutex = threading.Lock()
+    mutex = Lock()
     shell, iopub = started("shell", mutex), started("iopub", mutex)
     with Claim("a", shell, iopub) as claim:
         iopub.deliver(message("a", "status"))
@@ -564,7 +565,7 @@ class Preempting:
     """A lock at whose nth change from now on something happens."""
 
     def __init__(self) -> None:
-        self._lock = threading.Lock()
+        self._lock, self.plain = threading.Lock(), self
         self.left, self.act = -1, lambda: None
 
     def _change(self) -> None:

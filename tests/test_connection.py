@@ -32,6 +32,7 @@ from gateway_blocking.errors import (
 from gateway_blocking.frames import BINARY, CLOSE, PING, PONG, TEXT
 from gateway_blocking.handshake import Endpoint
 from gateway_blocking.liveness import Verdict
+from gateway_blocking.locks import Lock
 from gateway_blocking.wire import FORMATS, V1
 
 NAMES = ("shell", "iopub", "stdin", "control")
@@ -39,7 +40,7 @@ NAMES = ("shell", "iopub", "stdin", "control")
 
 def connection_by(endpoint: Callable[[str], Endpoint], **options: Any) -> Connection:
     """A connection with channels that are started, not open yet; a lost one stays lost."""
-    session, mutex = Session(), threading.Lock()
+    session, mutex = Session(), Lock()
     channels = {n: Channel(n, lambda *sent: None, session, mutex) for n in NAMES}
     for channel in channels.values():
         channel.start()

@@ -219,6 +219,7 @@ def locks():
         if str(type(thing).__module__).startswith(OWNERS):
             for part in [*getattr(thing, "__dict__", {}).values()]:
                 lock = part.mutex if isinstance(part, queue.Queue) else part
+                lock = getattr(lock, "plain", lock)
                 if isinstance(lock, LOCKS):
                     yield lock
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import threading
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from ..client import BlockingGatewayKernelClient
 from ..errors import DeadKernelError, GatewayConnectionClosed
+from ..locks import Lock
 from .command import FAILED, CodeError, UsageError
 from .files import read_notebook, replace
 from .terminal import say, show
@@ -62,7 +62,7 @@ class Job:
         self.name, self.kernel_name, self.directory = name, kernel_name, directory
         self.outcome = Outcome(FAILED, "not run")
         self.where = ""  # it is, or was when it ended
-        self._lock = threading.Lock()
+        self._lock = Lock()
         self._stopped = False
         self._kc: BlockingGatewayKernelClient | None = None
 

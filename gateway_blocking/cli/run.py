@@ -5,7 +5,6 @@ from __future__ import annotations
 import importlib.util
 import os
 import sys
-import threading
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from pathlib import Path
 from time import monotonic
@@ -112,7 +111,7 @@ echo "print(6 * 7)" | jupyter gateway run -
     def run(self) -> int:
         """Execute the files."""
         jobs = self._jobs()
-        self._given_up = threading.Event()
+        self._given_up = False
         with self.gateway(local=not self.kernel_id) as gateway, progress() as self._progress:
             try:
                 self._execute_all(gateway, jobs)
@@ -132,14 +131,14 @@ echo "print(6 * 7)" | jupyter gateway run -
                 for done in as_completed(work):
                     done.result()
             except BaseException:
-                self._given_up.set()
+                self._given_up = True
                 for job in jobs:
                     job.stop()
                 raise
 
     def _execute(self, gateway: GatewayClient, job: Job) -> None:
         """Execute one file, and note what became of it."""
-        if self._given_up.is_set():
+        if self._given_up:
             return
         begun = monotonic()
         job.outcome = Outcome(FAILED, "stopped")  # if nothing else can be said in the end
@@ -167,7 +166,7 @@ echo "print(6 * 7)" | jupyter gateway run -
             why = "the kernel died" if died else str(error)  # where, the table says
             job.outcome = Outcome(self.explain(error), "died" if died else "gateway", why)
             if isinstance(error, _HOPELESS) and not isinstance(error, GatewayConnectionClosed):
-                self._given_up.set()
+                self._given_up = True
         except UsageError as error:
             job.outcome = Outcome(self.explain(error), "not done", str(error))
         except Stopped:
