@@ -16,7 +16,9 @@ from typing import Any
 import requests
 from requests.adapters import HTTPAdapter
 from requests.auth import AuthBase
+from requests.cookies import RequestsCookieJar
 from requests.utils import get_environ_proxies, select_proxy
+from urllib3.connection import HTTPConnection, HTTPSConnection
 from urllib3.connectionpool import HTTPConnectionPool, HTTPSConnectionPool
 from urllib3.exceptions import (
     ConnectTimeoutError,
@@ -27,6 +29,7 @@ from urllib3.exceptions import (
 )
 from urllib3.util.retry import Retry
 
+from .bodies import ENCODINGS, TimedResponse
 from .config import GatewayClient
 from .urls import as_http
 
@@ -38,6 +41,7 @@ __all__ = [
     "Login",
     "OnlyXSRF",
     "RetryPolicy",
+    "Session",
     "proxy_for",
     "was_retried",
 ]
@@ -147,7 +151,10 @@ class RetryPolicy(Retry):
         repeatable = self._is_method_retryable(method or "")
         if error is not None and not repeatable and not self._is_connection_error(error):
             raise error
-        return super().increment(method, url, response, error, _pool, _stacktrace)
+        left = super().increment(method, url, response, error, _pool, _stacktrace)
+        if response is not None:
+            response.close()  # urllib3 would read all of it, however much that is
+        return left
 
     def get_retry_after(self, response: Any) -> float | None:
         """The seconds that the gateway asks for, if it does."""
@@ -205,12 +212,44 @@ class _Kept:
                     connection.close()
 
 
+class _Connection(HTTPConnection):
+    response_class = TimedResponse
+
+
+class _TLSConnection(HTTPSConnection):
+    response_class = TimedResponse
+
+
 class _HTTPPool(HTTPConnectionPool):
     QueueCls = _Kept  # type: ignore[assignment]  # of a queue it has what is used
+    ConnectionCls = _Connection
 
 
 class _HTTPSPool(HTTPSConnectionPool):
     QueueCls = _Kept  # type: ignore[assignment]  # of a queue it has what is used
+    ConnectionCls = _TLSConnection
+
+
+class Session(requests.Session):
+    """Connections with their pools and policy; it follows no redirect.
+
+    Parameters
+    ----------
+    policy : RetryPolicy
+        When a request is repeated.
+    cookies : RequestsCookieJar
+        The cookies, which several sessions may share.
+    """
+
+    def __init__(self, policy: Retry, cookies: RequestsCookieJar) -> None:
+        super().__init__()
+        self.cookies = cookies
+        self.headers["Accept-Encoding"] = ENCODINGS
+        for scheme in ("http://", "https://"):
+            self.mount(scheme, Adapter(max_retries=policy))
+
+    def get_redirect_target(self, resp: requests.Response) -> None:
+        """Return None: requests reads a redirect's whole body, even if it does not follow it."""
 
 
 class Adapter(HTTPAdapter):

@@ -13,14 +13,17 @@ __all__ = [
     "NO_GATEWAY",
     "NO_LISTING",
     "NO_WAY",
+    "WANTS_TLS",
     "for_connection",
     "for_login",
     "for_proxy",
     "for_redirect",
     "for_status",
     "for_tls",
+    "shown",
 ]
 
+WANTS_TLS = "this port wants https://"
 HTTP_ONLY = "does this port speak http:// only?"
 NO_WAY = "is the address right, and is there a way to it (network, firewall, proxy)?"
 NO_LISTING = (
@@ -48,6 +51,17 @@ _NO_LOGIN = {  # headers of a request that say nothing of who makes it
     *("accept", "accept-encoding", "connection", "content-length", "content-type", "cookie"),
     *("user-agent", "x-xsrftoken"),
 }
+
+
+def shown(value: object, longest: int = 200) -> str:
+    """Return a value from a server as a text may show it: in one line, shortened and harmless.
+
+    Control characters, which a terminal would obey, are escaped.
+    """
+    text = str(value)
+    line = " ".join(text[: 4 * longest].split())
+    cut = "..." if len(line) > longest or len(text) > 4 * longest else ""
+    return "".join(c if c.isprintable() else ascii(c)[1:-1] for c in line[:longest]) + cut
 
 
 def for_status(status: int, sent: Mapping[str, str], proxy: str) -> str:

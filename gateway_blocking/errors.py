@@ -59,7 +59,15 @@ __all__ = [
 
 
 class GatewayError(Exception):
-    """The base of every error here."""
+    """The base of every error here.
+
+    Attributes
+    ----------
+    advice : str
+        What to do about it, if that is known; it stands at the end of the text, too.
+    """
+
+    advice: str = ""
 
     def __str__(self) -> str:
         # KeyError would quote its message and OSError would look for an errno in it.

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import json
 import re
 import ssl
-from collections.abc import Callable, Iterator
-from typing import NamedTuple
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any, NamedTuple
 from urllib.parse import urljoin, urlsplit
 
 import requests
@@ -16,11 +17,13 @@ from .advice import (
     NO_GATEWAY,
     NO_LISTING,
     NO_WAY,
+    WANTS_TLS,
     for_connection,
     for_proxy,
     for_redirect,
     for_status,
     for_tls,
+    shown,
 )
 from .config import GatewayClient
 from .errors import (
@@ -32,13 +35,22 @@ from .errors import (
 )
 from .traits import safe_url
 
-__all__ = ["Missing", "Tried", "not_reached", "refused", "unusable", "wants_tls"]
+__all__ = [
+    "Answer",
+    "Missing",
+    "Tried",
+    "misfit",
+    "not_json",
+    "not_reached",
+    "refused",
+]
 
 Missing = Callable[..., GatewayHTTPError]
 """What a 404 means: makes the error."""
 
 _SHOWN = 200  # characters of what the gateway says
-_TITLE = re.compile(rb"<title[^>]*>(.*?)</title>", re.IGNORECASE | re.DOTALL)
+_TLS_PATIENCE = 2.0
+_TITLE_WITHIN = 4096  # bytes of a page
 _PAGES = re.compile(r"/(lab|tree|notebooks|hub|api)(/.*)?$")  # of the same server, for people
 
 
@@ -59,6 +71,43 @@ class Tried(NamedTuple):
 
     def __str__(self) -> str:
         return f"{self.method} {self.url}"
+
+
+class Answer(NamedTuple):
+    """An answer to a request, with its body.
+
+    Parameters
+    ----------
+    status : int
+        The HTTP status.
+    reason : str
+        The reason phrase.
+    headers : mapping
+        The headers of the answer.
+    content : bytes
+        The body, decoded; of a refusal the beginning.
+    url : str
+        The URL that was asked.
+    sent : mapping
+        The headers of the request.
+    repeated : bool
+        Whether it is the answer to a second try or a later one.
+    """
+
+    status: int
+    reason: str
+    headers: Mapping[str, str]
+    content: bytes | bytearray
+    url: str
+    sent: Mapping[str, str]
+    repeated: bool = False
+
+    def json(self) -> Any:
+        """Return what the body says as JSON, or raise ValueError."""
+        try:
+            return json.loads(self.content)
+        except RecursionError as error:
+            raise ValueError("it is nested too deeply") from error
 
 
 # --- no answer ------------------------------------------------------------------------------------
@@ -93,11 +142,13 @@ def not_reached(
         except GatewayError as bad_file:  # it names the option and the file
             return bad_file, happened[-1]
     text = " ".join(str(happened[-1]).split())[:_SHOWN]
-    if timeout is None and wants_tls(tried):
-        advice = "this port wants https://"
+    if timeout is None and _wants_tls(tried, gateway.effective_request_timeout):
+        advice = WANTS_TLS
     else:
         advice = _advice(tried, error, happened[-1])
-    return GatewayConnectionError(f"{tried}: {text}; {advice}"), happened[-1]
+    failure = GatewayConnectionError(f"{tried}: {text}; {advice}")
+    failure.advice = advice
+    return failure, happened[-1]
 
 
 def _causes(error: BaseException | None) -> Iterator[BaseException]:
@@ -138,13 +189,14 @@ def _advice(tried: Tried, error: Exception, happened: BaseException) -> str:
     return "see the error that this one came from"
 
 
-def wants_tls(tried: Tried) -> bool:
-    """Whether a port that gave no answer to HTTP speaks TLS."""
+def _wants_tls(tried: Tried, timeout: float) -> bool:
+    """Return whether a port that gave no answer to HTTP speaks TLS."""
     parts = urlsplit(tried.url)
     if parts.scheme != "http" or tried.proxy:
         return False
+    step = min(_TLS_PATIENCE, timeout / 2)  # half of it for TCP, half for the handshake
     try:
-        ssl.get_server_certificate((parts.hostname or "", parts.port or 80), timeout=2.0)
+        ssl.get_server_certificate((parts.hostname or "", parts.port or 80), timeout=step)
     except (OSError, ValueError):
         return False
     return True
@@ -153,31 +205,29 @@ def wants_tls(tried: Tried) -> bool:
 # --- an answer that is a refusal ------------------------------------------------------------------
 
 
-def refused(
-    tried: Tried, response: requests.Response, missing: Missing, note: str = ""
-) -> GatewayHTTPError:
-    """The error for an answer that is one.
+def refused(tried: Tried, answer: Answer, missing: Missing, note: str = "") -> GatewayHTTPError:
+    """Return the error for an answer that is one.
 
     Parameters
     ----------
     tried : Tried
         The request.
-    response : requests.Response
+    answer : Answer
         The answer.
     missing : callable
         What a 404 means.
     note : str
         What else is known of a login that was refused.
     """
-    status = response.status_code
-    reason, message = _said(response)
+    status = answer.status
+    reason, message = _said(answer)
     kind: Missing = GatewayHTTPError
     if status in (401, 403):
         kind = GatewayAuthError
     elif status == 404:
         kind = missing
-    text = ", ".join(dict.fromkeys(filter(None, (str(status), reason, message))))
-    known = [_what_to_do(tried, response, missing), note if kind is GatewayAuthError else ""]
+    text = ", ".join(dict.fromkeys(filter(None, (str(status), shown(reason), shown(message)))))
+    known = [_what_to_do(tried, answer, missing), note if kind is GatewayAuthError else ""]
     return kind(
         "; ".join(filter(None, (f"{tried}: the gateway answered {text}", *known))),
         method=tried.method,
@@ -188,53 +238,78 @@ def refused(
     )
 
 
-def _what_to_do(tried: Tried, response: requests.Response, missing: Missing) -> str:
-    status, headers = response.status_code, response.headers
+def _what_to_do(tried: Tried, answer: Answer, missing: Missing) -> str:
+    status, headers = answer.status, answer.headers
     if status == 404 and missing is not GatewayHTTPError:
         return "it does not exist there (any more)"
     if 300 <= status < 400:
-        return for_redirect(safe_url(urljoin(response.url, headers.get("Location", ""))))
-    if status == 400 and b"HTTPS" in response.content:
-        return "this port wants https://"
-    advice = for_status(status, response.request.headers, tried.proxy)
+        return for_redirect(_target(answer))
+    if status == 400 and b"HTTPS" in answer.content:
+        return WANTS_TLS
+    advice = for_status(status, answer.sent, tried.proxy)
     if status == 403 and tried.method == "GET" and tried.url.endswith("/kernels"):
         advice += f"; or {NO_LISTING}"
     elif status == 404 and (page := _PAGES.search(tried.url.rpartition("/api")[0])):
         advice = f"try it without {page[0]} at the end of the url"
     elif wait := headers.get("Retry-After"):
-        advice = f"{advice}; it asks to come back later (Retry-After: {wait[:_SHOWN]})"
+        later = f"it asks to come back later (Retry-After: {shown(wait)})"
+        advice = f"{advice}; {later}" if advice else later
     return advice
 
 
-def _said(response: requests.Response) -> tuple[str, str]:
-    """The gateway's own reason and message, from whatever body."""
+def _target(answer: Answer) -> str:
+    """Return where a redirect leads, as it may be shown."""
     try:
-        body = response.json()
+        return shown(safe_url(urljoin(answer.url, answer.headers.get("Location", ""))))
+    except ValueError:
+        return "a URL that is malformed"
+
+
+def _said(answer: Answer) -> tuple[str, str]:
+    """Return the gateway's own reason and message, from whatever body."""
+    try:
+        body = answer.json()
     except ValueError:
         body = None
     if not isinstance(body, dict):
-        return response.reason or "", _begin(response) if response.content else ""
-    reason = body.get("reason") or response.reason or ""
-    return str(reason), str(body.get("message") or "")
+        return answer.reason, _begin(answer.content) if answer.content else ""
+    return str(body.get("reason") or answer.reason), str(body.get("message") or "")
 
 
 # --- an answer that is none -----------------------------------------------------------------------
 
 
-def unusable(tried: Tried, response: requests.Response, wanted: str = "") -> str:
-    """What to say of an answer that is fine, and not JSON; or JSON, and not what was `wanted`."""
-    what = f"JSON, but not {wanted}: " if wanted else "not JSON but "
-    return f"{tried}: the answer, {response.status_code}, is {what}{_begin(response)}; {NO_GATEWAY}"
+def not_json(tried: Tried, answer: Answer) -> str:
+    """Return the text for an answer that is fine, and not JSON."""
+    begin = _begin(answer.content)
+    return f"{tried}: the answer, {answer.status}, is not JSON but {begin}; {NO_GATEWAY}"
 
 
-def _begin(response: requests.Response) -> str:
-    """The first of what an answer says; of a page its title."""
-    content = response.content
-    if content.lstrip().startswith(b"<"):
-        title = _TITLE.search(content)
-        return f"a page, {_shown(title[1])}" if title else "a page"
-    return _shown(content) if content.strip() else "nothing"
+def misfit(tried: Tried, status: int, fault: object) -> str:
+    """Return the text for an answer that is JSON, and not the model that was asked for."""
+    what = f"is JSON, but cannot be used: {fault}"
+    return f"{tried}: the answer, {status}, {what}; {NO_GATEWAY}"
 
 
-def _shown(content: bytes) -> str:
+def _begin(content: bytes | bytearray) -> str:
+    """Return the first of what an answer says; of a page its title."""
+    begin = bytes(content[:_TITLE_WITHIN])
+    if begin.lstrip().startswith(b"<"):
+        title = _title(begin)
+        return f"a page, {_quoted(title)}" if title else "a page"
+    return _quoted(begin) if begin.strip() else "nothing"
+
+
+def _title(page: bytes) -> bytes:
+    """Return the title at the beginning of a page.
+
+    A regular expression would take time with the square of the length.
+    """
+    begin = page.lower().find(b"<title")
+    begin = page.find(b">", begin) + 1 if begin >= 0 else 0
+    end = page.lower().find(b"</title", begin)
+    return page[begin:end] if begin and end >= 0 else b""
+
+
+def _quoted(content: bytes) -> str:
     return repr(" ".join(content[: 4 * _SHOWN].decode("utf-8", "replace").split())[:_SHOWN])

@@ -8,6 +8,7 @@ from jupyter_client.kernelspec import KernelSpec, KernelSpecManager
 from traitlets import Unicode, default
 
 from .errors import NoSuchKernelSpec
+from .models import KernelSpecModel
 from .remote import GatewayMixin, not_remotely
 
 __all__ = ["BlockingGatewayKernelSpecManager"]
@@ -110,7 +111,7 @@ class BlockingGatewayKernelSpecManager(GatewayMixin, KernelSpecManager):
                 name=kernel_name,
             )
 
-    def _located(self, model: dict[str, Any]) -> dict[str, Any]:
+    def _located(self, model: KernelSpecModel) -> dict[str, Any]:
         """With the whole URLs of its resources, which a gateway gives as paths of its own."""
         base = self.gateway.kernelspecs_resource_url
         if self.resource_base_url:

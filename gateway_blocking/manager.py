@@ -6,7 +6,6 @@ import copy
 import inspect
 import signal
 import subprocess
-import time
 import weakref
 from collections.abc import Iterator, Mapping
 from concurrent.futures import Future
@@ -23,20 +22,20 @@ from .channels import Settling, called_by_coroutine
 from .client import BlockingGatewayKernelClient
 from .config import GatewayClient, refuse_unknown
 from .deadline import Deadline
-from .errors import GatewayError, GatewayHTTPError, NoKernel, NoSuchKernel, NotRemotelyPossible
+from .errors import GatewayError, NoKernel, NoSuchKernel, NotRemotelyPossible
 from .events import KERNEL_ACTIONS
 from .forking import tell_after_fork
 from .kernelspec import BlockingGatewayKernelSpecManager
+from .launch import choose_kernel_id
 from .locks import Lock
+from .models import KernelModel
 from .remote import RemoteKernelMixin, not_remotely
-from .rest import KernelModel, choose_kernel_id
 from .signals import SigtermRaises
 
 __all__ = ["BlockingGatewayKernelManager", "run_kernel", "start_new_kernel"]
 
 _Manager = TypeVar("_Manager", bound="BlockingGatewayKernelManager")
 
-_DELETE_PATIENCE = 10.0
 _NO_PROCESS = "the kernel's process belongs to the gateway"
 _START_ARGUMENTS = {
     *("kernel_id", "kernel_name", "env", "cwd", "path"),
@@ -334,28 +333,9 @@ class BlockingGatewayKernelManager(RemoteKernelMixin, KernelManager):
 
     def _shut_down(self, kernel_id: str) -> None:
         self.shutting_down = True
-        with self._told("shutdown"):
-            self._delete_kernel(kernel_id)
+        with self._told("shutdown"), suppress(NoSuchKernel):  # it is gone, as it should be
+            self.rest.delete_kernel(kernel_id)
         self._forget_kernel(f"kernel {kernel_id} was shut down; start_kernel() starts another")
-
-    def _delete_kernel(self, kernel_id: str) -> None:
-        """Delete the kernel; one that is not there any more is as good as deleted.
-
-        A gateway that is just restarting a dead kernel answers 500 to this.
-        """
-        deadline = Deadline(_DELETE_PATIENCE)
-        while True:
-            try:
-                self.rest.delete_kernel(kernel_id)
-            except NoSuchKernel:
-                return
-            except GatewayHTTPError as error:
-                if error.status_code != 500 or deadline.passed():
-                    raise
-                self.log.debug("%s; asking again", str(error))
-                time.sleep(0.5)
-            else:
-                return
 
     def _forget_kernel(self, text: str) -> None:
         """There is no kernel any more, and nobody needs to wait for it."""

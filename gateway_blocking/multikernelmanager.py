@@ -15,10 +15,11 @@ from .deadline import Deadline
 from .errors import GatewayAuthError, GatewayError, NoSuchKernel
 from .forking import tell_after_fork
 from .kernelspec import BlockingGatewayKernelSpecManager
+from .launch import choose_kernel_id
 from .locks import Lock, News
 from .manager import BlockingGatewayKernelManager
+from .models import KernelModel
 from .remote import GatewayMixin, not_remotely
-from .rest import KernelModel, choose_kernel_id
 from .signals import SigtermRaises
 
 __all__ = ["BlockingGatewayMultiKernelManager"]

@@ -13,9 +13,10 @@ from .deadline import Deadline
 from .errors import GatewayHTTPError, NoSuchSession
 from .forking import tell_after_fork
 from .locks import News
+from .models import SessionModel
 from .multikernelmanager import BlockingGatewayMultiKernelManager
 from .remote import GatewayMixin
-from .rest import GatewayREST, SessionModel
+from .rest import GatewayREST
 
 __all__ = ["BlockingGatewaySessionManager"]
 

@@ -22,10 +22,11 @@ PACKAGE = Path(gateway_blocking.__file__).parent
 LAYERS = (
     {  # pure
         *("_version", "errors", "deadline", "forking", "advice"),
-        *("frames", "wire", "liveness", "ledger", "reconnect"),
+        *("frames", "wire", "liveness", "ledger", "reconnect", "models"),
     },
     {  # edges
-        *("tokens", "events", "urls", "traits", "config", "adapters", "failures", "rest"),
+        *("tokens", "events", "urls", "traits", "config", "bodies", "adapters", "failures"),
+        *("http", "launch", "rest"),
         *("locks", "transport", "handshake", "channels", "signals", "prompt"),
     },
     {"connection"},  # engine
@@ -51,11 +52,14 @@ SIDEWAYS = {
     "wire": {"errors", "frames"},
     "ledger": {"wire"},
     "reconnect": {"errors", "ledger", "wire"},
+    "models": {"advice"},
     "traits": {"events", "urls"},
     "config": {"events", "locks", "tokens", "traits", "urls"},
-    "adapters": {"config", "urls"},
+    "adapters": {"bodies", "config", "urls"},
     "failures": {"config", "traits"},
-    "rest": {"adapters", "config", "events", "failures", "locks", "traits", "urls"},
+    "http": {"adapters", "bodies", "config", "events", "failures", "locks", "traits", "urls"},
+    "launch": {"adapters", "http"},
+    "rest": {"config", "http", "launch"},
     "transport": {"locks"},
     "channels": {"locks"},
     "handshake": {"traits", "transport"},
@@ -78,8 +82,8 @@ SIDEWAYS = {
 
 # The modules in which a library may be imported.
 HOMES = {
-    "requests": {"adapters", "failures", "rest", "urls"},
-    "urllib3": {"adapters", "failures", "rest", "urls"},
+    "requests": {"bodies", "adapters", "failures", "http", "urls"},
+    "urllib3": {"bodies", "adapters", "failures", "http", "urls"},
     "certifi": {"config"},
     "websocket": {"handshake"},
     "traitlets": {"config", "tokens", "traits", "papermill_engine"}
@@ -99,14 +103,14 @@ HOMES = {
     "asyncio": {"channels", "cli.jobs", "cli.shell"},
     "subprocess": {"local", "manager"},  # of the latter only the names of its arguments
     "socket": {"transport", "handshake", "cli.status"},
-    "ssl": {"config", "failures", "rest", "transport", "handshake", "cli.status"},
+    "ssl": {"config", "failures", "launch", "transport", "handshake", "cli.status"},
     "threading": {  # locks; who starts threads, see below
         *("locks", "channels", "signals", "connection"),
     },
 }
 
 # Where a sleep that nothing can wake is right, because it is short and part of a bounded wait.
-MAY_SLEEP = {"manager"}
+MAY_SLEEP: set[str] = set()
 
 IMPURE = {"http", "io", "logging", "pathlib", "queue", "select", "selectors", "urllib"} | {
     name for name, homes in HOMES.items() if not homes & PURE

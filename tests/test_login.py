@@ -24,7 +24,8 @@ from gateway_blocking import (
     GatewayTokenRenewerBase,
 )
 
-MODEL = {"id": "k", "name": "python3"}
+KERNEL = {"id": "k", "name": "python3"}
+MODEL = {**KERNEL, "path": "a", "type": "notebook", "kernel": KERNEL}  # of a session as well
 REFUSED = says({"message": "who are you?"}, "401 Unauthorized")
 FORBIDDEN = says({"message": "Forbidden"}, "403 Forbidden")
 

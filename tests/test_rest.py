@@ -3,19 +3,25 @@
 from __future__ import annotations
 
 import copy
+import gzip
+import itertools
 import json
 import logging
 import re
 import signal
 import socket
 import ssl
+import subprocess
+import sys
 import threading
 import time
 import traceback
 import uuid
+import zlib
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -48,6 +54,7 @@ from urllib3.util.retry import Retry
 from gateway_blocking import BlockingGatewayKernelClient
 from gateway_blocking.adapters import RetryPolicy
 from gateway_blocking.config import GatewayClient
+from gateway_blocking.deadline import Deadline
 from gateway_blocking.errors import (
     GatewayAuthError,
     GatewayConnectionError,
@@ -58,12 +65,14 @@ from gateway_blocking.errors import (
     NoSuchKernelSpec,
     NoSuchSession,
 )
+from gateway_blocking.launch import choose_kernel_id
 from gateway_blocking.local import LocalGateway
-from gateway_blocking.rest import GatewayREST, choose_kernel_id
+from gateway_blocking.models import ModelError
+from gateway_blocking.rest import GatewayREST
 
 SECRET = "sesame-open"
 MODEL = {"id": "k", "name": "python3"}
-SPECS = {"default": "python3", "kernelspecs": {"python3": {}, "ir": {}}}
+SPECS = {"default": "python3", "kernelspecs": {"python3": {"spec": {}}, "ir": {"spec": {}}}}
 
 CALLS: dict[str, Call] = {
     "GET": lambda rest: rest.get_kernel("k"),
@@ -74,7 +83,7 @@ CALLS: dict[str, Call] = {
 
 # --- endpoints ----------------------------------------------------------------------------------
 
-ANSWER = {"id": "k", "kernelspecs": {}}
+ANSWER = {"id": "k", "name": "n", "kernelspecs": {}, "spec": {}}
 LISTED = [ANSWER]
 ENDPOINTS: list[tuple[Call, str, str, Any]] = [
     (lambda r: r.api_version(), "GET", "/api", None),
@@ -176,7 +185,7 @@ def test_it_can_be_used_after_a_close() -> None:
         rest.close()
         rest.close()
         assert rest.get_kernel("k") == MODEL
-        rest._open.release()  # as another thread does that is faster with the same
+        rest._http.closing.open()  # as another thread does that is faster with the same
         rest.close()
         assert rest.get_kernel("k") == MODEL
 
@@ -381,9 +390,10 @@ def test_no_name_needs_no_look_at_the_kernelspecs() -> None:
     ("second", "kind"), [(NOT_THERE, NoSuchKernel), (says(MODEL), GatewayHTTPError)]
 )
 def test_a_restart_that_fails_asks_whether_the_kernel_exists(
-    second: Script, kind: type[GatewayHTTPError]
+    second: Script, kind: type[GatewayHTTPError], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Servers answer 500 to the restart of a kernel that is gone."""
+    monkeypatch.setattr("gateway_blocking.rest._RESTART_PATIENCE", 0)
     with scripted(FAILED, second) as server:
         assert type(error_of(lambda r: r.restart_kernel("k"), server)) is kind
     assert server.lines == ["POST /api/kernels/k/restart", "GET /api/kernels/k"]
@@ -404,6 +414,202 @@ def test_a_redirect_is_not_followed(method: str) -> None:
         assert len(server.lines) == 1
 
 
+# --- answers that cannot be used ----------------------------------------------------------------
+
+GIVEN_BACK = [
+    ({"id": 5, "name": "n"}, "k", "id is a number, not text"),
+    ({"id": "mine"}, "mine", "it has no name"),
+    ({"id": "a\x1b[2J", "name": "n"}, "k", "id has a control character"),
+    ({"id": "x" * 10**6, "name": "n"}, "k", "id has 1000000 characters"),
+    ({"id": "\ud800", "name": "n"}, "k", "id has a control character"),
+    ([], "k", "it is a list, not an object"),
+]
+
+
+@pytest.mark.parametrize(("answer", "kernel_id", "fault"), GIVEN_BACK)
+def test_a_kernel_whose_model_cannot_be_used_is_given_back(
+    answer: Any, kernel_id: str, fault: str
+) -> None:
+    """It was started, and no caller could ever shut it down; the error says what is wrong."""
+    with scripted(says(answer, "201 Created"), says(b"", "204 No Content")) as server:
+        error = error_of(start, server)
+    assert type(error) is GatewayConnectionError
+    assert fault in str(error)
+    assert len(str(error)) < 1000
+    assert server.lines == ["POST /api/kernels", f"DELETE /api/kernels/{kernel_id}"]
+
+
+@pytest.mark.usefixtures("quick_looks")
+def test_a_kernel_whose_model_is_nested_too_deeply_is_given_back() -> None:
+    """It is no JSON that can be read, at the start nor at a look."""
+    deep = says(b"[" * 200_000, "201 Created")
+    with scripted(deep, deep, deep, deep, says(b"", "204 No Content")) as server:
+        error = error_of(start, server, request_timeout=0.1)
+    assert type(error) is GatewayConnectionError
+    assert server.lines == ["POST /api/kernels", LOOK, LOOK, LOOK, "DELETE /api/kernels/k"]
+
+
+def test_a_session_whose_model_cannot_be_used_is_given_back() -> None:
+    """Its kernel was started; but not where the session attached to one."""
+    answer = says({"id": "s", "path": "a", "kernel": None}, "201 Created")
+    done = says(b"", "204 No Content")
+    for kernel, ended in (({"name": "python3"}, ["DELETE /api/sessions/s"]), ({"id": "k"}, [])):
+        create = partial(GatewayREST.create_session, wanted={"kernel": kernel})
+        with scripted(answer, done) as server:
+            assert "it has no" in str(error_of(create, server))
+        assert server.lines == ["POST /api/sessions", *ended]
+
+
+@pytest.mark.parametrize(
+    ("call", "answer", "fault"),
+    [
+        (lambda r: r.get_kernel("k"), {"id": None, "name": "n"}, "id is null, not text"),
+        (lambda r: r.list_kernels(), [MODEL, {"id": True}], "[1] has no name"),
+        (lambda r: r.list_kernels(), {}, "it is an object, not a list"),
+        (lambda r: r.list_kernelspecs(), {"kernelspecs": {"a": None}}, "kernelspecs.a is null"),
+        (lambda r: r.get_kernelspec("a"), {"spec": {"argv": 5}}, "spec.argv is a number, not a"),
+        (lambda r: r.list_sessions(), [{"id": "s"}], "[0] has no kernel"),
+        (lambda r: r.restart_kernel("k"), [1], "it is a list, not an object"),
+        (lambda r: r.api_version(), {"version": 3}, "version is a number, not text"),
+    ],
+)
+def test_a_model_is_checked(call: Call, answer: Any, fault: str) -> None:
+    """Whatever it is that cannot be used, it is an error that says where it is."""
+    with scripted(says(answer)) as server:
+        error = error_of(call, server)
+    assert type(error) is GatewayConnectionError
+    assert fault in str(error)
+    assert isinstance(error.__cause__, ModelError)
+
+
+@pytest.mark.parametrize("status", ["200 OK", "500 Oops"])
+def test_json_that_is_nested_too_deeply_is_no_json(status: str) -> None:
+    """Python's own parser raises a RecursionError for it."""
+    with scripted(says(b"[" * 200_000, status)) as server:
+        error = error_of(CALLS["GET"], server, max_request_retries=0)
+    assert isinstance(error, GatewayConnectionError if "200" in status else GatewayHTTPError)
+
+
+def test_a_page_with_many_titles_costs_no_time() -> None:
+    """A regular expression needed 100 s for it, in which no other thread could run."""
+    for page in (b"<title>" * 60_000, b"<html><title" + b" " * 400_000):
+        with scripted(says(page, "500 Oops")) as server:
+            begin = time.process_time()
+            assert "a page" in str(error_of(CALLS["GET"], server))
+            assert time.process_time() - begin < 5
+
+
+def test_what_a_server_says_is_shown_without_control_characters() -> None:
+    """A terminal would obey them; and in one line that is not too long."""
+    body = {"reason": "\x1b]52;c;eA==\x07 \u202e", "message": "a\nb\x1b[2J" + "x" * 10**4}
+    with scripted(says(body, "500 Oops", Retry_After="\x1b[2J")) as server:
+        text = str(error_of(CALLS["GET"], server))
+    assert text.isprintable()
+    assert "a b\\x1b[2J" in text
+    assert len(text) < 1000
+
+
+def test_an_id_of_the_users_that_is_no_text_for_a_url() -> None:
+    """A lone surrogate, as a file name may have one: there is no such kernel."""
+    with scripted(says(MODEL)) as server:
+        error = error_of(lambda rest: rest.get_kernel("\ud800"), server)
+    assert isinstance(error, NoSuchKernel)
+    assert "\\ud800" in str(error)
+    assert server.lines == []
+
+
+def zipped(content: bytes, times: int = 1) -> bytes:
+    for _ in range(times):
+        content = gzip.compress(content, mtime=0)
+    return content
+
+
+@pytest.mark.parametrize("encoding", ["gzip", "x-gzip", "identity", "GZIP"])
+def test_an_answer_may_be_compressed(encoding: str) -> None:
+    """As it is asked for; by proxies, mostly."""
+    body = json.dumps(MODEL).encode()
+    answer = says(body if encoding == "identity" else zipped(body), Content_Encoding=encoding)
+    with scripted(answer) as server, rest_of(server) as rest:
+        assert rest.get_kernel("k") == MODEL
+    assert server.headers[0]["accept-encoding"] == "gzip"
+
+
+@pytest.mark.parametrize(
+    ("body", "encoding", "fault"),
+    [
+        (zipped(bytes(17 * 1024**2)), "gzip", "more than 16777216 bytes"),
+        (bytes(17 * 1024**2), "identity", "more than 16777216 bytes"),
+        (zipped(b"{}", 3), "gzip, gzip, gzip", "an encoding that was not asked for"),
+        (b"{}", "br", "an encoding that was not asked for"),
+        (b"{}", "gzip", "it is not gzip"),
+    ],
+    ids=["zipped", "plain", "three times", "another", "none"],
+)
+def test_an_answer_that_is_not_read(body: bytes, encoding: str, fault: str) -> None:
+    """It is too large once it is decoded, or a way around that limit."""
+    with scripted(says(body, Content_Encoding=encoding)) as server:
+        error = error_of(CALLS["GET"], server)
+    assert type(error) is GatewayConnectionError
+    assert fault in str(error)
+
+
+def test_a_file_may_be_larger() -> None:
+    """A logo, say; up to 64 MiB."""
+    body = bytes(17 * 1024**2)
+    with scripted(says(body)) as server, rest_of(server) as rest:
+        assert rest.get_kernelspec_resource("a", "logo.png") == body
+
+
+HOSTILE = """
+import resource, sys
+from gateway_blocking import GatewayClient, GatewayError
+from gateway_blocking.models import ModelError
+from gateway_blocking.rest import GatewayREST
+
+with GatewayREST(GatewayClient(url=sys.argv[1], request_timeout=60)) as rest:
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    try:
+        rest.get_kernel("k")
+    except GatewayError as error:
+        print(error)
+    print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before)
+"""
+
+
+def without_end(peer: Peer) -> None:
+    peer.sock.sendall(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n")
+    while True:
+        peer.sock.sendall(b"100000\r\n" + bytes(0x100000) + b"\r\n")
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="ru_maxrss has another unit elsewhere")
+@pytest.mark.parametrize("status", ["200 OK", "302 Found", "500 Oops", "503 Busy"])
+@pytest.mark.parametrize("kind", ["gzip", "three times gzip", "without end", "arrays"])
+def test_no_answer_costs_much_memory(kind: str, status: str, bomb: bytes) -> None:
+    """Where 2 MB had become 12 GB: in a process of its own, less than 600 MB."""
+    headers = {"Content_Encoding": "gzip", "Location": "/elsewhere"}
+    scripts: dict[str, Script] = {
+        "gzip": says(bomb, status, **headers),
+        "three times gzip": says(zipped(bomb, 2), status, Content_Encoding="gzip, gzip, gzip"),
+        "without end": without_end,
+        "arrays": says(b"[" + b"[]," * 5_000_000 + b"[]]", status, Location="/elsewhere"),
+    }
+    with scripted(scripts[kind]) as server:
+        url = f"http://{server.where}"
+        command = [sys.executable, "-c", HOSTILE, url]
+        done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=True)
+    said, used = done.stdout.splitlines()
+    assert said.startswith(f"GET {url}/api/kernels/k: ")
+    assert int(used) < 600_000  # kB
+
+
+@pytest.fixture(scope="module")
+def bomb() -> bytes:
+    """1 GiB, in a megabyte."""
+    packer = zlib.compressobj(9, zlib.DEFLATED, 31)
+    return b"".join(packer.compress(bytes(2**20)) for _ in range(2**10)) + packer.flush()
+
+
 # --- what is repeated ---------------------------------------------------------------------------
 
 
@@ -417,7 +623,7 @@ def test_a_passing_failure_is_tried_again(method: str, status: str) -> None:
     assert len(server.lines) == 3
 
 
-@pytest.mark.parametrize("status", ["500 Oops", "404 Not Found", "401 Unauthorized", "429 Slow"])
+@pytest.mark.parametrize("status", ["501 Oops", "404 Not Found", "401 Unauthorized", "429 Slow"])
 @pytest.mark.parametrize("method", ["GET", "DELETE"])
 def test_a_clear_answer_is_not_asked_for_again(method: str, status: str) -> None:
     """The same would come."""
@@ -622,8 +828,8 @@ def start(rest: GatewayREST) -> Any:
 
 @pytest.fixture
 def quick_looks(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("gateway_blocking.rest._LOOK_PAUSE", 0.05)
-    monkeypatch.setattr("gateway_blocking.rest.BACKOFF_MAX", 0.2)
+    monkeypatch.setattr("gateway_blocking.launch._LOOK_PAUSE", 0.05)
+    monkeypatch.setattr("gateway_blocking.launch.BACKOFF_MAX", 0.2)
 
 
 @pytest.mark.usefixtures("quick_looks")
@@ -676,18 +882,19 @@ def test_the_looks_become_rarer(monkeypatch: pytest.MonkeyPatch) -> None:
     pauses: list[float] = []
 
     class Clock:
-        def acquire(self, timeout: float) -> bool:
-            pauses.append(timeout)
+        def wait(self, deadline: Deadline) -> bool:
+            assert deadline.timeout is not None
+            pauses.append(deadline.timeout)
             return False
 
-        def release(self) -> None:
+        def open(self) -> None:
             pass
 
     def start_by_clock(rest: GatewayREST) -> Any:
-        monkeypatch.setattr(rest, "_open", Clock())
+        monkeypatch.setattr(rest._http, "closing", Clock())
         return start(rest)
 
-    monkeypatch.setattr("gateway_blocking.rest.monotonic", lambda: sum(pauses))
+    monkeypatch.setattr("gateway_blocking.deadline.monotonic", lambda: sum(pauses))
     with scripted(sends(b""), NOT_THERE) as server:
         error_of(start_by_clock, server, kernel_launch_timeout=20, launch_timeout_pad=2)
     assert pauses == [0.5, 1, 2, 4, 5, 5, 4.5]
@@ -920,20 +1127,49 @@ def test_silence_is_a_time_out_and_not_tried_again(method: str, begun: bytes) ->
     assert len(server.lines) == 1
 
 
-def test_a_slow_answer_is_not_silence() -> None:
-    """The time-out is for the wait for something, not for the whole of a large answer."""
+def trickles(answer: bytes) -> Script:
+    """Sends an answer byte by byte, for ever."""
 
-    def trickle(peer: Peer) -> None:
-        body = json.dumps(MODEL).encode()
-        peer.sock.sendall(b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n" % len(body))
-        for byte in body:
+    def script(peer: Peer) -> None:
+        for byte in itertools.chain(answer, itertools.repeat(ord("x"))):
             peer.sock.sendall(bytes([byte]))
-            time.sleep(0.05)
+            time.sleep(0.02)
 
-    with scripted(trickle) as server, rest_of(server, request_timeout=1) as rest:
-        start = time.monotonic()
-        assert rest.get_kernel("k") == MODEL
-        assert time.monotonic() - start > 1
+    return script
+
+
+TRICKLES = [
+    b"",
+    b"HTTP/1.1 200 OK\r\nX-Long: ",
+    b"HTTP/1.1 200 OK\r\nContent-Length: 100000\r\n\r\n",
+    b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n",
+    b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n100000\r\n",
+]
+
+
+@pytest.mark.parametrize("answer", TRICKLES)
+@pytest.mark.parametrize("timeout", [None, 1.0])
+def test_an_answer_that_trickles_extends_no_request(answer: bytes, timeout: float | None) -> None:
+    """The whole answer, its head and its body, has to come within the timeout."""
+    with scripted(trickles(answer)) as server:
+        begin = time.monotonic()
+        error = error_of(lambda rest: rest.get_kernel("k", timeout), server, request_timeout=1)
+        assert time.monotonic() - begin < 15, "that is much for a second, and little for for ever"
+    assert isinstance(error, GatewayTimeout)
+    assert len(server.lines) == 1
+
+
+def test_a_refusal_that_trickles_is_one() -> None:
+    """Its status has come, and says enough."""
+    head = b"HTTP/1.1 404 Not Found\r\nContent-Length: 100000\r\n\r\n"
+
+    def refuse(peer: Peer) -> None:
+        peer.sock.sendall(head)
+        trickles(b"")(peer)
+
+    with scripted(refuse) as server:
+        error = error_of(CALLS["GET"], server, request_timeout=1)
+    assert isinstance(error, NoSuchKernel)
 
 
 def test_no_way_to_the_gateway_is_a_time_out_of_its_own() -> None:

@@ -34,7 +34,8 @@ from ..errors import (
     NoSuchKernel,
 )
 from ..manager import BlockingGatewayKernelManager
-from ..rest import GatewayREST, KernelModel
+from ..models import KernelModel
+from ..rest import GatewayREST
 from .mine import recall
 from .terminal import say
 

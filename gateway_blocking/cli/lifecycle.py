@@ -8,7 +8,8 @@ from pathlib import Path
 from traitlets import Bool
 
 from ..errors import GatewayError, GatewayHTTPError, NoSuchKernel
-from ..rest import GatewayREST, choose_kernel_id
+from ..launch import choose_kernel_id
+from ..rest import GatewayREST
 from .command import FLAGS, OK, Command, UsageError, find_kernel
 from .mine import forget, recall, remember
 from .terminal import say, write

@@ -11,7 +11,8 @@ from traitlets import Bool
 
 from ..advice import NO_LISTING
 from ..errors import GatewayAuthError, GatewayError
-from ..rest import GatewayREST, KernelModel
+from ..models import KernelModel
+from ..rest import GatewayREST
 from .command import FLAGS, OK, Command, UsageError
 from .terminal import say, table, write
 

@@ -24,6 +24,7 @@ from ..advice import HTTP_ONLY, NO_LISTING, for_connection, for_tls
 from ..config import GatewayClient
 from ..errors import GatewayAuthError, GatewayError, GatewayHTTPError
 from ..manager import BlockingGatewayKernelManager
+from ..models import KernelSpecs
 from ..rest import GatewayREST
 from ..tokens import NoOpTokenRenewer
 from ..traits import safe_url
@@ -285,7 +286,7 @@ def _kind(rest: GatewayREST) -> str:
     return "Jupyter Server"
 
 
-def _kernelspecs(specs: dict[str, Any]) -> _Check:
+def _kernelspecs(specs: KernelSpecs) -> _Check:
     names, default = sorted(specs.get("kernelspecs", {})), specs.get("default")
     facts = {"names": names, "default": default}
     if not names:

@@ -1,0 +1,114 @@
+"""The body of an HTTP response, read within bounds of size and time.
+
+requests and urllib3 read a body whole, decode all of what they are sent, and wait anew for each
+byte: an answer of some megabytes can become gigabytes in memory, and one that trickles never ends.
+"""
+
+from __future__ import annotations
+
+import zlib
+from contextlib import suppress
+from http.client import HTTPResponse
+from io import BufferedReader, RawIOBase
+from typing import Any
+
+import requests
+from urllib3.exceptions import HTTPError, ProtocolError
+
+from .deadline import Deadline
+
+__all__ = ["ENCODINGS", "BodyError", "TimedResponse", "read_body"]
+
+ENCODINGS = "gzip"  # what a request says that its answer may be encoded with
+_CHUNK = 65536
+_GZIP = 16 + zlib.MAX_WBITS
+
+
+class BodyError(Exception):
+    """A body that is not read: it is too large, or encoded in a way that was not asked for."""
+
+
+class TimedResponse(HTTPResponse):
+    """A response whose head and body have to come within the socket's timeout, both together."""
+
+    def __init__(self, sock: Any, *args: Any, **kwargs: Any) -> None:
+        super().__init__(sock, *args, **kwargs)
+        self.fp = BufferedReader(_TimedReader(self.fp.detach(), sock))
+
+
+class _TimedReader(RawIOBase):
+    """The reading side of a socket, with its timeout as a deadline for all that is read."""
+
+    def __init__(self, raw: Any, sock: Any) -> None:
+        self._raw, self._sock = raw, sock
+        self._deadline = Deadline(sock.gettimeout())
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: Any) -> Any:
+        left = self._deadline.left()
+        if left == 0:
+            raise TimeoutError("timed out")
+        with suppress(OSError):  # of a socket that was closed, which the read tells
+            self._sock.settimeout(left)
+        return self._raw.readinto(buffer)
+
+    def close(self) -> None:
+        try:
+            self._raw.close()
+        finally:
+            super().close()
+
+
+def read_body(response: requests.Response, limit: int, *, cut: bool = False) -> bytearray:
+    """Read and decode a response's body.
+
+    Parameters
+    ----------
+    response : requests.Response
+        The response, of which nothing was read; it is closed at the end.
+    limit : int
+        The bytes that it may have, decoded.
+    cut : bool
+        Whether to take what fits and what came, instead of raising an error.
+
+    Raises
+    ------
+    BodyError
+        It is larger, or its encoding was not asked for.
+    requests.RequestException
+        It did not come, or not whole.
+    """
+    body = bytearray()
+    try:
+        encoding = response.headers.get("Content-Encoding", "").strip().lower()
+        if encoding not in ("", "identity", "gzip", "x-gzip"):
+            raise BodyError("it has an encoding that was not asked for")
+        unzip = zlib.decompressobj(_GZIP) if "gzip" in encoding else None
+        while chunk := _receive(response):
+            room = limit + 1 - len(body)
+            body += unzip.decompress(chunk, room) if unzip else chunk[:room]
+            if len(body) > limit:
+                raise BodyError(f"it has more than {limit} bytes")
+    except zlib.error as error:
+        if not cut:
+            raise BodyError(f"it is not gzip: {error}") from error
+    except (BodyError, requests.RequestException):
+        if not cut:
+            raise
+    finally:
+        response.close()
+    del body[limit:]
+    return body
+
+
+def _receive(response: requests.Response) -> bytes:
+    """Receive the next bytes of the body, as they were sent."""
+    try:
+        data: bytes = response.raw.read(_CHUNK, decode_content=False)
+    except ProtocolError as error:  # by the names that requests itself gives them
+        raise requests.exceptions.ChunkedEncodingError(error) from error
+    except HTTPError as error:
+        raise requests.exceptions.ConnectionError(error) from error
+    return data
