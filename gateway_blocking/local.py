@@ -20,18 +20,19 @@ import importlib.util
 import json
 import os
 import secrets
-import selectors
 import shutil
 import signal
 import subprocess
 import sys
 import tempfile
+import threading
 import weakref
 from collections import deque
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from queue import Empty, SimpleQueue
 from types import TracebackType
-from typing import Any
+from typing import IO, Any
 
 from .deadline import Deadline
 from .errors import GatewayError, GatewayTimeout
@@ -39,6 +40,8 @@ from .errors import GatewayError, GatewayTimeout
 __all__ = ["LocalGateway"]
 
 _STOP_TIMEOUT = 5.0
+_SLICE = 1.0  # seconds of a wait, which on Windows no Ctrl-C interrupts
+_KERNELS_TIMEOUT = 15.0
 _TOKEN_VARIABLE = "KG_AUTH_TOKEN"  # noqa: S105 - the name of a variable, not a token
 
 # What the gateway's process runs.  "python -m" would look into the current folder first, and a
@@ -124,7 +127,7 @@ class LocalGateway:
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 stderr=log,
-                start_new_session=True,  # a Ctrl-C in the terminal is for us, not for it
+                **_APART,
             )
         self._process = process
         self._finalizer = weakref.finalize(self, _stop, process, directory, os.getpid())
@@ -152,7 +155,7 @@ class LocalGateway:
         """The last lines of the gateway's log, or nothing where it does not run."""
         if not self.log_path:
             return ""
-        with self.log_path.open(errors="replace") as log:
+        with self.log_path.open(encoding="locale", errors="replace") as log:
             return "".join(deque(log, maxlen=lines)).rstrip()
 
     def __enter__(self) -> LocalGateway:
@@ -178,26 +181,41 @@ class LocalGateway:
 
     def _wait_until_it_listens(self, process: subprocess.Popen[bytes]) -> str:
         """The URL in the line that the gateway writes when it listens."""
-        deadline = Deadline(self._start_timeout)
-        line = b""
         assert process.stdout is not None
-        with process.stdout as pipe, selectors.DefaultSelector() as selector:
-            selector.register(pipe, selectors.EVENT_READ)
-            while not line.endswith(b"\n"):
-                if not selector.select(deadline.left()):
-                    raise GatewayTimeout(
-                        "the local Kernel Gateway did not listen within"
-                        f" {self._start_timeout:g} seconds; the end of its log:\n{self.log_tail()}"
-                    )
-                part = os.read(pipe.fileno(), 4096)
-                if not part:
-                    status = process.wait(_STOP_TIMEOUT)
-                    raise GatewayError(
-                        f"the local Kernel Gateway ended with status {status} instead of listening;"
-                        f" the end of its log:\n{self.log_tail()}"
-                    )
-                line += part
+        line = _first_line(process.stdout, Deadline(self._start_timeout))
+        if line is None:
+            raise GatewayTimeout(
+                "the local Kernel Gateway did not listen within"
+                f" {self._start_timeout:g} seconds; the end of its log:\n{self.log_tail()}"
+            )
+        if not line.endswith(b"\n"):
+            status = process.wait(_STOP_TIMEOUT)
+            raise GatewayError(
+                f"the local Kernel Gateway ended with status {status} instead of listening;"
+                f" the end of its log:\n{self.log_tail()}"
+            )
         return str(json.loads(line)["url"])
+
+
+def _first_line(pipe: IO[bytes], deadline: Deadline) -> bytes | None:
+    """Return what comes until a line's end or the pipe's, or None if neither comes in time.
+
+    A thread reads it and closes the pipe, since Windows cannot wait for a pipe with a timeout.
+    """
+    lines: SimpleQueue[bytes] = SimpleQueue()
+
+    def read() -> None:
+        with pipe:
+            lines.put(pipe.readline())
+
+    threading.Thread(target=read, name="gateway-local", daemon=True).start()
+    while True:
+        left = deadline.left()
+        try:
+            return lines.get(timeout=_SLICE if left is None else min(left, _SLICE))
+        except Empty:
+            if deadline.passed():
+                return None
 
 
 def _command(*args: str) -> list[str]:
@@ -221,8 +239,7 @@ def _stop(process: subprocess.Popen[bytes], directory: Path, owner: int) -> None
         return
     try:
         if process.poll() is None:
-            process.terminate()
-            process.send_signal(signal.SIGCONT)  # a stopped process would not hear of it
+            _ask_to_end(process)
         with contextlib.suppress(subprocess.TimeoutExpired):
             process.wait(_STOP_TIMEOUT)
     finally:  # also when a Ctrl-C ends the wait
@@ -230,9 +247,7 @@ def _stop(process: subprocess.Popen[bytes], directory: Path, owner: int) -> None
             kernels = _children(process.pid)
             process.kill()
             process.wait()
-            for pid in kernels:
-                with contextlib.suppress(ProcessLookupError):
-                    os.kill(pid, signal.SIGKILL)
+            _kill(kernels)
         if process.stdin:
             process.stdin.close()
         shutil.rmtree(directory, ignore_errors=True)
@@ -246,8 +261,35 @@ def _children(pid: int) -> list[int]:
     found = []
     for path in Path(f"/proc/{pid}/task").glob("*/children"):
         with contextlib.suppress(OSError):
-            found += [int(child) for child in path.read_text().split()]
+            found += [int(child) for child in path.read_text(encoding="ascii").split()]
     return found
+
+
+if sys.platform == "win32":
+    # How the process is started: a Ctrl-C in the terminal is for us, not for it.
+    _APART: dict[str, Any] = {"creationflags": subprocess.CREATE_NEW_PROCESS_GROUP}
+
+    def _ask_to_end(process: subprocess.Popen[bytes]) -> None:
+        """Close its standard input: terminate() would leave it no time for its kernels."""
+        assert process.stdin is not None
+        process.stdin.close()
+
+    def _kill(pids: list[int]) -> None:
+        """Kill none: here _children() knows none."""
+
+else:
+    _APART: dict[str, Any] = {"start_new_session": True}
+
+    def _ask_to_end(process: subprocess.Popen[bytes]) -> None:
+        """Send SIGTERM, and SIGCONT, as a stopped process would not notice the other."""
+        process.terminate()
+        process.send_signal(signal.SIGCONT)
+
+    def _kill(pids: list[int]) -> None:
+        """Kill processes that may have ended meanwhile."""
+        for pid in pids:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
 
 
 # ---------------------------------------------------------------------------------------------
@@ -262,14 +304,20 @@ def _serve() -> None:
     app = _application(runtime_dir, os.environ.pop(_TOKEN_VARIABLE), args)
     url = _listen(app)
 
-    def end(fd: int, _events: int) -> None:
-        if not os.read(fd, 4096):
-            app.io_loop.remove_handler(fd)
-            atexit.register(shutil.rmtree, runtime_dir, ignore_errors=True)
-            signal.alarm(15)  # ends us if a kernel that cannot be stopped keeps us
-            app.stop()
+    def end() -> None:
+        atexit.register(shutil.rmtree, runtime_dir, ignore_errors=True)
+        app.stop()
 
-    app.io_loop.add_handler(0, end, app.io_loop.READ)
+    def watch() -> None:  # in a thread: on Windows no event loop reads a pipe
+        while os.read(0, 4096):
+            pass
+        app.io_loop.add_callback(end)
+        # A kernel that cannot be stopped is not to keep us.
+        last = threading.Timer(_KERNELS_TIMEOUT, os._exit, (1,))
+        last.daemon = True
+        last.start()
+
+    threading.Thread(target=watch, daemon=True).start()
     os.write(report, json.dumps({"url": url}).encode() + b"\n")
     os.close(report)
     app.start()

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import signal
+import sys
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -98,22 +99,21 @@ def _is_main_thread() -> bool:
     return threading.current_thread() is threading.main_thread()
 
 
-# Python drops what a child gets before it is told of the fork, and terminated it may be at once.
-# Held back until the handler is the default again, the signal ends it.  The parent's is sent anew.
 _forks = threading.local()
 
+if sys.platform != "win32":
+    # Python drops what a child gets before it is told of the fork, and terminated it may be at
+    # once.  Held back until the handler is the default again, the signal ends it.  The parent's
+    # is sent anew.
 
-def _before_fork() -> None:
-    _forks.under_way = True
-    _forks.mask = signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGTERM])
+    def _before_fork() -> None:
+        _forks.under_way = True
+        _forks.mask = signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGTERM])
 
+    def _after_fork() -> None:
+        signal.pthread_sigmask(signal.SIG_SETMASK, _forks.mask)
+        _forks.under_way = False
 
-def _after_fork() -> None:
-    signal.pthread_sigmask(signal.SIG_SETMASK, _forks.mask)
-    _forks.under_way = False
-
-
-if hasattr(os, "register_at_fork"):
     os.register_at_fork(
         before=_before_fork, after_in_parent=_after_fork, after_in_child=_after_fork
     )

@@ -279,17 +279,35 @@ def shut_down(sock: socket.socket) -> None:
 def _wait(sock: socket.socket, *, write: bool = False, timeout: float | None = None) -> bool:
     """Wait until `sock` can be read (or written), has an error, or `timeout` seconds passed."""
     try:
-        if hasattr(select, "poll"):  # cheaper than a selector, and no descriptor of its own
-            poll = select.poll()
-            poll.register(sock, select.POLLOUT if write else select.POLLIN)
-            return bool(poll.poll(None if timeout is None else timeout * 1000))
-        some = [sock]
-        return any(select.select([] if write else some, some if write else [], some, timeout))
+        return _poll(sock, write, timeout)
     except ValueError:  # the socket was closed meanwhile, which the next read or write tells
         return True
 
 
-if hasattr(socket, "TCP_QUICKACK"):
+if sys.platform == "win32":
+    _SLICE = 1.0
+
+    def _poll(sock: socket.socket, write: bool, timeout: float | None) -> bool:
+        """Wait with ``select()``, in slices of a second, since a Ctrl-C does not interrupt it."""
+        some, deadline = [sock], Deadline(timeout)
+        while True:
+            left = deadline.left()
+            seconds = _SLICE if left is None else min(left, _SLICE)
+            if any(select.select([] if write else some, some if write else [], some, seconds)):
+                return True
+            if deadline.passed():
+                return False
+
+else:
+
+    def _poll(sock: socket.socket, write: bool, timeout: float | None) -> bool:
+        """Wait with ``poll()``: cheaper than a selector, and no descriptor of its own."""
+        poll = select.poll()
+        poll.register(sock, select.POLLOUT if write else select.POLLIN)
+        return bool(poll.poll(None if timeout is None else timeout * 1000))
+
+
+if sys.platform == "linux":
 
     def _acknowledge(sock: socket.socket) -> None:
         """Send the acknowledgement that Linux would delay; the option resets itself."""
@@ -304,15 +322,21 @@ else:
         """Only Linux has the option."""
 
 
-def _unacknowledged(sock: socket.socket) -> int:
-    """How many bytes the other side has not confirmed yet; 0 where the system does not tell."""
-    if sys.platform == "win32":
+if sys.platform == "win32":
+
+    def _unacknowledged(sock: socket.socket) -> int:
+        """Return 0: Windows does not tell how many bytes the other side has not confirmed yet."""
         return 0
-    try:
-        answer = fcntl.ioctl(sock, termios.TIOCOUTQ, bytes(4))
-    except (OSError, ValueError):  # no TCP, another system, or closed meanwhile
-        return 0
-    return int.from_bytes(answer, sys.byteorder)
+
+else:
+
+    def _unacknowledged(sock: socket.socket) -> int:
+        """How many bytes the other side has not confirmed yet; 0 where the system does not tell."""
+        try:
+            answer = fcntl.ioctl(sock, termios.TIOCOUTQ, bytes(4))
+        except (OSError, ValueError):  # no TCP, another system, or closed meanwhile
+            return 0
+        return int.from_bytes(answer, sys.byteorder)
 
 
 def _close_text(payload: bytes) -> str:

@@ -27,6 +27,7 @@ class Terminal:
     def __init__(self, directory: Path, gateway: LocalGateway) -> None:
         self.directory = directory
         self.gateway = gateway
+        self.encoding: str | None = None  # of what the commands read and write: the locale's
         self.env = {
             **os.environ,
             "JUPYTER_GATEWAY_URL": gateway.url,
@@ -44,6 +45,7 @@ class Terminal:
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             text=True,
+            encoding=self.encoding,
         )
 
     def __call__(self, *args: str, typed: str = "", **env: str) -> subprocess.CompletedProcess[str]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import signal
 import sys
 from types import FrameType
@@ -13,9 +14,18 @@ from .command import OK, USAGE, Command, Signal, UsageError
 __all__ = ["GatewayApp", "main"]
 
 
+# Windows has no SIGHUP, but tells by SIGBREAK that the console is being closed.
+_ENDING = [
+    number
+    for name in ("SIGINT", "SIGTERM", "SIGHUP", "SIGBREAK")
+    if (number := getattr(signal, name, None)) is not None
+]
+
+
 def main(argv: list[str] | None = None) -> None:
     """Run ``jupyter gateway`` with these arguments, and exit."""
     _let_signals_raise()
+    _let_all_text_be_written()
     app = GatewayApp.instance()
     status: int = OK
     try:
@@ -38,10 +48,17 @@ def _let_signals_raise() -> None:
     def stop(number: int, _frame: FrameType | None) -> None:
         raise Signal(number)
 
-    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+    for number in _ENDING:
         # Not where the parent wants it ignored, as nohup does.
         if signal.getsignal(number) in (signal.SIG_DFL, signal.default_int_handler):
             signal.signal(number, stop)
+
+
+def _let_all_text_be_written() -> None:
+    """Write as an escape what a stream's encoding (cp1252, ASCII) does not have."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
 
 
 class GatewayApp(Command):

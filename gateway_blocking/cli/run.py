@@ -5,7 +5,7 @@ from __future__ import annotations
 import importlib.util
 import os
 import sys
-from concurrent.futures import ThreadPoolExecutor, as_completed
+from concurrent.futures import FIRST_COMPLETED, ThreadPoolExecutor, wait
 from pathlib import Path
 from time import monotonic
 from typing import Any
@@ -128,8 +128,11 @@ echo "print(6 * 7)" | jupyter gateway run -
         with ThreadPoolExecutor(self.jobs) as pool:
             work = [pool.submit(self._execute, gateway, job) for job in jobs]
             try:
-                for done in as_completed(work):
-                    done.result()
+                left = set(work)
+                while left:  # in slices, as on Windows no Ctrl-C interrupts the wait
+                    done, left = wait(left, timeout=1, return_when=FIRST_COMPLETED)
+                    for finished in done:
+                        finished.result()
             except BaseException:
                 self._given_up = True
                 for job in jobs:
