@@ -615,6 +615,12 @@ class BlockingGatewayKernelClient(RemoteKernelMixin, BlockingKernelClient):
         connection = self._line.connection
         return None if connection is None else connection.missing(msg_id)
 
+    @property
+    def is_reconnecting(self) -> bool:
+        """Whether the connection was lost and is being opened again; calls wait meanwhile."""
+        connection = self._line.connection
+        return connection is not None and connection.state is State.RECONNECTING
+
     def _is_connected(self) -> bool:
         """Whether the heartbeat looks after the kernel; for the manager."""
         connection = self._line.connection

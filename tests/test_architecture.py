@@ -34,7 +34,8 @@ LAYERS = (
         *("remote", "client", "kernelspec", "manager", "multikernelmanager", "sessions"),
     },
     {"local", "papermill_engine", "__init__"},  # front
-    {"cli.command", "cli.terminal", "cli.files", "cli.mine"},  # what all commands share
+    # what all commands share
+    {"cli.command", "cli.terminal", "cli.files", "cli.notebooks", "cli.mine"},
     {  # commands
         *("cli.run", "cli.jobs", "cli.progress"),
         *("cli.listing", "cli.status", "cli.lifecycle", "cli.talk", "cli.console"),
@@ -71,6 +72,7 @@ SIDEWAYS = {
     "cli.command": {"cli.mine", "cli.terminal"},
     "cli.mine": {"cli.terminal"},
     "cli.files": {"cli.command"},
+    "cli.notebooks": {"cli.command", "cli.files"},
     "cli.run": {"cli.jobs", "cli.progress"},
     "cli.progress": {"cli.jobs"},
     "cli.status": {"cli.listing"},
@@ -93,8 +95,8 @@ HOMES = {
     "jupyter_client": {"errors", "wire", "channels"} | ENGINE | MIRROR - {"sessions"},
     "jupyter_core": {"cli.app", "cli.command", "cli.mine"},
     "IPython": {"client"},
-    "nbclient": {"cli.files", "cli.jobs"},
-    "nbformat": {"cli.files", "cli.jobs"},
+    "nbclient": {"cli.notebooks", "cli.jobs"},
+    "nbformat": {"cli.notebooks"},
     "kernel_gateway": {"local"},
     "tornado": {"local"},
     "papermill": {"cli.jobs", "papermill_engine"},
@@ -105,7 +107,7 @@ HOMES = {
     "socket": {"transport", "handshake", "cli.status"},
     "ssl": {"config", "failures", "launch", "transport", "handshake", "cli.status"},
     "threading": {  # locks; who starts threads, see below
-        *("locks", "channels", "signals", "connection", "local"),
+        *("locks", "channels", "signals", "connection", "local", "cli.progress"),
     },
 }
 
@@ -300,8 +302,9 @@ def test_threads_live_in_the_connection_only() -> None:
         "locks",
     }  # for a moment: after a fork that a signal came into; to start others
     pipes = {"local"}  # to read one: Windows has no other way to wait for it with a timeout
+    watching = {"cli.progress"}  # connections, while files are executed
     users = {m for m in MODULES if calls_of(tree_of(m)) & ways}
-    assert users == {"connection"} | pools | once | pipes
+    assert users == {"connection"} | pools | once | pipes | watching
 
 
 def test_sleep_is_rare() -> None:

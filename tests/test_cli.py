@@ -18,7 +18,6 @@ from nbformat.v4 import new_code_cell, new_notebook
 from terminal import Terminal, errors, without_a_gateway
 
 from gateway_blocking import BlockingGatewayKernelClient, __version__
-from gateway_blocking.cli.files import replace
 
 EXAMPLES = Path(__file__).parent.parent / "docs" / "examples"
 
@@ -407,16 +406,24 @@ def test_no_gateway_and_none_can_be_started(terminal: Terminal) -> None:
         (["run", "--output=b.ipynb", "a.py"], "--output is for one notebook"),
         (["run", "--output=b.ipynb", "--inplace", "a.ipynb"], "not both"),
         (["run", "--output-dir=.", "--inplace", "a.ipynb"], "not both"),
-        (["run", "--output-dir=none", "a.ipynb"], "cannot write none/a.ipynb"),
+        (["run", "--output-dir=a.py", "a.ipynb"], "cannot make the directory a.py: File exists"),
+        (["run", "--output-dir=.", "a.ipynb"], "over the original a.ipynb; --inplace does that"),
+        (["run", "--output=./a.ipynb", "a.ipynb"], "over the original a.ipynb; --inplace"),
+        (["run", "--output=a.html", "a.ipynb"], "--output=a.html does not end in .ipynb"),
+        (["run", "--inplace", "a.py"], "--inplace is for notebooks, and a.py is a script"),
+        (["run", "--allow-errors", "a.ipynb", "a.py"], "--allow-errors is for notebooks, and a.py"),
         (["run", "a.ipynb", "a.ipynb"], "would both be written to a.executed.ipynb"),
         (["run", "--kernel-id=a", "--jobs=2", "a.ipynb"], "--kernel-id is one kernel"),
         (["run", "--jobs=0", "a.ipynb"], "jobs"),
-        (["run", "a.ipynb", "-p", "alpha"], "-p wants a name and a value"),
+        (["run", "a.ipynb", "-p", "alpha"], "-p alpha wants a value, and got nothing"),
+        (["run", "-j", "a.ipynb"], "jobs"),
+        (["run", "--timeout=0", "a.py"], "--timeout must be at least 1 second, got 0"),
+        (["run", "--timeout=-1", "a.ipynb"], "--timeout must be at least 1 second, got -1"),
         (["run", "-p", "alpha", "1", "a.py"], "-p is for notebooks"),
         (["run", "--output=none/b.ipynb", "a.ipynb"], "cannot write none/b.ipynb"),
         (["run", "--timeout=soon", "a.ipynb"], "timeout"),
         (["run", "--url=127.0.0.1:8888", "a.ipynb"], "url"),
-        (["runn", "a.ipynb"], "there is no command 'runn'"),
+        (["rn", "a.ipynb"], "there is no command 'rn'; is it 'run'? see --help"),
         (["-y", "status"], "options come after the command: jupyter gateway status ..."),
         (["run", "--RunCommand.timout=3", "a.py"], "no option --RunCommand.timout; is it timeout?"),
         (["status", "--GatewayClient.auth_tokn=SESAME"], "auth_tokn; is it auth_token?"),
@@ -469,13 +476,3 @@ def test_help(terminal: Terminal) -> None:
     assert done.returncode == 0
     for text in ("--inplace", "--output", "--kernel", "JUPYTER_GATEWAY_AUTH_TOKEN", "130  "):
         assert text in done.stdout
-
-
-def test_a_notebook_is_never_half_written(tmp_path: Path) -> None:
-    """Where writing fails in the middle, the old file is still there, whole and alone."""
-    path = tmp_path / "a.ipynb"
-    path.write_text("old")
-    with pytest.raises(UnicodeEncodeError):
-        replace(path, "new \ud800")
-    assert path.read_text() == "old"
-    assert list(tmp_path.iterdir()) == [path]

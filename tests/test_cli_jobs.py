@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import pty
 import signal
@@ -154,6 +155,57 @@ def test_a_gateway_that_refuses_is_asked_once(terminal: Terminal) -> None:
     ]
 
 
+def test_one_bad_file_fails_alone(terminal: Terminal) -> None:
+    """What everything else executes is executed, and what is wrong with one stops no other."""
+    kernelspec = {"name": "python3", "display_name": "Python 3"}
+    head = {"nbformat": 4, "nbformat_minor": 4, "metadata": {"kernelspec": kernelspec}}
+    cells = [
+        {"cell_type": "markdown", "metadata": {}, "source": "\ud800", "outputs": []},
+        {"cell_type": "code", "metadata": {}, "source": "6 * 7", "id": "a", "execution_count": "*"},
+    ]
+    terminal.write("odd.ipynb", json.dumps({**head, "cells": cells}))
+    cells[1] = {"cell_type": "code", "metadata": {}, "source": "'\ud800'", "outputs": []}
+    terminal.write("surrogate.ipynb", json.dumps({**head, "cells": cells[1:]}))
+    terminal.write("text.ipynb", "print(1)")
+    (terminal.directory / "latin1.py").write_bytes("print('é')".encode("latin-1"))
+    terminal.notebook("exits.ipynb", "import sys; sys.exit(0)", "1 / 0")
+    good = terminal.write("good.py", "print('good')")
+    names = ["text.ipynb", "none.ipynb", "latin1.py", "odd.ipynb", "surrogate.ipynb", "exits.ipynb"]
+    done = terminal("run", "--jobs=2", *names, good)
+    assert done.stdout == "good\n"
+    results = [line.split()[:2] for line in report_of(done)[1:]]
+    failed = [[name, "not"] for name in names[:3]]
+    assert results[:4] + results[5:] == [*failed, *([n, "ok"] for n in (names[3], names[5], good))]
+    assert results[4] == ["surrogate.ipynb", "failed"]  # Python cannot compile it either
+    assert done.returncode == 2
+    assert "odd.ipynb is not a valid notebook, and was repaired: cell 1: outputs" in done.stderr
+    assert "cannot read none.ipynb: No such file or directory" in done.stderr
+    assert "Notebook JSON" not in done.stderr
+    assert "Traceback" not in done.stderr
+    executed = terminal.read("odd.executed.ipynb").cells
+    assert executed[0].source == "\ud800"
+    assert executed[1].outputs[0].data["text/plain"] == "42"
+    assert terminal.read("surrogate.executed.ipynb").cells[0].source == "'\ud800'"
+    assert terminal.read("exits.executed.ipynb").cells[2].execution_count is None
+
+
+def test_each_failure_names_its_file(terminal: Terminal) -> None:
+    """Also a script's traceback, and one that takes too long; --output-dir is made."""
+    terminal.notebook("a.ipynb", "1 / 0")
+    files = ["a.ipynb", terminal.write("b.py", "1 / 0"), terminal.write("c.py", SLEEP)]
+    done = terminal("run", "-j", "3", "--timeout=15", "--output-dir=new/folder", *files)
+    assert (done.returncode, done.stdout) == (1, "")
+    lines = errors(done)
+    assert lines[lines.index("a.ipynb: cell 2:") + 1].startswith("An error occurred")
+    assert "-----" in lines[lines.index("b.py:") + 1]
+    assert "jupyter gateway run: c.py: took longer than 15 s" in lines
+    assert report_of(done)[3].split(None, 4)[:2] == ["c.py", "failed"]
+    assert (terminal.directory / "new" / "folder" / "a.ipynb").exists()
+
+
+SLEEP = "import time; time.sleep(600)"
+
+
 # --- parameters, kernels that stay ----------------------------------------------------------------
 
 
@@ -162,8 +214,15 @@ def test_parameters_as_for_papermill(terminal: Terminal) -> None:
     cells = [new_code_cell("alpha, name, left = 0.1, '', True"), new_code_cell("alpha, name, left")]
     cells[0].metadata["tags"] = ["parameters"]
     terminal.write("a.ipynb", nbformat.writes(new_notebook(cells=cells)))
-    args = ["-p", "alpha", "0.6", "a.ipynb", "-p", "name", "first --try"]
-    assert terminal("run", *args).returncode == 0
+    path = terminal.directory / "a.ipynb"
+    path.write_bytes(b"\xef\xbb\xbf" + path.read_bytes())  # a byte order mark, as of Windows
+    args = ["-p", "alpha", "0.6", "a.ipynb", "-p", "name=first --try", "-p", "beta", "1"]
+    done = terminal("run", *args)
+    assert done.returncode == 0
+    assert errors(done) == [
+        "a.ipynb: -p beta has no effect: no cell has a variable of this name",
+        "wrote a.executed.ipynb",
+    ]
     executed = terminal.read("a.executed.ipynb")
     assert executed.cells[1].metadata.tags == ["injected-parameters"]
     assert executed.cells[2].outputs[0].data["text/plain"] == "(0.6, 'first --try', True)"

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import signal
 import sys
+from difflib import get_close_matches
 from types import FrameType
 
 from jupyter_core.application import NoStart, base_flags
@@ -104,6 +105,8 @@ class GatewayApp(Command):
             name = self.extra_args[0]
             if name in self.subcommands:
                 raise UsageError(f"options come after the command: jupyter gateway {name} ...")
-            raise UsageError(f"there is no command {name!r}; see --help")
+            meant = get_close_matches(name, self.subcommands, 1)
+            hint = f"is it {meant[0]!r}? " if meant else ""
+            raise UsageError(f"there is no command {name!r}; {hint}see --help")
         self.print_help()
         return USAGE

@@ -1,38 +1,21 @@
-"""Files: notebooks and scripts are read, and notebooks written, whole or not at all."""
+"""Files: text is read, and files are replaced whole or not at all."""
 
 from __future__ import annotations
 
 import os
-import shutil
+import stat
+import tempfile
 from pathlib import Path
-from typing import Any
 
 from .command import UsageError
 
-__all__ = ["read_notebook", "read_text", "replace"]
+__all__ = ["read_text", "replace"]
 
-
-def read_notebook(source: Path) -> Any:
-    """The notebook in a file, in the current format."""
-    text = read_text(source)
-    try:
-        import nbclient  # noqa: F401 - its absence is better known now than later
-        import nbformat
-    except ModuleNotFoundError as error:
-        raise UsageError(
-            f'a notebook needs {error.name}: pip install "gateway-blocking[notebook]"'
-        ) from error
-    try:
-        nb = nbformat.reads(text, as_version=4)
-        nbformat.validate(nb)
-    except Exception as error:  # many kinds, by what is wrong with it
-        reason = str(error).partition("\n")[0]
-        raise UsageError(f"{source} is not a notebook: {reason}") from error
-    return nb
+_MAX_LINKS = 40  # as Linux follows
 
 
 def read_text(path: Path) -> str:
-    """The text of a file, in UTF-8."""
+    """Return the text of a file, which is UTF-8, with or without a byte order mark."""
     try:
         return path.read_text(encoding="utf-8-sig")
     except OSError as error:
@@ -41,16 +24,70 @@ def read_text(path: Path) -> str:
         raise UsageError(f"cannot read {path}: it is not UTF-8 text") from error
 
 
-def replace(path: Path, text: str) -> None:
-    """Write a file so that there is always either the old or the new one, whole."""
-    path = path.resolve()  # what a link points to is replaced, not the link
-    new = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+def replace(path: Path, data: bytes, *, source: Path | None = None) -> None:
+    """Write a file so that there is always either the old or the new one, whole.
+
+    Until it has its name, the new file can be read by this user only.
+
+    Parameters
+    ----------
+    path : Path
+        The file.  If it is a symbolic link, the file that it points to is replaced.
+    data : bytes
+        What is to be in it.
+    source : Path, optional
+        The file that `data` was made from.  A file that did not exist gets its permissions, less
+        the umask; one that did exist keeps its own.
+
+    Raises
+    ------
+    UsageError
+        It cannot be written, or it is a symbolic link that another user made.
+    """
     try:
-        new.write_text(text, encoding="utf-8")
-        if path.exists():
-            shutil.copymode(path, new)
-        new.replace(path)
+        target = _follow(path)
+        mode = _mode(target) if target.exists() else _mode(source) & ~_UMASK if source else None
+        # O_EXCL, 0600, and a name that nobody can foresee.
+        handle, name = tempfile.mkstemp(dir=target.parent, prefix=".", suffix=".tmp")
+    except OSError as error:
+        raise UsageError(f"cannot write {path}: {error.strerror}") from error
+    new = Path(name)
+    try:
+        with os.fdopen(handle, "wb") as file:
+            file.write(data)
+            file.flush()
+            os.fsync(handle)
+        new.chmod(0o666 & ~_UMASK if mode is None else mode)
+        new.replace(target)
     except OSError as error:
         raise UsageError(f"cannot write {path}: {error.strerror}") from error
     finally:
         new.unlink(missing_ok=True)
+
+
+def _follow(path: Path) -> Path:
+    """Return what a path stands for, through links of this user's or of the administrator's."""
+    for _ in range(_MAX_LINKS):
+        if not path.is_symlink():
+            break
+        owner = path.lstat().st_uid
+        if hasattr(os, "geteuid") and owner not in (0, os.geteuid()):
+            raise UsageError(
+                f"cannot write {path}: it is a symbolic link to {path.readlink()}, made by another"
+                f" user (uid {owner}); remove it, or write to another file"
+            )
+        path = path.parent / path.readlink()
+    return path
+
+
+def _mode(path: Path) -> int:
+    return stat.S_IMODE(path.stat().st_mode)
+
+
+def _umask() -> int:
+    umask = os.umask(0o077)  # there is no other way to ask for it
+    os.umask(umask)
+    return umask
+
+
+_UMASK = _umask()  # read here once, since it belongs to all threads

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import importlib.util
 import os
+import re
 import sys
+import traceback
+from collections.abc import Iterator
 from concurrent.futures import FIRST_COMPLETED, ThreadPoolExecutor, wait
 from pathlib import Path
 from time import monotonic
@@ -20,18 +23,27 @@ from ..errors import (
     GatewayConnectionClosed,
     GatewayConnectionError,
     GatewayError,
+    KernelGone,
+    MessageTooLarge,
+    WireError,
 )
 from ..manager import BlockingGatewayKernelManager
-from .command import FAILED, FLAGS, OK, CodeError, OnKernel, UsageError
+from .command import FAILED, FLAGS, GATEWAY, OK, USAGE, CodeError, OnKernel, UsageError
 from .files import read_text
 from .jobs import Job, Notebook, Outcome, Script, Stopped
 from .mine import remember
+from .notebooks import silence_nbformat
 from .progress import progress
 from .terminal import say, table
 
-__all__ = ["RunCommand"]
+__all__ = ["RunCommand", "take_parameters"]
 
 _HOPELESS = (GatewayAuthError, GatewayConnectionError)  # for the next file as well
+_PARAMETER = re.compile(r"([^\W\d][\w.]*)(?:=(.*))?", re.DOTALL)
+_PARAMETER_HELP = """\
+-p NAME VALUE, -p NAME=VALUE
+    Set a parameter of the notebooks; may be given several times. It needs papermill."""
+_WARNINGS = 3  # of the repairs of a notebook, that are said
 
 
 class RunCommand(OnKernel):
@@ -46,11 +58,11 @@ class RunCommand(OnKernel):
     A FILE.ipynb is executed cell by cell, and written with its outputs to FILE.executed.ipynb,
     also when a cell fails. Any other FILE is a script, whose output appears as it comes; "-"
     is a script on standard input. Each file has a kernel of its own, or all have the one of
-    --kernel-id. A file that fails does not stop the others, and a table at the end says what
-    became of each.
+    --kernel-id. A file that fails, or cannot be read, does not stop the others, and a table at
+    the end says what became of each.
 
-    "-p NAME VALUE", once or more, sets parameters of notebooks, as papermill does: in a cell
-    after the one that is tagged "parameters".
+    "-p NAME VALUE" or "-p NAME=VALUE", once or more, sets parameters of notebooks, as papermill
+    does: in a cell after the one that is tagged "parameters".
 
     The gateway is the one of --url, of jupyter_gateway_config.py (c.GatewayClient.url), or of the
     environment variable JUPYTER_GATEWAY_URL. Where there is none, one is started on this machine
@@ -59,7 +71,8 @@ class RunCommand(OnKernel):
     The exit status says how it went:
 
         0    everything was executed
-        1    the code raised an error, or a cell took too long
+        1    the code raised an error, or a cell took too long; or, with --fail-on-lost-output,
+             not all of the output came
         2    the command was not understood, or a file cannot be read or written
         3    the gateway: not reached, refused, or the kernel died or did not start
         130  interrupted with Ctrl-C; the kernels were shut down
@@ -67,7 +80,7 @@ class RunCommand(OnKernel):
     examples = """\
 jupyter gateway run analysis.ipynb
 jupyter gateway run --jobs=4 --output-dir=done --timeout=600 *.ipynb
-jupyter gateway run -p alpha 0.6 -p name "first try" analysis.ipynb
+jupyter gateway run -p alpha 0.6 -p name="first try" analysis.ipynb
 jupyter gateway run --kernel=ir --output=report.ipynb analysis.ipynb
 echo "print(6 * 7)" | jupyter gateway run -
 """
@@ -75,16 +88,22 @@ echo "print(6 * 7)" | jupyter gateway run -
     keep = Bool(help="Leave the kernels running afterwards.").tag(config=True)
     jobs = Integer(1, min=1, help="How many files to execute at once.").tag(config=True)
     output = Unicode(help="Where to write the executed notebook.").tag(config=True)
-    output_dir = Unicode(help="The directory to write the executed notebooks to.").tag(config=True)
+    output_dir = Unicode(
+        help="The directory to write the executed notebooks to; it is made if it is not there."
+    ).tag(config=True)
     inplace = Bool(help="Write the executed notebook over the original.").tag(config=True)
     allow_errors = Bool(help="Go on after a cell that fails.").tag(config=True)
     timeout = Integer(
-        None, allow_none=True, help="Seconds that a cell may take; unlimited by default."
+        None, allow_none=True, help="Seconds that a cell, or a script, may take; without, no limit."
+    ).tag(config=True)
+    fail_on_lost_output = Bool(
+        help="Fail if output of the kernel is missing, or may be: a server dropped what came too"
+        " fast, or it was lost with a connection."
     ).tag(config=True)
 
     aliases = {  # noqa: RUF012 - as in every traitlets application
         **OnKernel.aliases,
-        "jobs": "RunCommand.jobs",
+        ("j", "jobs"): "RunCommand.jobs",  # type: ignore[dict-item]
         "output": "RunCommand.output",
         "output-dir": "RunCommand.output_dir",
         "timeout": "RunCommand.timeout",
@@ -94,30 +113,39 @@ echo "print(6 * 7)" | jupyter gateway run -
         "inplace": ({"RunCommand": {"inplace": True}}, inplace.help),
         "allow-errors": ({"RunCommand": {"allow_errors": True}}, allow_errors.help),
         "keep": ({"RunCommand": {"keep": True}}, keep.help),
+        "fail-on-lost-output": (
+            {"RunCommand": {"fail_on_lost_output": True}},
+            fail_on_lost_output.help,
+        ),
     }
 
     def parse_command_line(self, argv: Any = None) -> None:
         """Read the command line: ``-p NAME VALUE``, which no trait can be, and all others."""
         words = list(sys.argv[1:] if argv is None else argv)
-        self._parameters: dict[str, Any] = {}
-        while "-p" in words:
-            at = words.index("-p")
-            if len(words) < at + 3:
-                raise UsageError("-p wants a name and a value")
-            self._parameters[words[at + 1]] = _value(words[at + 2])
-            del words[at : at + 3]
+        self._parameters, words = take_parameters(words)
         super().parse_command_line(words)
+
+    def emit_alias_help(self) -> Iterator[str]:  # type: ignore[override]
+        """Yield the lines of the help on options with a value."""
+        yield from _PARAMETER_HELP.splitlines()
+        yield from super().emit_alias_help()
 
     def run(self) -> int:
         """Execute the files."""
-        jobs = self._jobs()
+        silence_nbformat(self.log)
+        self._told: dict[str, Job | None] = {}  # what was said, and for which file first
         self._given_up = False
-        with self.gateway(local=not self.kernel_id) as gateway, progress() as self._progress:
-            try:
-                self._execute_all(gateway, jobs)
-            finally:
-                if len(jobs) > 1:
-                    say("", _report(jobs))
+        jobs = self._jobs()
+        try:
+            if todo := [job for job in jobs if job.outcome.status != USAGE]:
+                with (
+                    self.gateway(local=not self.kernel_id) as gateway,
+                    progress() as self._progress,
+                ):
+                    self._execute_all(gateway, todo)
+        finally:
+            if len(jobs) > 1:
+                say("", _report(jobs))
         return max(job.outcome.status for job in jobs)
 
     def _execute_all(self, gateway: GatewayClient, jobs: list[Job]) -> None:
@@ -140,42 +168,75 @@ echo "print(6 * 7)" | jupyter gateway run -
                 raise
 
     def _execute(self, gateway: GatewayClient, job: Job) -> None:
-        """Execute one file, and note what became of it."""
+        """Execute one file, and note what became of it; it ends no other, whatever it raises."""
         if self._given_up:
             return
         begun = monotonic()
         job.outcome = Outcome(FAILED, "stopped")  # if nothing else can be said in the end
         try:
-            with (
-                self._progress.of(job.name) as on_cell,
-                self.kernel(
-                    gateway, job.kernel_name, kernel_id=self.kernel_id, cwd=job.directory
-                ) as (km, kc),
-            ):
-                try:
-                    job.execute(kc, on_cell)
-                except CodeError as error:
-                    if not error.running:
-                        self._keep(km)
-                    raise
-                self._keep(km)
-            job.outcome = Outcome(OK, "ok")
-        except CodeError as error:
-            if str(error):
-                say(f"{self.words}: {job.name}: {error}")
-            job.outcome = Outcome(FAILED, "failed", error.why)
-        except GatewayError as error:
-            died = isinstance(error, DeadKernelError)
-            why = "the kernel died" if died else str(error)  # where, the table says
-            job.outcome = Outcome(self.explain(error), "died" if died else "gateway", why)
-            if isinstance(error, _HOPELESS) and not isinstance(error, GatewayConnectionClosed):
-                self._given_up = True
-        except UsageError as error:
-            job.outcome = Outcome(self.explain(error), "not done", str(error))
+            self._execute_on_kernel(gateway, job)
         except Stopped:
             pass
+        except BrokenPipeError:  # nobody reads what is printed, of the others either
+            raise
+        except Exception as error:
+            job.outcome = self._failure(job, error)
+        else:
+            job.outcome = Outcome(OK, "ok")
         finally:
             job.outcome.seconds = monotonic() - begun
+
+    def _execute_on_kernel(self, gateway: GatewayClient, job: Job) -> None:
+        with (
+            self._progress.of(job) as on_cell,
+            self.kernel(gateway, job.kernel_name, kernel_id=self.kernel_id, cwd=job.directory) as (
+                km,
+                kc,
+            ),
+        ):
+            try:
+                job.execute(kc, on_cell)
+            except CodeError as error:
+                if not error.running:
+                    self._keep(km)
+                raise
+            self._keep(km)
+            if self.fail_on_lost_output and job.lost_output:
+                raise CodeError(f"output was lost: {'; '.join(job.lost_output)}", "lost output")
+
+    def _failure(self, job: Job, error: Exception) -> Outcome:
+        """Say why a file failed, and return that."""
+        if isinstance(error, CodeError):
+            if str(error):
+                self._tell(f"{job.name}: {error}")
+            return Outcome(FAILED, "failed", error.why)
+        if isinstance(error, MessageTooLarge | WireError):  # its code cannot be sent to any gateway
+            self._tell(f"{job.name}: {error}", job, error)
+            return Outcome(FAILED, "failed", str(error))
+        if isinstance(error, GatewayError):
+            outcome = _gateway_failure(job, error)
+            hopeless = isinstance(error, _HOPELESS) and outcome.result == "gateway"
+            if hopeless and not isinstance(error, GatewayConnectionClosed):
+                self._given_up = True
+                self._tell(str(error), job, error)
+            else:
+                self._tell(f"{job.name}: {error}", job, error)
+            return outcome
+        if isinstance(error, UsageError):
+            self._tell(str(error), job, error)
+            return Outcome(USAGE, "not done", str(error))
+        where = f" in {job.where}" if job.where else ""
+        why = f"{type(error).__name__}: {error}"
+        self._tell(f"{job.name}: it could not be executed{where}: {why}", job, error)
+        return Outcome(FAILED, "failed", why)
+
+    def _tell(self, text: str, job: Job | None = None, error: Exception | None = None) -> None:
+        """Say what went wrong, unless that was said before: one cause may meet several files."""
+        if self._told.setdefault(text, job) is not job:
+            return
+        if error is not None and self.debugging:
+            traceback.print_exception(error)
+        say(f"{self.words}: {text}")
 
     def _keep(self, km: BlockingGatewayKernelManager) -> None:
         if self.keep and km.owned_kernel:
@@ -186,38 +247,59 @@ echo "print(6 * 7)" | jupyter gateway run -
     # --- the files ------------------------------------------------------------------------------
 
     def _jobs(self) -> list[Job]:
-        """What to execute, so that a bad file is known before anything runs."""
+        """Return what to execute.  A file that cannot be is among it, with its outcome."""
         files = self.extra_args
         if not files:
             raise UsageError("which file? see --help")
         notebooks = [name for name in files if name.endswith(".ipynb")]
         self._check(files, notebooks)
+        targets = self._targets(notebooks)
         config = Config(self.config)
         if self.timeout is not None:
             config.NotebookClient.timeout = self.timeout
         if self.allow_errors:
             config.NotebookClient.allow_errors = True
         jobs: list[Job] = []
-        written: dict[Path, str] = {}
         for name in files:
-            if name in notebooks:
-                path = Path(name)
-                destination = self._destination(path)
-                if other := written.get(destination):
-                    raise UsageError(f"{other} and {name} would both be written to {destination}")
-                written[destination] = name
-                jobs.append(Notebook(path, destination, self.kernel_name, self._parameters, config))
-            else:
-                jobs.append(self._script(name))
+            try:
+                target = targets.get(name)
+                jobs.append(self._notebook(name, target, config) if target else self._script(name))
+            except UsageError as error:
+                job = Job(name, self.kernel_name, Path())
+                job.outcome = Outcome(USAGE, "not done", str(error))
+                self._tell(str(error), job, error)
+                jobs.append(job)
         return jobs
+
+    def _notebook(self, name: str, destination: Path, config: Config) -> Notebook:
+        source = Path(name)
+        if not source.is_file():
+            raise UsageError(f"cannot read {source}: No such file or directory")
+        if self.output_dir:
+            _make(destination.parent)
+        if not os.access(destination.parent, os.W_OK):
+            exists = destination.parent.is_dir()
+            why = "its directory is not writable" if exists else "there is no such directory"
+            raise UsageError(f"cannot write {destination}: {why}")
+        notebook = Notebook(source, destination, self.kernel_name, self._parameters, config)
+        if notebook.repaired:
+            first, more = notebook.repaired[:_WARNINGS], len(notebook.repaired) - _WARNINGS
+            etc = f"; and {more} more" if more > 0 else ""
+            say(
+                f"{self.words}: {name} is not a valid notebook, and was repaired:"
+                f" {'; '.join(first)}{etc}"
+            )
+        return notebook
 
     def _script(self, name: str) -> Script:
         piped = name == "-"  # what was read from a pipe is not there any more
         return Script(
             name,
-            sys.stdin.read() if piped else read_text(Path(name)),
+            _read_standard_input() if piped else read_text(Path(name)),
             self.kernel_name or "python3",
             allow_stdin=self.jobs == 1 and not piped,
+            timeout=self.timeout,
+            heading=f"{name}:" if len(self.extra_args) > 1 else "",
         )
 
     def _check(self, files: list[str], notebooks: list[str]) -> None:
@@ -232,28 +314,110 @@ echo "print(6 * 7)" | jupyter gateway run -
             raise UsageError(f"give either {' or '.join(chosen)}, not both")
         if self.output and (len(files) > 1 or not notebooks):
             raise UsageError("--output is for one notebook")
+        if self.output and not self.output.endswith(".ipynb"):
+            raise UsageError(
+                f"--output={self.output} does not end in .ipynb: a notebook is written there;"
+                " jupyter nbconvert makes other formats of it"
+            )
+        if chosen and not notebooks:
+            raise UsageError(f"{chosen[0]} is for notebooks, and {files[0]} is a script")
+        if scripts := [name for name in files if name not in notebooks]:
+            for option, value in (("-p", self._parameters), ("--allow-errors", self.allow_errors)):
+                if value:
+                    raise UsageError(f"{option} is for notebooks, and {scripts[0]} is a script")
+        if self.timeout is not None and self.timeout < 1:
+            raise UsageError(
+                f"--timeout must be at least 1 second, got {self.timeout}; without it there is no"
+                " limit"
+            )
         self.refuse_both()
         if self.kernel_id and self.jobs > 1:
             raise UsageError("--kernel-id is one kernel, and --jobs asks for several")
-        if self._parameters and len(notebooks) < len(files):
-            raise UsageError("-p is for notebooks")
         if self._parameters and importlib.util.find_spec("papermill") is None:
-            raise UsageError("-p needs papermill: pip install papermill")
+            raise UsageError('-p needs papermill: pip install "gateway-blocking[papermill]"')
 
-    def _destination(self, source: Path) -> Path:
-        if not source.is_file():
-            raise UsageError(f"cannot read {source}: No such file or directory")
+    def _targets(self, notebooks: list[str]) -> dict[str, Path]:
+        """Return where to write each notebook: to a file of its own, and to no original."""
+        targets: dict[str, Path] = {}
+        written: dict[Path, str] = {}
+        originals = {Path(name).resolve(): name for name in notebooks}
+        for name in notebooks:
+            target = self._target(Path(name))
+            same = target.resolve()
+            if other := written.get(same):
+                raise UsageError(f"{other} and {name} would both be written to {target}")
+            if (self.output or self.output_dir) and (original := originals.get(same)):
+                option = "--output" if self.output else "--output-dir"
+                raise UsageError(
+                    f"{option}={self.output or self.output_dir} would write over the original"
+                    f" {original}; --inplace does that"
+                )
+            written[same], targets[name] = name, target
+        return targets
+
+    def _target(self, source: Path) -> Path:
         if self.inplace:
             return source
         if self.output_dir:
-            output = Path(self.output_dir, source.name)
-        else:
-            output = Path(self.output) if self.output else source.with_suffix(".executed.ipynb")
-        if not os.access(output.parent, os.W_OK):
-            exists = output.parent.is_dir()
-            why = "its directory is not writable" if exists else "there is no such directory"
-            raise UsageError(f"cannot write {output}: {why}")
-        return output
+            return Path(self.output_dir, source.name)
+        return Path(self.output) if self.output else source.with_suffix(".executed.ipynb")
+
+
+def take_parameters(words: list[str]) -> tuple[dict[str, Any], list[str]]:
+    """Return the parameters that a command line gives with ``-p``, and its other words.
+
+    Raises
+    ------
+    UsageError
+        A ``-p`` is followed by neither a name and a value nor NAME=VALUE.
+    """
+    parameters: dict[str, Any] = {}
+    others: list[str] = []
+    left = iter(words)
+    for word in left:
+        if word != "-p":
+            others.append(word)
+            continue
+        first = next(left, "")
+        if not (match := _PARAMETER.fullmatch(first)):
+            raise UsageError(f"-p wants NAME VALUE, or NAME=VALUE, and got {first!r}")
+        name, value = match.groups()
+        if value is None:
+            value = next(left, None)
+            if value is None or value.startswith("--"):
+                got = "nothing" if value is None else repr(value)
+                raise UsageError(
+                    f"-p {name} wants a value, and got {got}; one that begins with -- is written"
+                    f" -p {name}=--..."
+                )
+        parameters[name] = _value(value)
+    return parameters, others
+
+
+def _read_standard_input() -> str:
+    try:
+        return sys.stdin.read().removeprefix("\ufeff")
+    except UnicodeDecodeError as error:
+        raise UsageError(f"cannot read standard input: it is not {error.encoding} text") from error
+
+
+def _make(directory: Path) -> None:
+    try:
+        directory.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise UsageError(f"cannot make the directory {directory}: {error.strerror}") from error
+
+
+def _gateway_failure(job: Job, error: GatewayError) -> Outcome:
+    """Return what a table says of a failure of the gateway or of the kernel."""
+    where = f" in {job.where}" if job.where else ""
+    if isinstance(error, KernelGone):
+        return Outcome(GATEWAY, "gone", "shut down or culled, or the gateway was restarted")
+    if isinstance(error, DeadKernelError):
+        return Outcome(GATEWAY, "died", "the kernel died")
+    if isinstance(error, GatewayConnectionClosed):
+        return Outcome(GATEWAY, "gateway", f"connection to the gateway lost{where}")
+    return Outcome(GATEWAY, "gateway", str(error))
 
 
 def _value(text: str) -> Any:
@@ -269,11 +433,16 @@ def _value(text: str) -> Any:
 
 
 def _report(jobs: list[Job]) -> str:
-    """What became of each file."""
+    """Return what became of each file; a reason that several share stands there once."""
     rows = []
+    first: dict[str, str] = {}
     for job in jobs:
         said = job.outcome
         where = job.where if said.status else ""
         seconds = f"{said.seconds:.1f} s" if said.seconds else ""
-        rows.append([job.name, said.result, where, seconds, " ".join(said.why.split())])
+        why = " ".join(said.why.split())
+        other = first.setdefault(why, job.name)
+        if other != job.name and len(why) > len(f"as {other}"):
+            why = f"as {other}"
+        rows.append([job.name, said.result, where, seconds, why])
     return table(["file", "result", "where", "time", "why"], rows)

@@ -1,0 +1,229 @@
+"""Notebooks: read, repaired where that is needed to execute them, and written."""
+
+from __future__ import annotations
+
+import json
+import logging
+import re
+from pathlib import Path
+from typing import Any
+from uuid import uuid4
+
+from .command import UsageError
+from .files import read_text, replace
+
+__all__ = ["read_notebook", "repair", "silence_nbformat", "write_notebook"]
+
+_V4 = 4
+_MINOR_OF_IDS = 5  # the first minor version of the format whose cells have ids
+_CELL_ID = re.compile(r"[a-zA-Z0-9_-]{1,64}")
+_ONLY_IN_CODE = ("outputs", "execution_count")
+
+
+def read_notebook(source: Path) -> tuple[Any, list[str]]:
+    """Return the notebook in a file, in format 4, and what had to be repaired.
+
+    Raises
+    ------
+    UsageError
+        The file cannot be read, or has no cells that could be executed.
+    """
+    text = read_text(source)
+    try:
+        import nbclient  # noqa: F401 - its absence is better known now than later
+        import nbformat
+    except ModuleNotFoundError as error:
+        raise UsageError(
+            f'a notebook needs {error.name}: pip install "gateway-blocking[notebook]"'
+        ) from error
+    try:
+        content = _parse(text)
+        if content["nbformat"] != _V4:
+            content = nbformat.convert(nbformat.reader.reads(json.dumps(content)), _V4)
+        repaired = repair(content)
+        nb = nbformat.v4.to_notebook_json(content)
+        repaired += _doubts(nb)
+    except Exception as error:  # many kinds, by what is wrong with it
+        raise UsageError(f"{source} is not a notebook: {_brief(error)}") from error
+    return nb, repaired
+
+
+def write_notebook(nb: Any, destination: Path, *, source: Path) -> None:
+    """Write a notebook, also one that is not valid; see :func:`.replace`."""
+    import nbformat
+
+    text = nbformat.v4.writes_json(nb)  # nbformat.writes() would complain of the notebook
+    text = text if text.endswith("\n") else text + "\n"
+    # JSON escapes a lone surrogate as Python does: it cannot be written in UTF-8.
+    replace(destination, text.encode("utf-8", "backslashreplace"), source=source)
+
+
+def silence_nbformat(log: Any) -> None:
+    """Keep nbformat's complaints, of many lines each, out of a log: this module says it in one."""
+    log.addFilter(_is_not_of_nbformat)
+
+
+def _is_not_of_nbformat(record: logging.LogRecord) -> bool:
+    return not str(record.msg).startswith("Notebook JSON is ")
+
+
+def _parse(text: str) -> dict[str, Any]:
+    """Return the JSON object that a notebook is."""
+    try:
+        content = json.loads(text)
+    except ValueError as error:
+        raise ValueError(f"it is not JSON ({error})") from error
+    if not isinstance(content, dict):
+        raise TypeError(f"it is JSON, but not an object: {text[:40]!r}")
+    content.setdefault("nbformat", 3 if "worksheets" in content else _V4)
+    return content
+
+
+def _brief(error: Exception) -> str:
+    if isinstance(error, RecursionError):
+        return "its JSON is nested too deeply"
+    text = str(error).partition("\n")[0]
+    return text if isinstance(error, ValueError | TypeError) else f"{type(error).__name__}: {text}"
+
+
+def _doubts(nb: Any) -> list[str]:
+    """Return what nbformat says of a notebook that nothing here could repair."""
+    import nbformat
+
+    try:
+        nbformat.validate(nb)
+    except nbformat.ValidationError as error:
+        return [f"not valid, but executed as it is ({_brief(error)})"]
+    return []
+
+
+# --- repair ---------------------------------------------------------------------------------------
+
+
+def repair(nb: dict[str, Any]) -> list[str]:
+    """Make a notebook of format 4 one that can be executed and written, in place.
+
+    Only what is executed or written without a doubt is repaired: the code of a cell is never
+    guessed.
+
+    Parameters
+    ----------
+    nb : dict
+        The notebook, as JSON.
+
+    Returns
+    -------
+    list of str
+        What was repaired, in words.
+
+    Raises
+    ------
+    ValueError
+        It has no list of cells, or a cell of code whose source is not text.
+    """
+    cells = nb.get("cells")
+    if not isinstance(cells, list):
+        raise ValueError("it has no list of cells")
+    repaired: list[str] = []
+    if not isinstance(nb.get("metadata"), dict):
+        nb["metadata"] = {}
+        repaired.append("metadata missing")
+    _repair_metadata(nb["metadata"], repaired)
+    for number, cell in enumerate(cells, 1):
+        if not isinstance(cell, dict):
+            raise ValueError(f"cell {number} is not an object")
+        repaired += [f"cell {number}: {what}" for what in _repair_cell(cell, number)]
+    _repair_ids(nb, repaired)
+    return repaired
+
+
+def _repair_metadata(metadata: dict[str, Any], repaired: list[str]) -> None:
+    """Leave out a kernelspec or a language that has no name."""
+    for name in ("kernelspec", "language_info"):
+        value = metadata.get(name, {"name": ""})
+        if not isinstance(value, dict) or not isinstance(value.get("name"), str):
+            del metadata[name]
+            repaired.append(f"{name} without a name")
+    if isinstance(spec := metadata.get("kernelspec"), dict):
+        spec.setdefault("display_name", spec["name"])
+
+
+def _repair_cell(cell: dict[str, Any], number: int) -> list[str]:
+    """Repair one cell; return what was wrong with it."""
+    wrong = []
+    kind = cell.get("cell_type")
+    if not isinstance(kind, str):
+        raise ValueError(f"cell {number} has no cell_type")
+    if not _is_text(cell.setdefault("source", "")):
+        raise ValueError(f"the source of cell {number} is not text")
+    if not isinstance(cell.get("metadata"), dict):
+        cell["metadata"] = {}
+        wrong.append("metadata missing")
+    if kind == "code":
+        return wrong + _repair_code(cell)
+    for name in _ONLY_IN_CODE:
+        if name in cell and kind in ("markdown", "raw"):
+            del cell[name]
+            wrong.append(f"{name}, although it is not code")
+    if not isinstance(cell.get("attachments", {}), dict):
+        del cell["attachments"]
+        wrong.append("attachments that are none")
+    return wrong
+
+
+def _repair_code(cell: dict[str, Any]) -> list[str]:
+    wrong = []
+    if "execution_count" not in cell or not _is_count(cell["execution_count"]):
+        wrong.append(f"execution_count {cell.get('execution_count', 'missing')!r}"[:60])
+        cell["execution_count"] = None
+    outputs = cell.get("outputs")
+    if not isinstance(outputs, list):
+        wrong.append("outputs missing")
+        outputs = []
+    cell["outputs"] = [output for output in outputs if _is_output(output)]
+    if len(cell["outputs"]) < len(outputs):
+        wrong.append("outputs that are none")
+    return wrong
+
+
+def _repair_ids(nb: dict[str, Any], repaired: list[str]) -> None:
+    """Give each cell an id of its own, if any has one, or has to."""
+    cells, minor = nb["cells"], nb.get("nbformat_minor")
+    if not isinstance(minor, int):
+        minor = nb["nbformat_minor"] = _MINOR_OF_IDS
+        repaired.append("nbformat_minor missing")
+    if minor < _MINOR_OF_IDS:
+        if not any("id" in cell for cell in cells):
+            return
+        nb["nbformat_minor"] = _MINOR_OF_IDS
+        repaired.append(f"ids of cells, which format 4.{minor} does not have: it is 4.5 now")
+    seen: set[str] = set()
+    for number, cell in enumerate(cells, 1):
+        cell_id = cell.get("id")
+        if not isinstance(cell_id, str) or not _CELL_ID.fullmatch(cell_id) or cell_id in seen:
+            cell["id"] = uuid4().hex[:8]
+            if minor >= _MINOR_OF_IDS:
+                repaired.append(f"cell {number}: id {'missing' if cell_id is None else 'not good'}")
+        seen.add(cell["id"])
+
+
+def _is_text(source: Any) -> bool:
+    return isinstance(source, str) or (
+        isinstance(source, list) and all(isinstance(line, str) for line in source)
+    )
+
+
+def _is_count(value: Any) -> bool:
+    return value is None or (isinstance(value, int) and not isinstance(value, bool) and value >= 0)
+
+
+def _is_output(output: Any) -> bool:
+    """Return True if an output can be written again."""
+    if not isinstance(output, dict):
+        return False
+    kind = output.get("output_type")
+    if kind == "stream":
+        return _is_text(output.get("text")) and output.get("name") in ("stdout", "stderr")
+    if kind in ("display_data", "execute_result"):
+        return isinstance(output.get("data"), dict) and isinstance(output.get("metadata"), dict)
+    return kind == "error"
