@@ -48,14 +48,16 @@ from scripted import (
     sends,
     stalls,
 )
+from servers import jupyter_server, kernel_gateway
 from urllib3.exceptions import ProtocolError
 from urllib3.util.retry import Retry
 
-from gateway_blocking import BlockingGatewayKernelClient
+from gateway_blocking import BlockingGatewayKernelClient, BlockingGatewayKernelManager
 from gateway_blocking.adapters import RetryPolicy
 from gateway_blocking.config import GatewayClient
 from gateway_blocking.deadline import Deadline
 from gateway_blocking.errors import (
+    DeadKernelError,
     GatewayAuthError,
     GatewayConnectionError,
     GatewayError,
@@ -71,6 +73,7 @@ from gateway_blocking.models import ModelError
 from gateway_blocking.rest import GatewayREST
 
 SECRET = "sesame-open"
+LOOK = "GET /api/kernels/k"
 MODEL = {"id": "k", "name": "python3"}
 SPECS = {"default": "python3", "kernelspecs": {"python3": {"spec": {}}, "ir": {"spec": {}}}}
 
@@ -397,6 +400,44 @@ def test_a_restart_that_fails_asks_whether_the_kernel_exists(
     with scripted(FAILED, second) as server:
         assert type(error_of(lambda r: r.restart_kernel("k"), server)) is kind
     assert server.lines == ["POST /api/kernels/k/restart", "GET /api/kernels/k"]
+
+
+@pytest.fixture(scope="module", params=["Kernel Gateway", "Jupyter Server"])
+def server_with_kernels(
+    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[dict[str, Any]]:
+    """The options of a client for it."""
+    folder = tmp_path_factory.mktemp("server")
+    make = kernel_gateway if request.param == "Kernel Gateway" else jupyter_server
+    with make(folder) as server:
+        yield server.client_options()
+
+
+@pytest.mark.parametrize("action", ["restart_kernel", "interrupt_kernel", "delete_kernel"])
+def test_a_kernel_that_the_gateway_is_just_restarting(
+    action: str, server_with_kernels: dict[str, Any]
+) -> None:
+    """Whatever is done then: servers answer 500 to it at that moment, and do it a little later."""
+    with BlockingGatewayKernelManager(**server_with_kernels) as km:
+        km.start_kernel()
+        with km.client() as kc:
+            kc.wait_for_ready(timeout=60)
+            with pytest.raises(DeadKernelError):
+                kc.execute("import os; os._exit(1)", reply=True, timeout=60)
+            getattr(km.rest, action)(km.kernel_id)
+
+
+def test_a_500_for_good_is_told_after_a_while(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A request that changes a kernel is made again, but not for ever; a close ends that, too."""
+    monkeypatch.setattr("gateway_blocking.rest._RESTART_PATIENCE", 0.2)
+    done = says(b"", "204 No Content")
+    with scripted(FAILED, says(MODEL), FAILED, FAILED, done) as server, rest_of(server) as rest:
+        rest.interrupt_kernel("k")
+    assert server.lines == [f"POST {LOOK[4:]}/interrupt", LOOK] * 2 + [f"POST {LOOK[4:]}/interrupt"]
+    with scripted(FAILED) as server:
+        error = error_of(CALLS["DELETE"], server)
+    assert isinstance(error, GatewayHTTPError)
+    assert error.status_code == 500
 
 
 @pytest.mark.parametrize("method", CALLS)
@@ -805,7 +846,6 @@ def test_an_interrupt_is_never_repeated(fault: Script) -> None:
 
 # --- a start that is not answered -----------------------------------------------------------------
 
-LOOK = "GET /api/kernels/k"
 BAD_GATEWAY = says({}, "502 Bad Gateway")
 GATEWAY_TIMEOUT = says({}, "504 Gateway Timeout")
 LOST: list[tuple[Script, type[GatewayError]]] = [
@@ -820,6 +860,19 @@ LOST: list[tuple[Script, type[GatewayError]]] = [
     (BAD_GATEWAY, GatewayHTTPError),
     (GATEWAY_TIMEOUT, GatewayHTTPError),
 ]
+
+
+@pytest.mark.parametrize("pad", [0, 2])
+def test_a_start_that_is_never_answered_takes_twice_its_time_at_most(pad: int) -> None:
+    """The search for the kernel is a part of the call, and no look has a time of its own."""
+    options = {"request_timeout": 2, "kernel_launch_timeout": 1, "launch_timeout_pad": pad}
+    with scripted(stalls()) as server:
+        begin = time.monotonic()
+        error = error_of(start, server, **options)
+        took = time.monotonic() - begin
+    assert isinstance(error, GatewayTimeout)
+    assert "it may run all the same" in str(error)
+    assert took < 2 * max(2, 1 + pad) + 4, "the rest is for a busy machine; it had been 20 s"
 
 
 def start(rest: GatewayREST) -> Any:
