@@ -240,7 +240,8 @@ ROWS = [
     Row("listing", real("broken"), "403, Forbidden", "KG_LIST_KERNELS=True",
         "GET {url}/api/kernels", lambda km: km.rest.list_kernels()),
     # the kernel
-    Row("unknown kernelspec", real(kernel_name="julia"), "no kernelspec 'julia'", "it has python3"),
+    Row("unknown kernelspec", real(kernel_name="julia"),
+        "no kernelspec 'julia'; it has ", "python3"),
     Row("no program", real("broken", kernel_name="no-program"), "500, Internal Server Error",
         "is the program of it installed there? its log says more"),
     Row("ends at once", real("broken", kernel_name="ends-at-once", ws_ping_interval=4), "died", LOG,
