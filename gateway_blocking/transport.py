@@ -41,6 +41,9 @@ MAX_INCOMING = 2 * 1024 * 1024 * 1024
 _PROMPT_READS = 16
 _ACK_DELAY = 0.002  # seconds
 _AT_ONCE = Deadline(0)
+_SLICE = 1.0  # seconds: on Windows no signal interrupts a longer wait
+_MAX_WAITING = 8  # control frames
+_TORN = "a message was sent in part only"
 
 
 class Transport:
@@ -62,8 +65,13 @@ class Transport:
         # Around a single read or write, never around a wait; the holder may come to abort().
         self._io_lock = RLock()
         self._send_lock = Lock()  # around a whole frame
-        self._outgoing = bytearray()  # what is being written, under the send lock
-        self._waiting: deque[bytes] = deque()  # control frames that nobody could write yet
+        # Under the send lock: what is left of a control frame, and whether it is unknown how much
+        # of a frame was sent.
+        self._rest = b""
+        self._torn = False
+        # Control frames that could not be written yet.  Of many pings, only the last has to be
+        # answered (RFC 6455, section 5.5.3): a server that does not read cannot pile them up.
+        self._waiting: deque[bytes] = deque(maxlen=_MAX_WAITING)
         self._prompt_reads = 0
         self._aborted: str | None = None
 
@@ -154,8 +162,7 @@ class Transport:
         late = GatewayTimeout("the gateway is not reading: another message waits to be sent")
         with self._send_lock.within(deadline, late):
             self._prompt_reads = _PROMPT_READS
-            self._outgoing += frame
-            self._flush(deadline, len(frame))
+            self._write(frame, deadline)
         try:
             self._send_waiting()
         except GatewayConnectionError:
@@ -192,41 +199,64 @@ class Transport:
             try:
                 with self._send_lock.within(_AT_ONCE, _Busy()):
                     while self._waiting:
-                        self._outgoing += self._waiting.popleft()
-                    self._flush(None)
+                        if not self._write(b"", None):
+                            return  # the gateway is not reading
+                        self._write(self._waiting.popleft(), None)
             except _Busy:
                 return
 
-    def _flush(self, deadline: Deadline | None, frame_size: int = 0) -> None:
-        """Write what is outgoing, under the send lock; without a deadline, what goes at once."""
-        retry_owed = False  # OpenSSL insists on getting the same bytes again
+    def _write(self, frame: bytes, deadline: Deadline | None) -> bool:
+        """Write the rest of an earlier frame, and this one; without a deadline, what goes at once.
+
+        Requires the send lock.  Return False if the rest is still there, and this frame unsent.
+        An interruption sends a frame never or ends the connection, because nothing can follow
+        half of one; it is not known what was sent if the interruption comes right after that.
+        """
         try:
-            while self._outgoing:
-                try:
-                    with self._io_lock:
-                        if self._aborted:
-                            raise self._lost(None)
-                        count = self._sock.send(self._outgoing)
-                except (BlockingIOError, ssl.SSLWantReadError, ssl.SSLWantWriteError) as want:
-                    if deadline is None:
-                        return
-                    retry_owed = isinstance(want, ssl.SSLError)
-                    write = not isinstance(want, ssl.SSLWantReadError)
-                    if not _wait(self._sock, write=write, timeout=deadline.left()):
-                        raise GatewayTimeout(
-                            f"the gateway did not take the message within {deadline.timeout:g} s"
-                        ) from None
-                else:
-                    del self._outgoing[:count]
-        except BaseException as error:  # KeyboardInterrupt too: nothing can follow half a frame
-            if retry_owed or len(self._outgoing) < frame_size:
-                self.abort("a message was sent in part only")
-                self._outgoing.clear()
-            elif frame_size:
-                del self._outgoing[-frame_size:]
+            if self._torn:  # an interruption came into what follows an interruption
+                self.abort(_TORN)
+            if self._rest:
+                self._rest = self._rest[self._write_some(self._rest, deadline) :]
+                self._torn = False
+            if self._rest:
+                return False
+            self._rest = frame[self._write_some(frame, deadline) :]
+            self._torn = False
+        except BaseException as error:
+            if self._torn:
+                self.abort(_TORN)
             if isinstance(error, OSError) and not isinstance(error, GatewayError):
                 raise self._lost(error) from error
             raise
+        return True
+
+    def _write_some(self, data: bytes, deadline: Deadline | None) -> int:
+        """Write all of it or, without a deadline, what goes at once; return how much that is."""
+        view, written = memoryview(data), 0
+        while written < len(view):
+            try:
+                with self._io_lock:
+                    if self._aborted:
+                        raise self._lost(None)
+                    self._torn = True
+                    count = self._sock.send(view[written:])
+            except (BlockingIOError, ssl.SSLWantReadError, ssl.SSLWantWriteError) as want:
+                # OpenSSL insists on getting the same bytes again.
+                self._torn = written > 0 or isinstance(want, ssl.SSLError)
+                if deadline is None:
+                    break
+                write = not isinstance(want, ssl.SSLWantReadError)
+                timeout = deadline.within(_SLICE).left()
+                if not _wait(self._sock, write=write, timeout=timeout) and deadline.passed():
+                    raise GatewayTimeout(
+                        f"the gateway did not take the message within {deadline.timeout:g} s"
+                    ) from None
+            except OSError:
+                self._torn = written > 0
+                raise
+            else:
+                written += count
+        return written
 
     # --- ending ---------------------------------------------------------------------------------
 

@@ -13,9 +13,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from interrupting import interrupt_often
+from conftest import wait_until
+from interrupting import interrupt_at_each_moment, interrupt_often
 from rawserver import Peer, Script, certificate, serving
 
+from gateway_blocking import transport as module
 from gateway_blocking.errors import (
     GatewayAuthError,
     GatewayConnectionError,
@@ -27,7 +29,7 @@ from gateway_blocking.errors import (
 )
 from gateway_blocking.frames import BINARY, CLOSE, PING, PONG, TEXT, build_frame
 from gateway_blocking.handshake import Endpoint, Opening
-from gateway_blocking.transport import MAX_OUTGOING, Transport
+from gateway_blocking.transport import MAX_OUTGOING, Transport, shut_down
 
 SECRET = "sesame-open"
 
@@ -309,6 +311,92 @@ def test_control_c_at_any_moment_leaves_a_sender_to_the_others() -> None:
         interrupt_often(
             lambda: transport.send(TEXT, b"a request", 1), lambda: not transport._send_lock.locked()
         )
+
+
+def frames_of(peer: Peer, got: list[bytes]) -> None:
+    """Note each frame of the client, until it has gone."""
+    try:
+        while True:
+            got.append(peer.receive().data)
+    except ConnectionError:
+        got.append(b"the end")
+
+
+def test_an_interrupted_message_is_sent_at_once_or_never() -> None:
+    """Interrupted at each moment: what follows is whole, or the connection is given up."""
+    sent, given_up = set(), 0
+    for interrupted in interrupt_at_each_moment():
+        got: list[bytes] = []
+        with connected(lambda peer, got=got: frames_of(peer, got)) as transport:
+            interrupted(lambda transport=transport: transport.send(TEXT, b"first", 30))
+            assert not transport._send_lock.locked()
+            try:
+                transport.send(TEXT, b"second", 30)
+            except GatewayConnectionError:
+                given_up += 1
+            transport.close()
+            wait_until(lambda got=got: got[-1:] == [b"the end"])
+        sent.add(tuple(got[:-1]))
+    assert sent == {(b"second",), (b"first",), (b"first", b"second")}
+    assert given_up
+
+
+class Interrupted:
+    """A socket whose ``send`` is interrupted when so many bytes of what it is given are sent."""
+
+    def __init__(self, sock: socket.socket, count: int) -> None:
+        self._sock, self._count = sock, count
+
+    def send(self, data: memoryview) -> int:
+        self._sock.send(data[: self._count])
+        raise KeyboardInterrupt
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._sock, name)
+
+
+@pytest.mark.parametrize("count", [1, 20, 10**9])
+def test_half_a_frame_ends_the_connection_at_once(
+    count: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A signal comes after the system took some of a message, and before it is known how much."""
+    got: list[bytes] = []
+    monkeypatch.setattr(module, "shut_down", lambda sock: shut_down(getattr(sock, "_sock", sock)))
+    with connected(lambda peer: frames_of(peer, got)) as transport:
+        transport._sock = Interrupted(transport._sock, count)  # type: ignore[assignment]
+        with pytest.raises(KeyboardInterrupt):
+            transport.send(BINARY, bytes(1000), 30)
+        with pytest.raises(GatewayConnectionError, match="in part only"):
+            transport.receive()
+        with pytest.raises(GatewayConnectionError, match="in part only"):
+            transport.send(TEXT, b"more", 30)
+        wait_until(lambda: got[-1:] == [b"the end"])
+    assert got == ([bytes(1000), b"the end"] if count > 1000 else [b"the end"])
+
+
+def test_pings_do_not_pile_up_at_a_server_that_does_not_read() -> None:
+    """Of many, some are answered at last, and the last of them; nothing is kept of the others."""
+    many, read = 200_000, threading.Event()
+    answers: list[bytes] = []
+
+    def script(peer: Peer) -> None:
+        for number in range(many):
+            peer.send(PING, b"%06d" % number + bytes(100))
+        peer.send(TEXT, b"that was all")
+        read.wait(60)
+        peer.sock.settimeout(60)
+        while answers[-1:] != [b"%06d" % (many - 1)]:
+            answers.append(peer.receive().data[:6])
+        peer.wait_for_end()
+
+    with connected(script) as transport:
+        assert transport.receive() == (TEXT, b"that was all")
+        assert len(transport._waiting) <= 8
+        assert len(transport._rest) < 200
+        read.set()
+        wait_until(lambda: transport._send_waiting() or answers[-1:] == [b"%06d" % (many - 1)], 60)
+    assert len(answers) < many
+    assert answers == sorted(answers)
 
 
 def test_what_was_sent_does_not_fail_by_what_waits_behind_it(
