@@ -382,31 +382,47 @@ class Claim(Mailbox):
     ...     shell.send(request)
     ...     first = claim.take(timeout=10)
 
+    With ``give_back=False``, what is not taken is dropped.
+
     Raises RuntimeError on entering where somebody else waits for the same answers.
     """
 
-    def __init__(self, msg_id: str, *channels: Channel) -> None:
+    def __init__(self, msg_id: str, *channels: Channel, give_back: bool = True) -> None:
         super().__init__(channels[0].mutex)
-        self._msg_id = msg_id
+        self.msg_ids = [msg_id]
+        """The requests whose answers are claimed."""
         self._channels = channels
+        self._give_back = give_back
         self._origins: deque[Channel] = deque()  # of each message in the queue
         self.origin = channels[0]
         """The channel on which the message came that was taken last."""
 
     def __enter__(self) -> Claim:
         with self.mutex:
-            if any(self._msg_id in channel._claims for channel in self._channels):
-                raise RuntimeError(f"another thread waits for the reply to {self._msg_id} already")
+            self._register(self.msg_ids[0])
             for channel in self._channels:
-                channel._claims[self._msg_id] = self
                 self._error = self._error or channel._error
         return self
+
+    def add(self, msg_id: str) -> None:
+        """Claim the answers to one more request."""
+        with self.mutex:
+            self.msg_ids.append(msg_id)
+            self._register(msg_id)
+
+    def _register(self, msg_id: str) -> None:
+        if any(msg_id in channel._claims for channel in self._channels):
+            raise RuntimeError(f"another thread waits for the reply to {msg_id} already")
+        for channel in self._channels:
+            channel._claims[msg_id] = self
 
     def __exit__(self, *exc_info: object) -> None:
         with self.mutex:
             for channel in self._channels:
-                del channel._claims[self._msg_id]
-            while self.queue:
+                for msg_id in self.msg_ids:
+                    if channel._claims.get(msg_id) is self:
+                        del channel._claims[msg_id]
+            while self.queue and self._give_back:
                 message = self._get()
                 self.origin._put(message)
 

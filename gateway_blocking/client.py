@@ -10,6 +10,7 @@ import weakref
 from collections.abc import Callable, Mapping
 from functools import partial
 from queue import Empty
+from time import monotonic
 from typing import Any, TypeVar
 
 from jupyter_client.blocking.client import BlockingKernelClient
@@ -48,7 +49,6 @@ __all__ = ["BlockingGatewayKernelClient"]
 _Client = TypeVar("_Client", bound="BlockingGatewayKernelClient")
 
 _LOOK_TIMEOUT = 1.5
-_IOPUB_ATTEMPT = 1.0
 _IDLE_GRACE = 10.0
 
 
@@ -529,6 +529,9 @@ class BlockingGatewayKernelClient(RemoteKernelMixin, BlockingKernelClient):
     def wait_for_ready(self, timeout: float | None = None) -> None:
         """Wait until the kernel answers and its output reaches us; forget output until then.
 
+        The kernel is asked again each second or so, and a kernel that is restarted meanwhile is
+        asked anew.
+
         Parameters
         ----------
         timeout : float, optional
@@ -540,11 +543,26 @@ class BlockingGatewayKernelClient(RemoteKernelMixin, BlockingKernelClient):
         KernelNotReady
             The kernel did not answer in time (a :exc:`RuntimeError` and a :exc:`TimeoutError`).
         DeadKernelError
-            The kernel died (a :exc:`RuntimeError`).
+            The kernel died, and the gateway does not restart it (a :exc:`RuntimeError`).
         GatewayConnectionClosed
             The connection was lost, or is not open (a :exc:`RuntimeError`).
         """
         deadline = Deadline(timeout)
+        reply = None
+        while reply is None:
+            self._trust_kernel()
+            reply = self._ask_readiness(deadline)
+        self._handle_kernel_info_reply(reply)
+        self.iopub_channel.get_msgs()  # the gateway asked as well, when we connected
+
+    def _handle_kernel_info_reply(self, msg: Message) -> None:
+        try:
+            super()._handle_kernel_info_reply(msg)
+        except (AttributeError, KeyError, TypeError, ValueError):
+            self.log.debug("kernel %s does not tell its protocol's version", self.kernel_id)
+
+    def _trust_kernel(self) -> None:
+        """Go on with a kernel that was restarted; raise DeadKernelError if there is none."""
         connection = self._line.connection
         if connection is not None and connection.verdict not in LIVING:
             if not _kernel_exists(self.rest, self.kernel_id):
@@ -554,43 +572,60 @@ class BlockingGatewayKernelClient(RemoteKernelMixin, BlockingKernelClient):
                     " gateway's log says more"
                 )
             connection.revive()
-        reply = None
-        while reply is None:
-            reply = self._ask_readiness(deadline)
-        self._handle_kernel_info_reply(reply)
-        self.iopub_channel.get_msgs()  # the gateway asked as well, when we connected
 
     def _ask_readiness(self, deadline: Deadline) -> Message | None:
-        """Ask for kernel_info; its reply, or None if what the kernel publishes did not come.
+        """Ask for kernel_info, and return the reply; None if the kernel was restarted meanwhile.
 
-        A gateway that just connected to the kernel may swallow the first published message.
+        Replies to what was asked more than once are dropped, also if they come later.
         """
         message = self._message("kernel_info_request")
-        reply: Message | None = None
-        with Claim(message["msg_id"], self.shell_channel, self.iopub_channel) as claim:
+        channels = (self.shell_channel, self.iopub_channel)
+        with Claim(message["msg_id"], *channels, give_back=False) as claim:
+            try:
+                return self._hear_readiness(message, claim, deadline)
+            except (KernelRestarted, ReplyLost) as error:
+                if deadline.passed():
+                    raise _not_ready(self.kernel_id, deadline) from error
+                return None
+            except DeadKernelError as error:
+                raise DeadKernelError(
+                    f"Kernel died before replying to kernel_info: {error}"
+                ) from error
+            finally:
+                if (connection := self._line.connection) is not None:
+                    connection.give_up(claim.msg_ids)
+
+    def _hear_readiness(self, message: Message, claim: Claim, deadline: Deadline) -> Message:
+        """Send the request, again each second or so, until its reply and its output came.
+
+        A kernel may lose a request, as IRkernel does after an interrupt, and a gateway that just
+        connected to the kernel may swallow the first published message.
+        """
+        begun = monotonic()
+        reply, heard = None, not self.iopub_channel.is_alive()
+        while True:
             try:
                 self.shell_channel.send(message, deadline)
             except GatewayTimeout as error:
                 if deadline.passed():
                     raise _not_ready(self.kernel_id, deadline) from error
                 raise
-            heard = not self.iopub_channel.is_alive()
+            until = deadline.within(_ask_again_after(monotonic() - begun))
             while not (reply and heard):
                 try:
-                    answer = claim.take(deadline.within(_IOPUB_ATTEMPT) if reply else deadline)
+                    answer = claim.take(until)
                 except Empty:
-                    if deadline.passed() or not reply:
-                        raise _not_ready(self.kernel_id, deadline) from None
-                    return None
-                except DeadKernelError as error:
-                    raise DeadKernelError(
-                        f"Kernel died before replying to kernel_info: {error}"
-                    ) from error
-                if answer["msg_type"] == "kernel_info_reply":
+                    break
+                if claim.origin is self.iopub_channel:
+                    heard = heard or _is_idle(answer)
+                elif answer["msg_type"] == "kernel_info_reply":
                     reply = answer
-                elif _is_idle(answer):
-                    heard = True
-        return reply
+            if reply and heard:
+                return reply
+            if deadline.passed():
+                raise _not_ready(self.kernel_id, deadline)
+            message = self._message("kernel_info_request")
+            claim.add(message["msg_id"])
 
     def missing_messages(self, msg_id: str) -> int | None:
         """How many messages of an execution have not come: output that is lost.
@@ -639,7 +674,7 @@ class BlockingGatewayKernelClient(RemoteKernelMixin, BlockingKernelClient):
             connection.restarted,
             *connection.before_restart(),
             KernelRestarted(
-                f"kernel {self.kernel_id} was restarted before it replied; its variables are lost"
+                f"kernel {self.kernel_id} was restarted before it replied. Its variables are lost."
             ),
         )
 
@@ -854,6 +889,14 @@ def _kernel_state(rest: GatewayREST, kernel_id: str, timeout: float | None = Non
 
 def _kernel_exists(rest: GatewayREST, kernel_id: str) -> bool:
     return _kernel_state(rest, kernel_id) not in ("gone", "dead")
+
+
+def _ask_again_after(waited: float) -> float:
+    """Return the seconds after which a kernel that is not ready yet is asked again.
+
+    A kernel that is busy answers all requests when it is done: they are not to be thousands.
+    """
+    return max(1.0, waited / 10)
 
 
 def _not_ready(kernel_id: str, deadline: Deadline) -> KernelNotReady:

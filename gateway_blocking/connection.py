@@ -20,7 +20,7 @@ from __future__ import annotations
 
 import logging
 import threading
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from datetime import UTC, datetime
 from enum import Enum
 from functools import partial
@@ -338,6 +338,12 @@ class Connection:
             if request.writing:
                 self._ledger.strike(request)
             return request.writing
+
+    def give_up(self, msg_ids: Collection[str]) -> None:
+        """Wait for these replies no more; one that comes all the same is dropped."""
+        with self._lock:
+            given_up = [r for r in self._ledger.outstanding() if r.msg_id in msg_ids]
+            self._ledger.give_up(*given_up)
 
     def _is_current(self, transport: Transport) -> bool:
         return self._transport is transport and self._is_writable()
@@ -908,7 +914,7 @@ def _death(name: str, verdict: Verdict, text: str) -> DeadKernelError:
     """The error for whoever waits for an answer of a kernel that gives none."""
     if verdict is Verdict.RESTARTED:
         return KernelRestarted(
-            text or f"kernel {name} {verdict.value}; wait_for_ready() goes on with it"
+            text or f"kernel {name} {verdict.value} Call wait_for_ready() to continue."
         )
     kind = KernelGone if verdict is Verdict.GONE else DeadKernelError
     return kind(text or f"kernel {name} {verdict.value}")

@@ -25,7 +25,7 @@ class Verdict(Enum):
     """What is known of a kernel."""
 
     ALIVE = "alive"
-    RESTARTED = "was restarted, by somebody or after it died; its variables are lost"
+    RESTARTED = "was restarted, or crashed (out of memory?). Its variables are lost."
     DEAD = "died, and the gateway gave up restarting it"
     GONE = "was shut down or culled"
     DOUBTFUL = "announced its shutdown; the gateway must be asked"

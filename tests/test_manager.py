@@ -748,7 +748,7 @@ def test_start_new_kernel_raises_what_went_wrong_first(
             peer.accept()
             if step == "death":
                 peer.receive()  # the question whether it is ready
-                peer.send_message("iopub", "status", execution_state="restarting")
+                peer.send_message("iopub", "status", execution_state="dead")
             peer.wait_for_end()
         else:
             peer.answer("418 What went wrong first")
