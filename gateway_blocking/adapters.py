@@ -78,15 +78,15 @@ class Body(BytesIO):
 
 
 class Login(AuthBase):
-    """Sets the headers of the configuration, so that no ``~/.netrc`` replaces the login."""
+    """The headers of the configuration, set last, so that no ``~/.netrc`` replaces the login."""
 
-    def __init__(self, gateway: GatewayClient) -> None:
-        self._gateway = gateway
+    def __init__(self, headers: Mapping[str, str]) -> None:
+        self._headers = headers
 
     def __call__(self, request: requests.PreparedRequest) -> requests.PreparedRequest:
         """The request, with its headers."""
         kept = request.headers.get("Cookie")
-        request.headers.update(self._gateway.request_headers())
+        request.headers.update(self._headers)
         own = request.headers.get("Cookie")
         if kept and own and kept != own:  # the user's cookies do not replace the gateway's
             request.headers["Cookie"] = f"{own}; {kept}"

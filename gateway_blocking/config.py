@@ -23,11 +23,12 @@ import certifi
 from traitlets import HasTraits, TraitError, TraitType, observe
 from traitlets.config import Config, LoggingConfigurable
 
-from .errors import GatewayConnectionError, GatewayError
+from .deadline import LONGEST, Deadline
+from .errors import GatewayConnectionError, GatewayError, GatewayTimeout
 from .events import emit, prepare
 from .forking import tell_after_fork
 from .locks import Lock
-from .tokens import NoOpTokenRenewer
+from .tokens import NoOpTokenRenewer, Renewal
 from .traits import (
     URL,
     ClassWith,
@@ -210,6 +211,7 @@ class GatewayClient(LoggingConfigurable):
             kwargs.setdefault("allowed_envs", kwargs["env_whitelist"])
         self._token_lock = Lock()
         self._token_renewer: Any = None
+        self._renewal: Renewal | None = None  # that runs
         self.renewal_failure = ""  # why the token is not a new one
         super().__init__(config=config, **kwargs)
         tell_after_fork(self)
@@ -225,6 +227,7 @@ class GatewayClient(LoggingConfigurable):
     def after_fork(self) -> None:
         """In a child process nobody would release the lock."""
         self._token_lock = Lock()
+        self._renewal = None
 
     @classmethod
     def _from_environment(cls) -> dict[str, Any]:
@@ -344,19 +347,29 @@ class GatewayClient(LoggingConfigurable):
 
     # --- headers --------------------------------------------------------------------------------
 
-    def request_headers(self) -> dict[str, str]:
-        """The headers of one request or handshake, made anew: the user's own, then the login.
+    def request_headers(self, timeout: float | None = None) -> dict[str, str]:
+        """Return the headers of one request or handshake: the user's own, then the login.
 
         A header of the user's goes before the same one made here.  Basic authentication goes
         before a token, as in jupyter_server.  All of it is Latin-1.
+
+        Parameters
+        ----------
+        timeout : float, optional
+            Seconds to wait for the token's renewer; by default those of a request.
+
+        Raises
+        ------
+        GatewayTimeout
+            It gave no token in this time.
         """
         headers: dict[str, str] = json.loads(self.headers or "{}")
-        for name, value in self._login().items():
+        for name, value in self._login(timeout).items():
             if name.lower() not in {own.lower() for own in headers}:
                 headers[name] = value
         return headers
 
-    def _login(self) -> dict[str, str]:
+    def _login(self, timeout: float | None) -> dict[str, str]:
         user, password = self.http_user, self.http_pwd
         if not user:
             parts = urlsplit(self.url or "")
@@ -364,32 +377,49 @@ class GatewayClient(LoggingConfigurable):
         if user:
             login = f"{user}:{password or ''}".encode()
             return {"Authorization": "Basic " + b64encode(login).decode()}
-        token = self._renewed_token()
+        token = self._renewed_token(timeout)
         if not token:
             return {}
         return {self.auth_header_key: f"{self.auth_scheme or ''} {token}".strip()}
 
-    def _renewed_token(self) -> str:
-        with self._token_lock:
-            token = self.auth_token or ""
-            if self.gateway_token_renewer_class is NoOpTokenRenewer:
-                return token
-            try:
-                if self._token_renewer is None:
-                    cls = self.gateway_token_renewer_class
-                    arguments = {"parent": self} if issubclass(cls, HasTraits) else {}
-                    self._token_renewer = cls(**arguments)
-                self.auth_token = self._token_renewer.get_token(
-                    self.auth_header_key, self.auth_scheme, token
-                )
-                self.renewal_failure = ""
-            except Exception as error:  # a stranger's class; the old token may still be good
-                kind = type(error).__name__  # its text may have the token in it
-                rest = "with the old one" if token else "without one"
-                self.log.warning("the token was not renewed (%s), going on %s", kind, rest)
-                renewer = self.gateway_token_renewer_class.__name__
-                self.renewal_failure = f"the token's renewer failed: {renewer} raised {kind}"
+    def _renewed_token(self, timeout: float | None) -> str:
+        if self.gateway_token_renewer_class is NoOpTokenRenewer:
             return self.auth_token or ""
+        timeout = self.effective_request_timeout if timeout is None else timeout
+        deadline = Deadline(min(timeout, LONGEST))
+        renewer = self.gateway_token_renewer_class.__name__
+        late = GatewayTimeout(
+            f"no token within {deadline.timeout:g} s: {renewer}.get_token()"
+            " (gateway_token_renewer_class) has not returned"
+        )
+        with self._token_lock.within(deadline, late):
+            # One that a request gave up goes on, and two must not run at once.
+            if self._renewal is not None and not self._renewal.wait(deadline):
+                raise late
+            self._renewal = Renewal(self._renew)
+            if not self._renewal.wait(deadline):
+                raise late
+            self._renewal = None
+            return self.auth_token or ""
+
+    def _renew(self) -> None:
+        """Replace the token by the renewer's, if it gives one."""
+        token = self.auth_token or ""
+        try:
+            if self._token_renewer is None:
+                cls = self.gateway_token_renewer_class
+                arguments = {"parent": self} if issubclass(cls, HasTraits) else {}
+                self._token_renewer = cls(**arguments)
+            self.auth_token = self._token_renewer.get_token(
+                self.auth_header_key, self.auth_scheme, token
+            )
+            self.renewal_failure = ""
+        except Exception as error:  # a stranger's class; the old token may still be good
+            kind = type(error).__name__  # its text may have the token in it
+            rest = "with the old one" if token else "without one"
+            self.log.warning("the token was not renewed (%s), going on %s", kind, rest)
+            renewer = self.gateway_token_renewer_class.__name__
+            self.renewal_failure = f"the token's renewer failed: {renewer} raised {kind}"
 
     @property
     def login_note(self) -> str:

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from time import monotonic
 
-__all__ = ["Deadline"]
+__all__ = ["LONGEST", "Deadline"]
 
-_FOR_EVER = 2**31 // 1000  # seconds, some 25 days: the system's waits take no more
+LONGEST = 2**31 // 1000  # seconds, some 24 days: the system's waits take no more
 
 
 class Deadline:
@@ -39,7 +39,7 @@ class Deadline:
             ) from None
         if not good:
             raise ValueError(f"a timeout must not be negative, and this one is {timeout!r}")
-        if timeout is not None and timeout > _FOR_EVER:
+        if timeout is not None and timeout > LONGEST:
             timeout = None
         self.timeout = timeout
         self._at = None if timeout is None else monotonic() + timeout

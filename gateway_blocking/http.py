@@ -213,6 +213,9 @@ class Requester:
         start = monotonic()
         try:
             answer = self._ask(session, method, url, body, deadline, wanted)
+        except GatewayError as error:  # of the token's renewer
+            error.args = (f"{tried}: {error}",)
+            raise
         except (requests.RequestException, OSError) as error:
             kind = type(error).__name__
             self._log.debug("%s: %s after %.3f s", tried, kind, monotonic() - start)
@@ -253,12 +256,13 @@ class Requester:
         deadline: Deadline | None,
         wanted: Any,
     ) -> Answer:
+        login = self._login(deadline)  # it may take a part of the time
         response = session.request(
             method,
             url,
             data=body,
             headers={"Content-Type": "application/json"} if body is not None else None,
-            auth=Login(self.gateway),
+            auth=login,
             timeout=self._limits(deadline),
             verify=self.gateway.tls_verify,
             cert=self.gateway.tls_cert,
@@ -279,6 +283,9 @@ class Requester:
             was_retried(response),
         )
 
+    def _login(self, deadline: Deadline | None) -> Login:
+        return Login(self.gateway.request_headers(deadline.left() if deadline else None))
+
     def _limits(self, deadline: Deadline | None) -> Any:
         """Return the timeouts of a request, as requests takes them."""
         if deadline is None:
@@ -297,7 +304,7 @@ class Requester:
         if b"_xsrf" in refused.content[:_XSRF_WITHIN].lower():
             page = f"{self.gateway.api_url}/no-such-page"
             self._send(self._session, "GET", page, None, deadline, object)
-        login = Login(self.gateway)
+        login = self._login(deadline)
         again = self._session.prepare_request(requests.Request("GET", refused.url, auth=login))
         return any(refused.sent.get(name) != value for name, value in again.headers.items())
 

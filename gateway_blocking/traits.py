@@ -15,6 +15,7 @@ from traitlets import Any as AnyTrait
 from traitlets import Bool, Float, Int, TraitError, Type, Unicode
 from traitlets.utils.importstring import import_item
 
+from .deadline import LONGEST
 from .events import can_be_told
 from .urls import canonical_url
 
@@ -228,17 +229,23 @@ class Switch(Bool[Any, Any]):
 
 
 class Seconds(Float[Any, Any]):
-    """A time in seconds, of at least so many: a number, and not for ever."""
+    """A time in seconds, of at least so many: a number, and not for ever.
+
+    More than some 24 days, which the system's waits do not take, count as so many.
+    """
 
     def __init__(self, default: float, least: float = 0.0, **metadata: Any) -> None:
         super().__init__(default, min=least, **metadata)
 
     def validate(self, obj: Any, value: Any) -> float | None:
-        """The validated value."""
-        value = super().validate(obj, value)
-        if not math.isfinite(value):
-            raise TraitError(f"{self.name}={value!r} is not a number of seconds")
-        return float(value)
+        """Return the validated value."""
+        try:
+            seconds = float(super().validate(obj, value))
+        except OverflowError:  # of a whole number that no float can hold
+            seconds = math.inf
+        if not math.isfinite(seconds):
+            raise TraitError(f"{self.name}={seconds!r} is not a number of seconds")
+        return min(seconds, float(LONGEST))
 
     def from_string(self, s: str) -> float:
         """The value that a text stands for."""

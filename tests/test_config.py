@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import base64
 import json
+import math
 import os
+import socket
 import ssl
 import subprocess
 import sys
@@ -22,13 +24,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 from jupyter_server.gateway import gateway_client as reference
 from rawserver import certificate
+from scripted import rest_of, says, scripted
 from traitlets import TraitError
 from traitlets.config import Application, Config, LoggingConfigurable
 
 from gateway_blocking.config import GatewayClient
+from gateway_blocking.deadline import LONGEST
 from gateway_blocking.errors import GatewayConnectionError, GatewayError
 from gateway_blocking.tokens import GatewayTokenRenewerBase, NoOpTokenRenewer
-from gateway_blocking.traits import safe_url
+from gateway_blocking.traits import Seconds, safe_url
 from gateway_blocking.urls import canonical_url
 
 SECRET = "sesame-open"
@@ -900,3 +904,37 @@ def test_the_environment_can_be_sent_as_json() -> None:
     env = GatewayClient().kernel_env({"KERNEL_N": 1}, cwd=Path("/work"))  # type: ignore[arg-type,dict-item]
     assert json.loads(json.dumps(env)) == env
     assert env["KERNEL_N"] == "1"
+
+
+SECONDS = sorted(n for n, t in GatewayClient.class_traits().items() if isinstance(t, Seconds))
+
+
+@pytest.mark.parametrize("name", SECONDS)
+@pytest.mark.parametrize("value", [1e10, 10**20, 1e300])
+def test_a_huge_time_is_one_that_the_system_can_wait_for(name: str, value: float) -> None:
+    """Some 24 days: sockets and locks refuse more, by an OverflowError in a call."""
+    gateway = GatewayClient(**{name: value})
+    assert getattr(gateway, name) == LONGEST
+    with socket.socket() as sock:
+        sock.settimeout(getattr(gateway, name))
+    threading.Lock().acquire(timeout=getattr(gateway, name))
+    assert gateway.effective_request_timeout < threading.TIMEOUT_MAX
+
+
+@pytest.mark.parametrize("name", SECONDS)
+@pytest.mark.parametrize("value", [math.nan, math.inf, -math.inf, -1, -1e300, 10**400, -(10**400)])
+def test_a_time_that_is_none_is_refused_where_it_is_set(name: str, value: float) -> None:
+    """By an error that names it, as a keyword and later."""
+    with pytest.raises(TraitError, match=name):
+        GatewayClient(**{name: value})
+    gateway = GatewayClient()
+    with pytest.raises(TraitError, match=name):
+        setattr(gateway, name, value)
+
+
+def test_a_huge_time_is_no_error_of_a_request() -> None:
+    """On both transports, whose libraries do not take it."""
+    options = {name: 1e10 for name in SECONDS if "interval" not in name}
+    with scripted(says({"id": "k", "name": "n"})) as server, rest_of(server, **options) as rest:
+        assert rest.get_kernel("k")["id"] == "k"
+        assert rest.get_kernel("k", timeout=1e10)["id"] == "k"
