@@ -159,12 +159,15 @@ class BlockingGatewayKernelClient(RemoteKernelMixin, BlockingKernelClient):
         self._line.check()
         require_json(self.session.pack)
         with self._starting:
+            connection = self._line.connection
+            if connection is not None and not connection.is_usable:
+                connection.close()  # its end closes the channels: not those that start now
+                connection = None
             wanted = {"shell": shell, "iopub": iopub, "stdin": stdin, "control": control}
             for channel in self._channels.values():
                 if wanted[channel.name] and not channel.is_alive():
                     channel.start()
-            connection = self._line.connection
-            if connection is None or connection.state is State.CLOSED:
+            if connection is None:
                 self._open()
             if hb:
                 self._hb_channel.start()
@@ -176,8 +179,6 @@ class BlockingGatewayKernelClient(RemoteKernelMixin, BlockingKernelClient):
                 "the client has no kernel: give kernel_id=, or use the client() of a manager"
                 " whose start_kernel() was called"
             )
-        if (lost := self._line.connection) is not None:
-            lost.close()
         gateway, rest, kernel_id = self.gateway, self.rest, self.kernel_id
         connection = Connection(
             kernel_id,
@@ -196,8 +197,8 @@ class BlockingGatewayKernelClient(RemoteKernelMixin, BlockingKernelClient):
             ),
             log=self.log,
         )
-        self._line.connection = connection  # before it opens, so that stop_channels() reaches it
         try:
+            self._line.connection = connection  # before it opens: stop_channels() reaches it
             connection.open()
         except BaseException:
             connection.close()  # after a Ctrl-C it may be open, or about to be
@@ -207,6 +208,9 @@ class BlockingGatewayKernelClient(RemoteKernelMixin, BlockingKernelClient):
         if self._finalizer is not None:
             self._finalizer.detach()
         self._finalizer = weakref.finalize(self, connection.abandon)
+        # The system closes the websocket of a process that ends; until then other threads may read,
+        # and earlier exit handlers use the client.
+        self._finalizer.atexit = False
 
     def stop_channels(self) -> None:
         """Stop the channels and close the connection, within two seconds.

@@ -50,7 +50,7 @@ from .forking import tell_after_fork
 from .handshake import Endpoint, Opening
 from .ledger import Heard, Ledger, Request
 from .liveness import LIVING, SPEAKS_OF_LIFE, Look, Verdict, is_lost, verdict_of
-from .locks import News, RLock
+from .locks import News, RLock, apart
 from .reconnect import Recovery, Step, is_final, is_harmless, may_repeat, what_is_known
 from .transport import Transport
 from .wire import FORMATS, Message, Unreadable
@@ -209,17 +209,15 @@ class Connection:
             Another thread closed the connection meanwhile.
         """
         try:
-            opening = self._new_opening()
-            opening.reach()
-            with self._lock:  # which close() takes too: it finds either nothing or both threads
-                if self._closing:
-                    opening.close()
-                    raise _stopped(self.name)
-                self._reader.start()
-                self._heartbeat.start()
+            self._new_opening().reach()
+            apart(self._start_threads)
         except BaseException as error:
-            self._set_state(State.CLOSED)
-            if self._closing and isinstance(error, GatewayError):
+            closed_by_another = self._closing
+            self._announce_close()  # after an interruption the threads run by now, or never will
+            if not self.was_started:
+                self._drop_socket()
+                self._set_state(State.CLOSED)
+            if closed_by_another and isinstance(error, GatewayError):
                 raise _stopped(self.name) from error
             raise
         self._news.wait_while(lambda: self._state is State.CONNECTING, Deadline(_REFUSAL_TIMEOUT))
@@ -227,6 +225,23 @@ class Connection:
             raise _stopped(self.name)
         if self._failure is not None and self._transport is None:  # else it was open, and is lost
             raise self._failure
+
+    def _start_threads(self) -> None:
+        with self._lock.plain:  # which close() takes too: it finds either no thread or both
+            if self._closing:
+                raise _stopped(self.name)
+            self._reader.start()
+            self._heartbeat.start()
+
+    @property
+    def was_started(self) -> bool:
+        """Return whether its threads were started, which an :meth:`open` that failed may not do."""
+        return self._reader.ident is not None
+
+    @property
+    def is_usable(self) -> bool:
+        """Return whether it was opened and neither ended nor began to end."""
+        return self.was_started and not self._ending
 
     def _new_opening(self) -> Opening:
         opening = Opening(self._endpoint(self._session_id))
@@ -357,7 +372,7 @@ class Connection:
         Idempotent, and may be called by any thread.
         """
         self._announce_close()
-        if not self._reader.ident:  # never started
+        if not self.was_started:
             self._abort()
             self._set_state(State.CLOSED)
             return

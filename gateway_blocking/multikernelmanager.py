@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
+from threading import Thread
 from typing import Any, TypeVar, cast
 
 from jupyter_client.kernelspec import KernelSpecManager
@@ -16,7 +17,7 @@ from .errors import GatewayAuthError, GatewayError, NoSuchKernel
 from .forking import tell_after_fork
 from .kernelspec import BlockingGatewayKernelSpecManager
 from .launch import choose_kernel_id
-from .locks import Lock, News
+from .locks import Latch, Lock, News, apart
 from .manager import BlockingGatewayKernelManager
 from .models import KernelModel
 from .remote import GatewayMixin, not_remotely
@@ -336,8 +337,26 @@ def _at_once(do: Callable[[_T], _R], items: Iterable[_T]) -> list[_R]:
     items = list(items)
     if len(items) < 2:
         return [do(item) for item in items]
-    with ThreadPoolExecutor(min(len(items), _AT_ONCE)) as pool:
-        futures = [_submit(pool, do, item) for item in items]
+    futures: list[Future[_R]] = []
+    done = Latch()
+
+    def do_all() -> None:
+        try:
+            with ThreadPoolExecutor(min(len(items), _AT_ONCE)) as pool:
+                for item in items:
+                    futures.append(_submit(pool, do, item))
+        finally:
+            done.open()
+
+    try:  # in another thread: see `apart` for what an interruption here would leave
+        apart(Thread(target=do_all, name="gateway-at-once").start)
+    except RuntimeError:  # while the interpreter ends, no thread can be started any more
+        return [do(item) for item in items]
+    try:
+        done.wait(Deadline(None))
+    except BaseException:
+        done.wait(Deadline(None))  # the rest is done in any case; a second Ctrl-C ends this
+        raise
     return [future.result() for future in futures]
 
 
@@ -346,5 +365,8 @@ def _submit(pool: ThreadPoolExecutor, do: Callable[[_T], _R], item: _T) -> Futur
         return pool.submit(do, item)
     except RuntimeError:  # while the interpreter ends, no thread can be started any more
         done: Future[_R] = Future()
-        done.set_result(do(item))
+        try:
+            done.set_result(do(item))
+        except Exception as error:
+            done.set_exception(error)
         return done

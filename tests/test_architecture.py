@@ -108,7 +108,8 @@ HOMES = {
     "socket": {"transport", "handshake", "cli.status"},
     "ssl": {"config", "failures", "launch", "transport", "handshake", "cli.status"},
     "threading": {  # locks; who starts threads, see below
-        *("tokens", "locks", "channels", "signals", "connection", "local", "cli.progress"),
+        *("tokens", "locks", "channels", "signals", "connection", "multikernelmanager"),
+        *("local", "cli.progress"),
     },
 }
 

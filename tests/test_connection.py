@@ -501,7 +501,7 @@ def test_nobody_reads() -> None:
                 pongs.append(number)
         stay(peer)
 
-    with connected(script) as connection:
+    with connected(script, ping_interval=0) as connection:
         wait_until(lambda: len(pongs) == 50, 90)
         assert channel_of(connection, "iopub").qsize() == 50_000
 

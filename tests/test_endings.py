@@ -6,6 +6,7 @@ What ends a process, or forks it, is done in one of its own, with a real gateway
 from __future__ import annotations
 
 import gc
+import json
 import signal
 import subprocess
 import sys
@@ -17,11 +18,14 @@ from contextlib import contextmanager
 import pytest
 from conftest import kernels_of, wait_until
 from faultproxy import FaultProxy, Link
+from interrupting import interrupt_at_each_moment
+from rawserver import Peer, serving
 
 from gateway_blocking import BlockingGatewayKernelClient as Client
 from gateway_blocking import BlockingGatewayKernelManager as Manager
 from gateway_blocking import signals
 from gateway_blocking.connection import State
+from gateway_blocking.frames import TEXT
 from gateway_blocking.local import LocalGateway
 from gateway_blocking.signals import SigtermRaises
 
@@ -555,6 +559,60 @@ time.sleep(60)
     assert (process.returncode, err) == (-signal.SIGTERM, "")
 
 
+# --- a Ctrl-C at any moment -----------------------------------------------------------------------
+
+
+@contextmanager
+def endless_gateway() -> Iterator[tuple[Client, list[str]]]:
+    """A client of a gateway that takes any websocket, and the types of the requests it has got."""
+    got: list[str] = []
+
+    def script(peer: Peer) -> None:
+        peer.accept()
+        while (frame := peer.receive()).opcode == TEXT:
+            got.append(json.loads(frame.data)["header"]["msg_type"])
+
+    with serving(script) as where:
+        client = Client(kernel_id="a-b-c-d-e", url=f"http://{where}", ws_ping_interval=0)
+        yield client, got
+        client.stop_channels()
+
+
+@pytest.mark.filterwarnings("ignore:unclosed <socket:ResourceWarning")  # Python closes those
+def test_an_interrupted_start_leaves_nothing_behind() -> None:
+    """Interrupted at each moment of start_channels(): no thread, no socket; and it starts again."""
+    moment = 0
+    with endless_gateway() as (client, got):
+        for interrupted in interrupt_at_each_moment():
+            interrupted(client.start_channels)
+            if moment % 10 == 0:  # it starts again in any case, which takes a while to try
+                client.start_channels()
+                client.shell_channel.send(client.session.msg("kernel_info_request"), 30)
+                wait_until(lambda: got)
+                got.clear()
+            client.stop_channels()
+            assert not threads_of_ours(), f"after moment {moment}"
+            connection = client._line.connection
+            socket = connection._socket if connection else None
+            assert socket is None or socket._sock is None or socket._sock.fileno() == -1, moment
+            moment += 1
+
+
+def test_after_an_interrupted_stop_it_starts_anew() -> None:
+    """Interrupted at each moment of stop_channels(): the next start has a connection that works."""
+    with endless_gateway() as (client, got):
+        for interrupted in interrupt_at_each_moment():
+            client.start_channels()
+            interrupted(client.stop_channels)
+            client.start_channels()
+            client.shell_channel.send(client.session.msg("kernel_info_request"), 30)
+            wait_until(lambda: got)
+            got.clear()
+            assert all(channel.is_alive() for channel in client._channels.values())
+            assert client.is_alive()
+            assert len(threads_of_ours()) == 2
+
+
 # --- what nobody ends -----------------------------------------------------------------------------
 
 
@@ -581,6 +639,34 @@ while kc._line.connection.state.name != sys.argv[4]:
             with losing(proxy, connection):
                 err = end_of(process)
     assert (process.returncode, err) == (0, "")
+
+
+def test_threads_that_read_while_the_interpreter_ends_say_nothing(gateway: LocalGateway) -> None:
+    """Also while an exit handler that was registered earlier takes its time and uses the client."""
+    code = """
+import atexit
+
+def last():
+    reader.join(0.5)
+    assert reader.is_alive()
+    assert works(kc)
+
+atexit.register(last)
+kc = Client(url=sys.argv[1], auth_token=sys.argv[2], kernel_id=sys.argv[3])
+kc.start_channels()
+kc.wait_for_ready(60)
+
+def read():
+    while True:
+        kc.get_stdin_msg()
+
+reader = threading.Thread(target=read, daemon=True)
+reader.start()
+"""
+    with Manager(**gateway.options()) as km:
+        km.start_kernel()
+        assert km.kernel_id
+        assert passes(code, gateway.url, gateway.token, km.kernel_id)
 
 
 @pytest.mark.parametrize("connection", ["open", "refused", "stalled"])
