@@ -5,17 +5,22 @@ from __future__ import annotations
 import json
 import os
 import pty
+import re
 import signal
 import subprocess
 import sys
+from pathlib import Path
 
 import nbformat
 import pytest
-from conftest import kernels_of
+from conftest import kernels_of, proxy_of, upstream_of
 from nbformat.v4 import new_code_cell, new_notebook
+from servers import own_gateway
 from terminal import Terminal, errors, wait_for, without_a_gateway
 
 from gateway_blocking import BlockingGatewayKernelManager
+from gateway_blocking.cli.jobs import Job
+from gateway_blocking.cli.progress import Bars
 
 # --- being stopped --------------------------------------------------------------------------------
 
@@ -204,6 +209,143 @@ def test_each_failure_names_its_file(terminal: Terminal) -> None:
 
 
 SLEEP = "import time; time.sleep(600)"
+IMPATIENT = {"JUPYTER_GATEWAY_RETRY_MAX": "2", "JUPYTER_GATEWAY_RETRY_INTERVAL": "0.5"}
+
+
+def test_a_gateway_that_is_killed(terminal: Terminal) -> None:
+    """The loss is told at once, and the table says what happened, not what failed while cleaning
+    up."""
+    begun = "open({!r}, 'w').close(); import time; time.sleep(600)"
+    terminal.notebook("a.ipynb", "print('before')", begun.format("a.begun"))
+    terminal.write("b.py", begun.format("b.begun"))
+    with own_gateway() as gateway:
+        env = {"JUPYTER_GATEWAY_URL": gateway.url, "JUPYTER_GATEWAY_AUTH_TOKEN": gateway.token}
+        with terminal.popen("run", "-j2", "a.ipynb", "b.py", **env, **IMPATIENT) as process:
+            for name in ("a.begun", "b.begun"):
+                wait_for(terminal.directory / name)
+            assert gateway.pid is not None
+            os.kill(gateway.pid, signal.SIGKILL)
+            out, err = process.communicate(timeout=90)
+    done = subprocess.CompletedProcess([], process.returncode, out, err)
+    assert process.returncode == 3
+    for line in ("a.ipynb: connection lost, trying again", "b.py: connection lost, trying again"):
+        assert line in errors(done)
+    [told] = [line for line in errors(done) if "a.ipynb: connection to the gateway lost" in line]
+    assert "lost in cell 3" in told
+    assert "could not be opened again, tried 3 times" in told
+    a, b = report_of(done)[1:]
+    assert a.split(None, 2)[:2] == ["a.ipynb", "gateway"]
+    assert a.endswith("connection to the gateway lost in cell 3")
+    assert b.endswith("connection to the gateway lost")
+    assert "DELETE" not in err
+    assert terminal.read("a.executed.ipynb").cells[1].outputs[0].text == "before\n"
+
+
+def test_a_gateway_that_is_started_anew(terminal: Terminal) -> None:
+    """That is not the same as a kernel that died: this one is not known any more."""
+    for name in ("a.ipynb", "b.ipynb"):
+        terminal.notebook(name, f"open('{name}.begun', 'w').close(); {SLEEP}")
+    second = own_gateway()
+    with own_gateway() as first, proxy_of(first) as proxy:
+        second.token = first.token
+        with second:
+            env = {"JUPYTER_GATEWAY_URL": proxy.url, "JUPYTER_GATEWAY_AUTH_TOKEN": first.token}
+            with terminal.popen("run", "-j2", "a.ipynb", "b.ipynb", **env) as process:
+                for name in ("a.ipynb.begun", "b.ipynb.begun"):
+                    wait_for(terminal.directory / name)
+                with proxy.refusing():
+                    proxy.upstream = upstream_of(second)
+                    assert first.pid is not None
+                    os.kill(first.pid, signal.SIGKILL)
+                    # Wait for what is told, and not for a time.
+                    assert process.stderr is not None
+                    while "connection lost" not in process.stderr.readline():
+                        assert process.poll() is None
+                out, err = process.communicate(timeout=90)
+    assert process.returncode == 3
+    why = "the gateway does not have the kernel any more in cell 2: it was shut down or culled, or"
+    assert f"jupyter gateway run: a.ipynb: {why} the gateway was restarted" in err.splitlines()
+    a, b = report_of(subprocess.CompletedProcess([], 3, out, err))[1:]
+    assert a.split()[:4] == ["a.ipynb", "gone", "cell", "2"]
+    assert a.endswith("shut down or culled, or the gateway was restarted")
+    assert b.endswith("as a.ipynb")
+
+
+def test_a_connection_that_is_opened_again(terminal: Terminal) -> None:
+    """In a log there is a line for the loss and one for its end."""
+    code = (
+        "import os, time; open('begun', 'w').close()\n"
+        "while not os.path.exists('end'): time.sleep(0.1)"
+    )
+    terminal.write("a.py", code)
+    with (
+        proxy_of(terminal.gateway) as proxy,
+        terminal.popen("run", "a.py", JUPYTER_GATEWAY_URL=proxy.url) as process,
+    ):
+        wait_for(terminal.directory / "begun")
+        assert process.stderr is not None
+        with proxy.refusing():
+            proxy.websocket.cut("rst")
+            assert process.stderr.readline() == "a.py: connection lost, trying again\n"
+        assert process.stderr.readline() == "a.py: connected again\n"
+        (terminal.directory / "end").touch()
+        _, err = process.communicate(timeout=60)
+    assert (process.returncode, err) == (0, "")
+
+
+def test_the_bar_of_a_job_says_that_its_connection_is_lost() -> None:
+    """At once, and until it is open again."""
+
+    class Display:
+        def add_task(self, text: str, total: int | None) -> int:
+            self.text = text
+            return 1
+
+        def update(self, task: int, description: str, **more: object) -> None:
+            assert task == 1
+            self.text = description
+
+        def remove_task(self, task: int) -> None:
+            del self.text
+
+    class Connected(Job):
+        is_reconnecting = False
+
+    display, job = Display(), Connected("a.ipynb", "python3", Path())
+    bars = Bars(display)
+    with bars.of(job) as on_cell:
+        on_cell(2, 3)
+        bars.look()
+        assert display.text == "a.ipynb: cell 2 of 3"
+        job.is_reconnecting = True
+        bars.look()
+        assert display.text == "a.ipynb: cell 2 of 3: connection lost, trying again"
+        job.is_reconnecting = False
+        bars.look()
+        assert display.text == "a.ipynb: cell 2 of 3"
+    job.is_reconnecting = True
+    bars.look()  # it has ended, and has no bar any more
+
+
+def test_lost_output_is_a_failure_if_that_is_wanted(terminal: Terminal) -> None:
+    """A server with a limit drops some; with --fail-on-lost-output the status is 1."""
+    code = "for i in range(600): print(i, flush=True)"
+    terminal.notebook("a.ipynb", "1", code, "2")
+    terminal.write("b.py", code)
+    terminal.write("c.py", "print('all')")
+    limit = "--ZMQChannelsWebsocketConnection.iopub_msg_rate_limit=20"
+    with own_gateway(limit) as gateway:
+        env = {"JUPYTER_GATEWAY_URL": gateway.url, "JUPYTER_GATEWAY_AUTH_TOKEN": gateway.token}
+        done = terminal("run", "a.ipynb", "b.py", **env)
+        assert done.returncode == 0
+        done = terminal("run", "--fail-on-lost-output", "a.ipynb", "b.py", "c.py", **env)
+    assert done.returncode == 1
+    a, b, c = report_of(done)[1:]
+    assert (a.split()[1], b.split()[1], c.split()[1]) == ("failed", "failed", "ok")
+    assert a.endswith("lost output")
+    assert re.search(r"run: a.ipynb: output was lost: cell 3: at least \d+ messages", done.stderr)
+    assert re.search(r"run: b.py: output was lost: at least \d+ messages", done.stderr)
+    assert terminal.read("a.executed.ipynb").cells[3].outputs[0].data["text/plain"] == "2"
 
 
 # --- parameters, kernels that stay ----------------------------------------------------------------

@@ -121,6 +121,37 @@ def test_an_example_runs(
     exec(compile(code, "example", "exec"), {"__name__": "__main__"})
 
 
+def test_the_readme_works_as_it_is_typed_and_again(terminal: Terminal) -> None:
+    """In a clone, after "Try it": all lines of "Use it", twice.
+
+    Left out is what the tests bring along: a gateway, its variables, the environment and papermill.
+    """
+    examples = terminal.directory / "docs" / "examples"
+    examples.mkdir(parents=True)
+    for example in EXAMPLE.parent.iterdir():
+        shutil.copy(example, examples)
+    section = README.read_text().partition("\nUse it\n")[2].partition("\nWhy\n")[0]
+    typed = re.findall(r"^    (?:\$ )?((?:jupyter|papermill|cp|pip|export|\.) .*)$", section, re.M)
+    brought = ("pip install", "export JUPYTER_GATEWAY_URL=", ". .venv/bin/activate")
+    lines = [line for line in typed if not line.startswith(brought)]
+    assert len(lines) == len(typed) - len(brought) == 4
+    path = f"{Path(sys.executable).parent}{os.pathsep}{terminal.env['PATH']}"
+    for _ in range(2):
+        done = subprocess.run(
+            ["bash", "-euc", "\n".join(lines)],
+            cwd=terminal.directory,
+            env={**terminal.env, "PATH": path},
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            timeout=110,
+            check=False,
+        )
+        assert done.returncode == 0, done.stdout
+    assert (terminal.directory / "done" / "analysis.ipynb").is_file()
+
+
 @pytest.mark.parametrize("page", [page for page in PAGES if _shell_script(page)], ids=_name)
 def test_the_commands_of_a_page_run(page: Path, terminal: Terminal) -> None:
     """Typed as they stand, with the page's files in place, they execute on the gateway."""

@@ -423,7 +423,8 @@ class _StrictLoader(KVArgParseConfigLoader):
         return config
 
     def _handle_unrecognized_alias(self, arg: str) -> NoReturn:
-        names = [name for each in (*self.aliases, *self.flags) for name in _spellings(each)]
+        spellings = [name for each in (*self.aliases, *self.flags) for name in _spellings(each)]
+        names = [name for name in spellings if len(name) > 1]
         found = [name for name in names if name.startswith(arg)]
         found = found or get_close_matches(arg, names, 1)
         hint = f"; is it --{found[0]}?" if found else ""

@@ -73,6 +73,7 @@ class Job:
         self.name, self.kernel_name, self.directory = name, kernel_name, directory
         self.outcome = Outcome(FAILED, "not run")
         self.where = ""  # it is, or was when it ended
+        self.failure: Exception | None = None  # what execute() raised
         self.lost_output: list[str] = []  # where output is missing, or may be
         self._lock = Lock()
         self._stopped = False

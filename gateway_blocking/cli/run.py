@@ -123,7 +123,7 @@ echo "print(6 * 7)" | jupyter gateway run -
         """Read the command line: ``-p NAME VALUE``, which no trait can be, and all others."""
         words = list(sys.argv[1:] if argv is None else argv)
         self._parameters, words = take_parameters(words)
-        super().parse_command_line(words)
+        super().parse_command_line([re.sub(r"^-j(\d+)$", r"-j=\1", word) for word in words])
 
     def emit_alias_help(self) -> Iterator[str]:  # type: ignore[override]
         """Yield the lines of the help on options with a value."""
@@ -180,7 +180,8 @@ echo "print(6 * 7)" | jupyter gateway run -
         except BrokenPipeError:  # nobody reads what is printed, of the others either
             raise
         except Exception as error:
-            job.outcome = self._failure(job, error)
+            # If cleaning up failed, too, that is not why the file failed.
+            job.outcome = self._failure(job, job.failure or error)
         else:
             job.outcome = Outcome(OK, "ok")
         finally:
@@ -196,8 +197,9 @@ echo "print(6 * 7)" | jupyter gateway run -
         ):
             try:
                 job.execute(kc, on_cell)
-            except CodeError as error:
-                if not error.running:
+            except Exception as error:
+                job.failure = error
+                if isinstance(error, CodeError) and not error.running:
                     self._keep(km)
                 raise
             self._keep(km)
