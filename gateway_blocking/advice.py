@@ -6,6 +6,7 @@ of another library.  Here stands once what they tell.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 
 __all__ = [
@@ -14,8 +15,10 @@ __all__ = [
     "NO_LISTING",
     "NO_WAY",
     "WANTS_TLS",
+    "exceeded_limit",
     "for_connection",
     "for_login",
+    "for_lost_output",
     "for_proxy",
     "for_redirect",
     "for_status",
@@ -51,6 +54,37 @@ _NO_LOGIN = {  # headers of a request that say nothing of who makes it
     *("accept", "accept-encoding", "connection", "content-length", "content-type", "cookie"),
     *("user-agent", "x-xsrftoken"),
 }
+
+
+_LIMIT = re.compile(r"\s*IOPub (data|message) rate exceeded")
+
+
+def exceeded_limit(text: object) -> str:
+    """Return the limit that a server says was exceeded, in place of output; else nothing."""
+    if not isinstance(text, str) or not (said := _LIMIT.match(text)):
+        return ""
+    return "iopub_data_rate_limit" if said[1] == "data" else "iopub_msg_rate_limit"
+
+
+def for_lost_output(limit: str) -> str:
+    """Return why output may have been lost, and what to do about it.
+
+    Parameters
+    ----------
+    limit : str
+        The limit that the server said was exceeded, if it did.
+    """
+    if not limit:
+        return (
+            "a lost connection swallows what is on its way, and the queue between kernel and server"
+            " drops what comes too fast for it"
+        )
+    return (
+        f"the server drops output that comes faster than its {limit} allows; to switch that off,"
+        " start a Kernel Gateway 3 or a Jupyter Server 2 with"
+        f" --ZMQChannelsWebsocketConnection.{limit}=0, a Jupyter Server 1 with"
+        f" --ServerApp.{limit}=0"
+    )
 
 
 def shown(value: object, longest: int = 200) -> str:

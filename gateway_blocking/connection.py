@@ -30,6 +30,7 @@ from uuid import uuid4
 
 from jupyter_client.session import Session, msg_header
 
+from .advice import exceeded_limit, for_lost_output
 from .channels import Channel
 from .deadline import Deadline
 from .errors import (
@@ -152,6 +153,7 @@ class Connection:
         self._recovery: Recovery | None = None
         self._recovering = threading.Lock()
         self._prefix = f"recovery_{uuid4().hex}_"
+        self._limit = ""  # of output, that the server said was exceeded
         # On the monotonic clock, when the heartbeat is to do what.
         self._beat_at = monotonic() + ping_interval if ping_interval else _NEVER
         self._judge_at = 0.0
@@ -574,6 +576,8 @@ class Connection:
                 heard = self._ledger.hear(name, message, unreadable)
         if name == "iopub" and message["msg_type"] in SPEAKS_OF_LIFE:
             self._see_life(message, incarnation)
+        if name == "iopub" and message["msg_type"] == "stream":
+            self._see_limit(message)
         if self._generation > 1:
             if (message["parent_header"].get("msg_id") or "").startswith(self._prefix):
                 self._recover(message)  # it answers to a question of our own
@@ -615,9 +619,14 @@ class Connection:
             msg_id,
             f"came, but cannot be read: {why}"
             if why
-            else "did not come; the gateway drops output that comes too fast"
-            " (iopub_data_rate_limit), and a lost connection swallows what is on its way",
+            else f"did not come; {for_lost_output(self._limit)}",
         )
+
+    def _see_limit(self, message: Message) -> None:
+        """Note a limit that the server, and not the kernel, says was exceeded."""
+        if message["header"].get("session") != self._ledger.incarnation:
+            content = message["content"]
+            self._limit = exceeded_limit(content.get("text")) or self._limit
 
     def _end(self, error: BaseException) -> None:
         """Tell everybody who waits that nothing comes any more."""

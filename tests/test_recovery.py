@@ -619,6 +619,8 @@ def test_output_that_comes_too_fast(caplog: pytest.LogCaptureFixture) -> None:
     assert missing == 600 - len(printed)
     assert missing > 0
     assert f"output is missing: at least {missing} messages" in caplog.text
+    assert "faster than its iopub_msg_rate_limit allows" in caplog.text
+    assert "--ZMQChannelsWebsocketConnection.iopub_msg_rate_limit=0" in caplog.text
 
 
 def test_a_message_above_the_maximum(gateway: LocalGateway, proxy: FaultProxy) -> None:
