@@ -37,6 +37,7 @@ __all__ = [
     "Settling",
     "called_by_coroutine",
     "disinherit",
+    "startup_timeout_of_caller",
 ]
 
 _YIELD_EVERY = 0.02
@@ -512,6 +513,18 @@ def called_by_coroutine() -> bool:
         return False
     caller = sys._getframe(2).f_code
     return bool(caller.co_flags & (inspect.CO_COROUTINE | inspect.CO_ASYNC_GENERATOR))
+
+
+def startup_timeout_of_caller() -> float | None:
+    """Return nbclient's ``startup_timeout`` if it called the function that asks, else None.
+
+    It starts a kernel by a coroutine of its client, and does not hand this option on.
+    """
+    caller = sys._getframe(2)
+    if asyncio._get_running_loop() is None or not caller.f_code.co_flags & inspect.CO_COROUTINE:
+        return None
+    found = getattr(caller.f_locals.get("self"), "startup_timeout", None)
+    return float(found) if isinstance(found, int | float) else None
 
 
 async def _answer(ready: bool) -> bool:

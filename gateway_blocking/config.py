@@ -291,6 +291,29 @@ class GatewayClient(LoggingConfigurable):
             for name, trait in cls._options().items()
         ]
 
+    def wait_until_up(self, timeout: float | None = None) -> None:
+        """Wait until the gateway answers, for a script that is started together with it.
+
+        Waited for is a gateway that refuses or ends connections, does not answer, or is said by a
+        proxy not to be there (502, 503, 504).  Nothing is changed on it: it is asked for its
+        version.  Any other answer ends the wait, also one that refuses the login.
+
+        Parameters
+        ----------
+        timeout : float, optional
+            Seconds; by default there is no limit.
+
+        Raises
+        ------
+        GatewayError
+            It did not come up in time; or, at once, waiting does not help: its host name is not
+            known, its certificate is not accepted, or it is not a gateway.
+        """
+        from .rest import GatewayREST  # which needs this module
+
+        with GatewayREST(self) as rest:
+            rest.wait_until_up(timeout)
+
     # --- URLs -----------------------------------------------------------------------------------
 
     @property

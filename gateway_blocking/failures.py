@@ -12,6 +12,7 @@ from urllib.parse import urljoin, urlsplit
 import requests
 from urllib3.exceptions import ReadTimeoutError
 
+from .adapters import TRANSIENT
 from .advice import (
     HTTP_ONLY,
     NO_GATEWAY,
@@ -39,6 +40,7 @@ __all__ = [
     "Answer",
     "Missing",
     "Tried",
+    "is_coming_up",
     "misfit",
     "not_json",
     "not_reached",
@@ -187,6 +189,19 @@ def _advice(tried: Tried, error: Exception, happened: BaseException) -> str:
     if isinstance(error, requests.ConnectionError):
         return for_connection(happened)
     return "see the error that this one came from"
+
+
+def is_coming_up(error: GatewayError) -> bool:
+    """Return whether a failed request may mean a gateway that is still coming up.
+
+    Its port refuses connections, or what is in front of it (the proxy of a container) ends them,
+    does not answer, or says that the gateway is not there.  A host name that is not known, a
+    certificate that is not accepted and a login page stay what they are.
+    """
+    if isinstance(error, GatewayHTTPError):
+        return error.status_code in TRANSIENT
+    ended = (ConnectionError, ssl.SSLEOFError, ssl.SSLZeroReturnError)
+    return isinstance(error, GatewayTimeout) or isinstance(error.__cause__, ended)
 
 
 def _wants_tls(tried: Tried, timeout: float) -> bool:

@@ -18,7 +18,7 @@ from jupyter_client.managerabc import KernelManagerABC
 from jupyter_client.multikernelmanager import MultiKernelManager
 from traitlets import DottedObjectName, Type, Unicode, default
 
-from .channels import Settling, called_by_coroutine
+from .channels import Settling, called_by_coroutine, startup_timeout_of_caller
 from .client import BlockingGatewayKernelClient
 from .config import GatewayClient, refuse_unknown
 from .deadline import Deadline
@@ -201,6 +201,9 @@ class BlockingGatewayKernelManager(RemoteKernelMixin, KernelManager):
         The new kernel's id is chosen here, for gateways that let it be chosen.  So a kernel whose
         start was not answered, because the connection broke or a proxy gave up, is found again.
 
+        A gateway that is not up is an error at once; only for nbclient, which has a
+        ``startup_timeout``, it is waited for (see :meth:`.GatewayClient.wait_until_up`).
+
         Parameters
         ----------
         kernel_id : str, optional
@@ -238,6 +241,8 @@ class BlockingGatewayKernelManager(RemoteKernelMixin, KernelManager):
             There is a kernel already.
         """
         refuse_unknown("start_kernel()", kw, _START_ARGUMENTS)
+        if (patience := startup_timeout_of_caller()) is not None:
+            self.rest.wait_until_up(patience)
         busy = RuntimeError("the kernel is just being started, by another thread")
         with self._starting.within(Deadline(0), busy):
             if self.has_kernel:
@@ -556,7 +561,8 @@ def start_new_kernel(
     Parameters
     ----------
     startup_timeout : float
-        Seconds to wait for it to answer.
+        Seconds to wait for the gateway, if it is still coming up
+        (:meth:`.GatewayClient.wait_until_up`), and seconds to wait for the kernel to answer.
     kernel_name : str
         The kernelspec; ``python`` means ``python3``.
     **kwargs
@@ -579,6 +585,7 @@ def start_new_kernel(
     given = {name: kwargs.pop(name) for name in list(kwargs) if name in options}
     manager = BlockingGatewayKernelManager(kernel_name=kernel_name, **given)
     try:
+        manager.rest.wait_until_up(startup_timeout)
         manager.start_kernel(**kwargs)
         client = manager.client()
         client.start_channels()

@@ -18,6 +18,7 @@ from .errors import (
     NoSuchKernelSpec,
     NoSuchSession,
 )
+from .failures import is_coming_up
 from .http import Requester, check_segments
 from .launch import Launch
 from .models import APIVersion, KernelModel, KernelSpecModel, KernelSpecs, ModelError, SessionModel
@@ -25,6 +26,8 @@ from .models import APIVersion, KernelModel, KernelSpecModel, KernelSpecs, Model
 __all__ = ["GatewayREST"]
 
 _LIST_PAUSES = (0.1, 0.2, 0.4, 0.8)  # seconds
+_UP_TIMEOUT = 5.0  # seconds for one question to a gateway that is coming up
+_UP_PAUSE, _UP_PAUSE_MAX = 0.1, 1.0
 _RESTART_PATIENCE = 10.0  # seconds for a gateway that is restarting a kernel itself
 _RESTART_PAUSE, _RESTART_PAUSE_MAX = 0.05, 0.5
 
@@ -66,6 +69,30 @@ class GatewayREST:
         A kernel whose start was not answered is not looked for any longer.
         """
         self._http.close()
+
+    def wait_until_up(self, timeout: float | None = None) -> None:
+        """Wait until the gateway answers; see :meth:`.GatewayClient.wait_until_up`."""
+        deadline, pause, told = Deadline(timeout), _UP_PAUSE, False
+        while True:
+            try:
+                within = deadline.within(_UP_TIMEOUT)
+                self._http.request("GET", self.gateway.api_url, deadline=within)
+            except GatewayError as error:
+                failure = error
+            else:
+                return
+            if not is_coming_up(failure):
+                if isinstance(failure, GatewayHTTPError):
+                    return  # it is up; if it lets us in, the next request finds out
+                raise failure
+            if not told:
+                limit = "" if timeout is None else f" up to {timeout:g} s"
+                self._log.warning("%s; waiting%s for the gateway", str(failure), limit)
+                told = True
+            left = deadline.left()
+            if self._http.pause(pause if left is None else min(pause, left)) or deadline.passed():
+                raise failure
+            pause = min(2 * pause, _UP_PAUSE_MAX)
 
     # --- endpoints ------------------------------------------------------------------------------
 

@@ -41,14 +41,14 @@ class FaultProxy:
     the client is reset.  ``upstream`` may be set to where a gateway was started again.
     """
 
-    def __init__(self, host: str, port: int) -> None:
+    def __init__(self, host: str, port: int, own_port: int = 0) -> None:
         self.upstream = (host, port)
         self._changed = threading.Condition()
         self._links: list[Link] = []
         self._answers: list[_Answer] = []
         self._losses: list[tuple[bytes, Cut]] = []
         self._refuses = self._stands_still = self._closed = False
-        self._listener = socket.create_server(("127.0.0.1", 0), backlog=128)
+        self._listener = socket.create_server(("127.0.0.1", own_port), backlog=128)
         self.url = f"http://127.0.0.1:{self._listener.getsockname()[1]}"
         self._wakes, self._woken = socket.socketpair()
         self._selector = selectors.DefaultSelector()

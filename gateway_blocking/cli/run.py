@@ -28,7 +28,17 @@ from ..errors import (
     WireError,
 )
 from ..manager import BlockingGatewayKernelManager
-from .command import FAILED, FLAGS, GATEWAY, OK, USAGE, CodeError, OnKernel, UsageError
+from .command import (
+    FAILED,
+    FLAGS,
+    GATEWAY,
+    OK,
+    READY_TIMEOUT,
+    USAGE,
+    CodeError,
+    OnKernel,
+    UsageError,
+)
 from .files import read_text
 from .jobs import Job, Notebook, Outcome, Script, Stopped
 from .mine import remember
@@ -188,6 +198,8 @@ echo "print(6 * 7)" | jupyter gateway run -
             job.outcome.seconds = monotonic() - begun
 
     def _execute_on_kernel(self, gateway: GatewayClient, job: Job) -> None:
+        if not self.kernel_id:
+            gateway.wait_until_up(READY_TIMEOUT)
         with (
             self._progress.of(job) as on_cell,
             self.kernel(gateway, job.kernel_name, kernel_id=self.kernel_id, cwd=job.directory) as (

@@ -17,7 +17,7 @@ from time import perf_counter
 from typing import Any
 from urllib.parse import urlsplit
 
-from traitlets import Unicode
+from traitlets import Float, Unicode
 
 from ..adapters import proxy_for
 from ..advice import HTTP_ONLY, NO_LISTING, for_connection, for_tls
@@ -68,6 +68,8 @@ class StatusCommand(Listing):
 
     Usage: jupyter gateway status [OPTIONS]
 
+    With --wait=SECONDS, a gateway that is still coming up is waited for so long.
+
     The first line that fails is the last: what comes after it depends on it. No kernel is started,
     unless --kernel names a kernelspec to try: then one is, something is executed, and it is shut
     down. Tokens and passwords are never shown. With --json, the report is an object with a key for
@@ -83,13 +85,22 @@ class StatusCommand(Listing):
 jupyter gateway status
 jupyter gateway status --kernel=python3
 jupyter gateway status --json
+jupyter gateway status --wait=60 && jupyter gateway run analysis.ipynb
 """
 
     kernel_name = Unicode(help="A kernelspec to try: a kernel is started, used and shut down.").tag(
         config=True
     )
 
-    aliases = {**ALIASES, "kernel": "StatusCommand.kernel_name"}  # noqa: RUF012
+    wait = Float(
+        min=0, help="Seconds to wait for a gateway that is still coming up; by default none."
+    ).tag(config=True)
+
+    aliases = {  # noqa: RUF012
+        **ALIASES,
+        "kernel": "StatusCommand.kernel_name",
+        "wait": "StatusCommand.wait",
+    }
 
     def run(self) -> int:
         """Check one thing after the other."""
@@ -111,6 +122,8 @@ jupyter gateway status --json
         """All lines; nobody asks for those after one that failed."""
         gateway = GatewayClient(config=self.config)
         yield self._url(gateway)
+        if self.wait:
+            yield from _waited_for(gateway, self.wait)
         yield from _way(gateway)
         with GatewayREST(gateway) as rest:
             try:
@@ -186,6 +199,17 @@ jupyter gateway status --json
 
 
 # --- the way to the gateway -----------------------------------------------------------------------
+
+
+def _waited_for(gateway: GatewayClient, timeout: float) -> Iterator[_Check]:
+    """Whether the gateway came up."""
+    begun = perf_counter()
+    try:
+        gateway.wait_until_up(timeout)
+    except GatewayError as error:
+        yield _failed("up", error)
+    else:
+        yield _timed("up", "it answers, after", _since(begun))
 
 
 def _way(gateway: GatewayClient) -> Iterator[_Check]:
