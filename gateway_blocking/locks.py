@@ -65,6 +65,10 @@ class _Entry:
                 self.plain.release()
             raise
 
+    def within(self, deadline: Deadline, error: Exception) -> _Entry:
+        """Return what takes this lock in a ``with``, and raises `error` if that takes too long."""
+        return _Entry(self.plain, deadline, error)
+
 
 class Lock(_Entry):
     """A lock that an interruption never leaves locked.
@@ -77,10 +81,6 @@ class Lock(_Entry):
 
     def __init__(self) -> None:
         super().__init__(threading.Lock())
-
-    def within(self, deadline: Deadline, error: Exception) -> _Entry:
-        """Return what takes this lock in a ``with``, and raises `error` if that takes too long."""
-        return _Entry(self.plain, deadline, error)
 
     def acquire(self, blocking: bool = True, timeout: float = -1) -> bool:
         """Acquire the lock; nothing gives it back if an interruption comes next."""

@@ -9,7 +9,7 @@ import subprocess
 import weakref
 from collections.abc import Iterator, Mapping
 from concurrent.futures import Future
-from contextlib import contextmanager, suppress
+from contextlib import AbstractContextManager, contextmanager, suppress
 from typing import Any, TypeVar
 
 from jupyter_client.kernelspec import KernelSpec
@@ -22,12 +22,12 @@ from .channels import Settling, called_by_coroutine, startup_timeout_of_caller
 from .client import BlockingGatewayKernelClient
 from .config import GatewayClient, refuse_unknown
 from .deadline import Deadline
-from .errors import GatewayError, NoKernel, NoSuchKernel, NotRemotelyPossible
+from .errors import GatewayError, GatewayTimeout, NoKernel, NoSuchKernel, NotRemotelyPossible
 from .events import KERNEL_ACTIONS
 from .forking import tell_after_fork
 from .kernelspec import BlockingGatewayKernelSpecManager
 from .launch import choose_kernel_id
-from .locks import Lock
+from .locks import Lock, RLock
 from .models import KernelModel
 from .remote import RemoteKernelMixin, not_remotely
 from .signals import SigtermRaises
@@ -92,7 +92,8 @@ class BlockingGatewayKernelManager(RemoteKernelMixin, KernelManager):
     def __init__(self, **kwargs: Any) -> None:
         self._kernel: KernelModel | None = None
         self._started: Future[None] = Future()
-        self._clients_lock, self._starting = Lock(), Lock()
+        self._restarts = 0
+        self._make_locks()
         self._all_clients: weakref.WeakSet[BlockingGatewayKernelClient] = weakref.WeakSet()
         self._sigterm = SigtermRaises()
         super().__init__(**kwargs)
@@ -117,8 +118,11 @@ class BlockingGatewayKernelManager(RemoteKernelMixin, KernelManager):
 
     def after_fork(self) -> None:
         """In a child process, which must not shut down what its parent uses."""
-        self._clients_lock, self._starting = Lock(), Lock()
+        self._make_locks()
         self._owns_kernel = False
+
+    def _make_locks(self) -> None:
+        self._clients_lock, self._starting, self._changing = Lock(), Lock(), RLock()
 
     # --- what there is --------------------------------------------------------------------------
 
@@ -244,10 +248,22 @@ class BlockingGatewayKernelManager(RemoteKernelMixin, KernelManager):
         if (patience := startup_timeout_of_caller()) is not None:
             self.rest.wait_until_up(patience)
         busy = RuntimeError("the kernel is just being started, by another thread")
-        with self._starting.within(Deadline(0), busy):
+        with self._starting.within(Deadline(0), busy), self._alone("start_kernel()"):
             if self.has_kernel:
                 raise RuntimeError(f"kernel {self.kernel_id} runs already; shut it down first")
             self._start_and_tell(**kw)
+
+    def _alone(self, what: str) -> AbstractContextManager[None]:
+        """Return what keeps other threads from a start, a restart and a shutdown meanwhile.
+
+        The thread itself may do another one, as in a signal handler.
+        """
+        seconds = 2 * self.gateway.effective_request_timeout  # a start may search for its kernel
+        error = GatewayTimeout(
+            f"{what}: another thread has been starting, restarting or shutting down the kernel for"
+            f" {seconds:g} s"
+        )
+        return self._changing.within(Deadline(seconds), error)
 
     def _start_and_tell(self, **kw: Any) -> None:
         """Start, and tell who waits for :attr:`ready` how it ended."""
@@ -324,14 +340,15 @@ class BlockingGatewayKernelManager(RemoteKernelMixin, KernelManager):
                 "shutdown_kernel(restart=True) is half of a restart, and a gateway does the"
                 " whole: call restart_kernel()"
             )
-        if self._kernel is None:
-            return None
-        if not self._owns_kernel:
-            self.log.info("kernel %s was not started here and is left running", self.kernel_id)
-            self.shutting_down = True
-            self._kernel = None
-            return None
-        self._shut_down(self._kernel["id"])
+        with self._alone("shutdown_kernel()"):
+            if self._kernel is None:
+                return None
+            if not self._owns_kernel:
+                self.log.info("kernel %s was not started here and is left running", self.kernel_id)
+                self.shutting_down = True
+                self._kernel = None
+                return None
+            self._shut_down(self._kernel["id"])
         if not called_by_coroutine():
             return None
         return Settling([client.iopub_channel for client in self._clients])
@@ -351,7 +368,8 @@ class BlockingGatewayKernelManager(RemoteKernelMixin, KernelManager):
     def restart_kernel(self, now: bool = False, newports: bool = False, **kw: Any) -> None:
         """Restart the kernel: same id, new process; clients go on with it.
 
-        Requests that wait for their reply get :exc:`.KernelRestarted`.
+        Requests that wait for their reply get :exc:`.KernelRestarted`.  If another thread is
+        restarting the kernel, this waits for it, and is then done.
 
         Parameters
         ----------
@@ -367,14 +385,19 @@ class BlockingGatewayKernelManager(RemoteKernelMixin, KernelManager):
         GatewayError
             The gateway could not be reached, or did not do it.
         """
-        kernel_id = self._require_kernel("restart")["id"]
         if kw:
             self.log.debug("ignored for a remote kernel: %s", ", ".join(sorted(kw)))
-        restarted = [client._before_restart() for client in self._clients]
-        with self._told("restart"):
-            self.refresh_model(self.rest.restart_kernel(kernel_id))
-        for tell in restarted:
-            tell()
+        restarts = self._restarts
+        with self._alone("restart_kernel()"):
+            kernel_id = self._require_kernel("restart")["id"]
+            if self._restarts != restarts:
+                return  # another thread has just restarted it
+            restarted = [client._before_restart() for client in self._clients]
+            with self._told("restart"):
+                self.refresh_model(self.rest.restart_kernel(kernel_id))
+            for tell in restarted:
+                tell()
+            self._restarts += 1
 
     def interrupt_kernel(self) -> None:
         """Interrupt what the kernel runs.
@@ -406,19 +429,28 @@ class BlockingGatewayKernelManager(RemoteKernelMixin, KernelManager):
         A client whose channels run knows, without a request; also while its connection is being
         opened again, because a gateway that cannot be reached is no dead kernel.  Without one,
         the gateway is asked.  False where it started a dead kernel anew behind our back, until a
-        client's ``wait_for_ready()`` goes on with that one.
+        client's ``wait_for_ready()`` goes on with that one.  Before :meth:`start_kernel`, the
+        gateway is asked for the kernel to attach to.
 
         Raises
         ------
         GatewayError
             The gateway had to be asked, and did not answer.
         """
+        if self._kernel is None and self._attach_to is not None:
+            return self._is_there(self._attach_to)
         clients = self._clients
         trusted = all(client._trusts_kernel() for client in clients)
         if trusted and self.has_kernel and any(client._is_connected() for client in clients):
             return True
         model = self.refresh_model()
         return trusted and model is not None and model.get("execution_state") != "dead"
+
+    def _is_there(self, kernel_id: str) -> bool:
+        try:
+            return self.rest.get_kernel(kernel_id).get("execution_state") != "dead"
+        except NoSuchKernel:
+            return False
 
     def request_shutdown(self, restart: bool = False) -> None:
         """Shut the kernel down; there is no polite half of it, see :meth:`shutdown_kernel`."""

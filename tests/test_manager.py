@@ -12,7 +12,8 @@ import time
 import uuid
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor, wait
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
+from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -22,7 +23,8 @@ from interrupting import interrupt_often
 from jupyter_client.multikernelmanager import MultiKernelManager
 from rawserver import Peer, Script, serving
 from scripted import Server, read, says, scripted
-from servers import own_gateway
+from servers import Server as RunningServer
+from servers import jupyter_server, kernel_gateway, own_gateway
 from traitlets import TraitError
 from traitlets.config import Config
 
@@ -35,6 +37,7 @@ from gateway_blocking import (
     GatewayConnectionError,
     GatewayError,
     GatewayHTTPError,
+    GatewayTimeout,
     KernelNotReady,
     KernelRestarted,
     NoKernel,
@@ -701,6 +704,195 @@ def test_the_second_of_two_starts_never_replaces_the_kernel_of_the_first() -> No
         errors = [start.exception(60) for start in (first, second)]
     assert [type(error) for error in errors if error] == [RuntimeError]
     assert [line for line in server.lines if line.startswith("POST")] == ["POST /api/kernels"]
+
+
+class Noting(Manager):
+    """A manager that notes each call which must be alone, before it waits for that."""
+
+    def __init__(self, **kwargs: Any) -> None:
+        self.calls: list[str] = []
+        super().__init__(**kwargs)
+
+    def _alone(self, what: str) -> Any:
+        entry = super()._alone(what)
+        self.calls.append(what)
+        return entry
+
+
+@contextmanager
+def held(*restarts: Script, **options: Any) -> Iterator[tuple[Noting, Server, threading.Event]]:
+    """A manager, and a gateway that answers no restart before the event."""
+    arrived, go_on = threading.Event(), threading.Event()
+    left = list(restarts)
+    seen = Server("")
+
+    def script(peer: Peer) -> None:
+        read(peer, seen)
+        if not seen.lines[-1].endswith("/restart"):
+            says(MODEL)(peer)
+            return
+        arrived.set()
+        assert go_on.wait(60)
+        (left.pop(0) if left else says(MODEL))(peer)
+
+    limits = {"kernel_launch_timeout": 0, "launch_timeout_pad": 0, "request_timeout": 60}
+    with (
+        serving(script) as where,
+        Noting(kernel_id="k", url=f"http://{where}", **{**limits, **options}) as km,
+        ThreadPoolExecutor(1) as pool,
+    ):
+        km.start_kernel()
+        km.calls.clear()
+        restarting = pool.submit(km.restart_kernel)
+        assert arrived.wait(60)
+        try:
+            yield km, seen, go_on
+        finally:
+            go_on.set()
+        if not restarts:
+            restarting.result(60)
+
+
+@pytest.mark.parametrize("serve", [kernel_gateway, jupyter_server])
+def test_three_threads_restart_a_kernel_at_once(
+    serve: Callable[[Path], AbstractContextManager[RunningServer]],
+    tmp_path_factory: pytest.TempPathFactory,
+) -> None:
+    """All succeed, and a client that waits for the kernel goes on with it."""
+    with (
+        serve(tmp_path_factory.mktemp("server")) as server,
+        Manager(kernel_name="python3", **server.client_options()) as km,
+        ThreadPoolExecutor(4) as pool,
+    ):
+        km.start_kernel()
+        with km.client() as kc:
+            kc.wait_for_ready(timeout=60)
+            restarts = [pool.submit(km.restart_kernel) for _ in range(3)]
+            ready = pool.submit(kc.wait_for_ready, 60)
+            assert [one.result(60) for one in (*restarts, ready)] == [None] * 4
+            kc.wait_for_ready(timeout=60)
+            reply = kc.execute("1", reply=True, timeout=60)
+            assert reply["content"]["execution_count"] == 1
+
+
+def restarts_of(server: Server) -> int:
+    return server.lines.count("POST /api/kernels/k/restart")
+
+
+def test_a_restart_that_waited_for_another_is_done() -> None:
+    """However many threads want one at once, the kernel is restarted once, and all succeed."""
+    with held() as (km, server, go_on), ThreadPoolExecutor(2) as pool:
+        waiting = [pool.submit(km.restart_kernel) for _ in range(2)]
+        wait_until(lambda: len(km.calls) == 3)
+        go_on.set()
+        assert [one.result(60) for one in waiting] == [None, None]
+        assert restarts_of(server) == 1
+        km.restart_kernel()
+        assert restarts_of(server) == 2
+
+
+def test_a_restart_that_waited_for_one_that_failed_is_made() -> None:
+    """It is a restart of its own."""
+    with held(says(b"", "418 No")) as (km, server, go_on), ThreadPoolExecutor(1) as pool:
+        waiting = pool.submit(km.restart_kernel)
+        wait_until(lambda: len(km.calls) == 2)
+        go_on.set()
+        assert waiting.result(60) is None
+        assert restarts_of(server) == 2
+
+
+def test_a_shutdown_waits_for_a_restart() -> None:
+    """And then shuts the kernel down that was restarted."""
+    with held() as (km, server, go_on), ThreadPoolExecutor(1) as pool:
+        km.owned_kernel = True
+        waiting = pool.submit(km.shutdown_kernel)
+        wait_until(lambda: len(km.calls) == 2)
+        assert km.has_kernel
+        go_on.set()
+        waiting.result(60)
+        assert not km.has_kernel
+    assert [line.split()[0] for line in server.lines] == ["GET", "POST", "DELETE"]
+
+
+def test_a_start_waits_for_a_shutdown() -> None:
+    """So the kernel that it starts is not the one that is shut down."""
+    go_on = threading.Event()
+    seen = Server("")
+
+    def script(peer: Peer) -> None:
+        read(peer, seen)
+        if seen.lines[-1].startswith("DELETE"):
+            assert go_on.wait(60)
+        says({**MODEL, "id": f"k{len(seen.lines)}"}, "201 Created")(peer)
+
+    with (
+        serving(script) as where,
+        Noting(url=f"http://{where}") as km,
+        ThreadPoolExecutor(2) as pool,
+    ):
+        km.start_kernel()
+        ending = pool.submit(km.shutdown_kernel)
+        wait_until(lambda: len(seen.lines) == 2)
+        starting = pool.submit(km.start_kernel)
+        wait_until(lambda: len(km.calls) == 3)
+        go_on.set()
+        ending.result(60)
+        starting.result(60)
+        assert km.kernel_id == "k3"
+        assert km.has_kernel
+
+
+def test_the_wait_for_another_thread_has_an_end() -> None:
+    """Twice the time-out of a request; then the error says what it waited for."""
+    with held(request_timeout=60) as (km, server, _):
+        km.gateway.request_timeout = 0.05
+        with pytest.raises(GatewayTimeout, match=r"shutdown_kernel\(\): another thread"):
+            km.shutdown_kernel()
+        assert restarts_of(server) == 1
+
+
+def test_an_interrupt_waits_for_nothing() -> None:
+    """It may be what ends a restart that takes too long."""
+    with held() as (km, server, _):
+        km.interrupt_kernel()
+        assert "POST /api/kernels/k/interrupt" in server.lines
+
+
+def test_the_thread_that_restarts_may_shut_down() -> None:
+    """As a signal handler does, or a listener to events."""
+    events: list[str] = []
+
+    def listener(_schema: str, data: dict[str, Any]) -> None:
+        if data.get("action") == "restart" and not events:
+            events.append(data["action"])
+            km.shutdown_kernel()
+
+    with (
+        scripted(says(MODEL)) as server,
+        Manager(kernel_id="k", url=f"http://{server.where}", event_logger=listener) as km,
+    ):
+        km.start_kernel()
+        km.owned_kernel = True
+        km.restart_kernel()
+        assert events
+        assert not km.has_kernel
+
+
+def test_a_manager_of_a_running_kernel_asks_whether_it_is_alive(
+    gateway: LocalGateway, km: Manager
+) -> None:
+    """Before start_kernel() attaches to it, too."""
+    km.start_kernel()
+    with Manager(kernel_id=km.kernel_id, **gateway.options()) as other:
+        assert other.is_alive()
+        assert not other.has_kernel
+        other.start_kernel()
+        other.shutdown_kernel()
+        assert not other.is_alive()
+    with Manager(kernel_id=str(uuid.uuid4()), **gateway.options()) as none:
+        assert not none.is_alive()
+    with Manager(**gateway.options()) as none:
+        assert not none.is_alive()
 
 
 def test_a_log_of_ones_own_gets_all(
