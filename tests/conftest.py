@@ -191,7 +191,7 @@ def nothing_left(used: LocalGateway | None = None) -> Iterator[None]:
     kernels = set(kernels_of(used)) if used else set()
     yield
     _wait_for_none("threads", lambda: [t.name for t in set(_threads()) - threads])
-    _wait_for_none("processes", lambda: sorted(set(_children()) - children))
+    _wait_for_none("processes", lambda: [f"{pid} {_command(pid)}" for pid in _new(children)])
     _wait_for_none("sockets", lambda: sorted(set(_sockets()) - sockets))
     if used:
         _wait_for_none("kernels", lambda: sorted(set(kernels_of(used)) - kernels))
@@ -213,9 +213,18 @@ def _threads() -> list[threading.Thread]:
 
 
 def _children() -> list[str]:
-    """The processes that this one started, with their command lines (none but on Linux)."""
-    pids = [pid for task in Path("/proc/self/task").glob("*") for pid in _read(task / "children")]
-    return [" ".join([pid, *_read(Path(f"/proc/{pid}/cmdline"), "\0")]) for pid in pids]
+    """The processes that this one started, by their ids (none but on Linux)."""
+    return [pid for task in Path("/proc/self/task").glob("*") for pid in _read(task / "children")]
+
+
+def _new(children: set[str]) -> list[str]:
+    """The processes that were not there before."""
+    return sorted(set(_children()) - children)
+
+
+def _command(pid: str) -> str:
+    """The command line of a process, which changes when the process becomes another program."""
+    return " ".join(_read(Path(f"/proc/{pid}/cmdline"), "\0"))
 
 
 def _sockets() -> list[str]:
