@@ -34,6 +34,7 @@ from .errors import (
     ReplyLost,
     fresh,
 )
+from .escape import OutputFilter
 from .forking import tell_after_fork
 from .handshake import Endpoint
 from .liveness import LIVING, Verdict
@@ -810,7 +811,7 @@ class BlockingGatewayKernelClient(RemoteKernelMixin, BlockingKernelClient):
             return claim.has_ended() or claim.holds("input_request", "execute_reply")
 
         text = ask(
-            str(request["content"].get("prompt", "")),
+            OutputFilter()(str(request["content"].get("prompt", ""))),
             password=bool(request["content"].get("password")),
             deadline=deadline,
             is_over=is_over,

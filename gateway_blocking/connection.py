@@ -47,6 +47,7 @@ from .errors import (
     WireError,
     fresh,
 )
+from .escape import printable
 from .forking import tell_after_fork
 from .handshake import Endpoint, Opening
 from .ledger import Heard, Ledger, Request
@@ -124,7 +125,7 @@ class Connection:
         delays: Callable[[], Iterator[float]],
         log: logging.Logger | logging.LoggerAdapter[Any],
     ) -> None:
-        self.name = name
+        self.name = printable(name, 200)  # for texts
         self._endpoint = endpoint
         self._kernel_state = kernel_state
         self._channels = channels
@@ -583,7 +584,9 @@ class Connection:
                 self._recover(message)  # it answers to a question of our own
                 return
         if heard is Heard.AGAIN or heard is Heard.STRANGE:
-            self._log.debug("kernel %s: a %s dropped: %s", self.name, message["msg_type"], heard)
+            self._log.debug(
+                "kernel %s: a %.200r dropped: %s", self.name, message["msg_type"], heard
+            )
             return
         if heard is Heard.GAP:
             self._warn_of_gap(message["parent_header"]["msg_id"])

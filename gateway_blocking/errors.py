@@ -35,6 +35,8 @@ from typing import Any, TypeVar
 
 from jupyter_client import kernelspec
 
+from .escape import printable
+
 __all__ = [
     "DeadKernelError",
     "GatewayAuthError",
@@ -70,8 +72,9 @@ class GatewayError(Exception):
     advice: str = ""
 
     def __str__(self) -> str:
-        # KeyError would quote its message and OSError would look for an errno in it.
-        return str(self.args[0]) if self.args else ""
+        # KeyError would quote its message and OSError would look for an errno in it.  Names, ids
+        # and messages of a server are part of it: they must not command a terminal or fake a line.
+        return printable(self.args[0]) if self.args else ""
 
 
 class GatewayConnectionError(GatewayError, ConnectionError):

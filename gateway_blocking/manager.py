@@ -294,7 +294,9 @@ class BlockingGatewayKernelManager(RemoteKernelMixin, KernelManager):
             self.kernel_id = self._kernel["id"]
             name = self._kernel.get("name", "")
             if name and name != self.kernel_name:
-                self.log.info("kernel %s is a %s, not a %s", self.kernel_id, name, self.kernel_name)
+                self.log.info(
+                    "kernel %s is a %.200r, not a %r", self.kernel_id, name, self.kernel_name
+                )
                 self.kernel_name = name
         self._attach_to = None
 

@@ -21,7 +21,7 @@ PACKAGE = Path(gateway_blocking.__file__).parent
 # From the bottom to the top.  A module imports from lower layers.
 LAYERS = (
     {  # pure
-        *("_version", "errors", "deadline", "forking", "advice"),
+        *("_version", "errors", "deadline", "escape", "forking", "advice"),
         *("frames", "wire", "liveness", "ledger", "reconnect", "models"),
     },
     {  # edges
@@ -49,6 +49,7 @@ ON_DEMAND = {"cli.shell"}  # modules that are imported in functions only
 
 # What a module may import from its own layer.
 SIDEWAYS = {
+    "errors": {"escape"},
     "frames": {"errors"},
     "wire": {"errors", "frames"},
     "ledger": {"wire"},

@@ -19,8 +19,9 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 from jupyter_core.application import JupyterApp
-from traitlets import TraitError, Unicode
+from traitlets import Bool, TraitError, Unicode
 from traitlets.config import Config
+from traitlets.config.application import LevelFormatter
 from traitlets.config.loader import KVArgParseConfigLoader
 
 from .._version import __version__
@@ -33,11 +34,12 @@ from ..errors import (
     KernelNotReady,
     NoSuchKernel,
 )
+from ..escape import printable
 from ..manager import BlockingGatewayKernelManager
 from ..models import KernelModel
 from ..rest import GatewayREST
 from .mine import recall
-from .terminal import say
+from .terminal import say, show
 
 __all__ = [
     "ALIASES",
@@ -50,6 +52,7 @@ __all__ = [
     "CodeError",
     "Command",
     "OnKernel",
+    "ShowsOutput",
     "Signal",
     "UsageError",
     "find_kernel",
@@ -108,6 +111,14 @@ class Signal(KeyboardInterrupt):
         self.number = number
 
 
+class _Escaping(LevelFormatter):
+    """Log lines, with the control characters escaped that a server may have put into them."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        """Return the lines of a record."""
+        return "\n".join(map(printable, super().format(record).split("\n")))
+
+
 class Command(JupyterApp):
     """A subcommand: subclasses have ``name``, ``description``, ``examples`` and ``run()``."""
 
@@ -116,6 +127,7 @@ class Command(JupyterApp):
     config_file_name = Unicode("jupyter_gateway_config")
     aliases = ALIASES
     flags = FLAGS
+    _log_formatter_cls = _Escaping
 
     def _log_level_default(self) -> int:
         return logging.WARNING
@@ -168,7 +180,9 @@ class Command(JupyterApp):
         if not self.debugging:
             # It reports how tasks ended that were cancelled by a Ctrl-C.
             logging.getLogger("asyncio").setLevel(logging.CRITICAL)
-            warnings.formatwarning = lambda message, *_where: f"{self.words}: {message}\n"
+            warnings.formatwarning = lambda message, *_where: (
+                f"{self.words}: {printable(message)}\n"
+            )
             # Who sets validate_cert to False knows it, and need not hear of it at each request.
             warnings.filterwarnings("ignore", "Unverified HTTPS request")
         self.exit(self.run())
@@ -190,7 +204,7 @@ class Command(JupyterApp):
     def explain(self, error: BaseException) -> int:
         """Say in one line what went wrong, and return the exit status that stands for it."""
         if self.debugging:
-            traceback.print_exception(error)
+            say("".join(traceback.format_exception(error)).rstrip("\n"))
         if isinstance(error, Signal):
             text, status = f"stopped by {error}", 128 + error.number
         elif isinstance(error, GatewayError):
@@ -283,7 +297,23 @@ def _may_run_on(error: BaseException | None) -> bool:
     return True
 
 
-class OnKernel(Command):
+class ShowsOutput(Command):
+    """A command that shows the output of a kernel."""
+
+    raw = Bool(
+        help="Write all of a kernel's output to the terminal, also what sets its title or clipboard"
+        " or makes it answer."
+    ).tag(config=True)
+
+    flags = {**FLAGS, "raw": ({"ShowsOutput": {"raw": True}}, raw.help)}  # noqa: RUF012
+
+    def start(self) -> None:
+        """Do it, and exit."""
+        show.is_raw = self.raw
+        super().start()
+
+
+class OnKernel(ShowsOutput):
     """A command for a kernel: one that runs already, or one of its own."""
 
     kernel_name = Unicode(

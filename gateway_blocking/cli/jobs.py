@@ -265,7 +265,9 @@ class Notebook(Job):
         except nbclient_errors.CellExecutionError as error:
             if error.ename == "SystemExit" and error.evalue in _SUCCESS:
                 return  # as for a script, and for papermill
-            say(f"{self.name}: {self.where}:\n{str(error).rstrip()}")  # at once: others speak, too
+            show.traceback(
+                f"{self.name}: {self.where}:\n{str(error).rstrip()}"
+            )  # at once: others speak, too
             raise CodeError(f"{self.where} failed", f"{error.ename}: {error.evalue}") from error
         except nbclient_errors.CellTimeoutError as error:
             why = f"took longer than {client.timeout} s"

@@ -8,6 +8,7 @@ from pathlib import Path
 from traitlets import Bool
 
 from ..errors import GatewayError, GatewayHTTPError, NoSuchKernel
+from ..escape import printable
 from ..launch import choose_kernel_id
 from ..rest import GatewayREST
 from .command import FLAGS, OK, Command, UsageError, find_kernel
@@ -51,7 +52,7 @@ id=$(jupyter gateway start); jupyter gateway run --kernel-id=$id load.py
             env = {**rest.gateway.kernel_env(cwd=str(Path.cwd())), "KERNEL_ID": wanted}
             kernel_id = rest.start_kernel(name, env, kernel_id=wanted)["id"]
             remember(rest.gateway.url, kernel_id)
-        write(sys.stdout, f"{kernel_id}\n")
+        write(sys.stdout, f"{printable(kernel_id)}\n")
         return OK
 
 

@@ -30,7 +30,6 @@ from ..errors import (
 from ..manager import BlockingGatewayKernelManager
 from .command import (
     FAILED,
-    FLAGS,
     GATEWAY,
     OK,
     READY_TIMEOUT,
@@ -119,7 +118,7 @@ echo "print(6 * 7)" | jupyter gateway run -
         "timeout": "RunCommand.timeout",
     }
     flags = {  # noqa: RUF012
-        **FLAGS,
+        **OnKernel.flags,
         "inplace": ({"RunCommand": {"inplace": True}}, inplace.help),
         "allow-errors": ({"RunCommand": {"allow_errors": True}}, allow_errors.help),
         "keep": ({"RunCommand": {"keep": True}}, keep.help),

@@ -17,7 +17,7 @@ from traitlets import Float
 from ..deadline import Deadline
 from ..errors import GatewayError, GatewayTimeout, KernelRestarted, ReplyLost
 from .command import READY_TIMEOUT, Signal
-from .terminal import say
+from .terminal import say, show
 
 __all__ = ["Shell"]
 
@@ -58,6 +58,11 @@ class Shell(ZMQTerminalInteractiveShell):  # type: ignore[misc, unused-ignore]
         config=True,
         help="Seconds to wait for the kernel to tell whether the code is complete.",
     )
+
+    def show_banner(self) -> None:
+        """Show the kernel's own banner, which is its output."""
+        _filter(self.kernel_info)
+        super().show_banner()
 
     def init_completer(self) -> None:
         """Complete with ours."""
@@ -117,6 +122,7 @@ class Shell(ZMQTerminalInteractiveShell):  # type: ignore[misc, unused-ignore]
         if msg["msg_type"] == "status" and msg["parent_header"].get("msg_id") != self._cell:
             return False
         self._silence = Deadline(_SILENCE)
+        _filter(msg["content"])
         return super().include_output(msg)  # type: ignore[no-any-return, unused-ignore]
 
     def ask_after_kernel(self) -> None:
@@ -130,6 +136,9 @@ class Shell(ZMQTerminalInteractiveShell):  # type: ignore[misc, unused-ignore]
         The original would wait for that for ever.
         """
         try:
+            question = self.client.stdin_channel.get_msg(timeout=timeout)
+            _filter(question["content"])
+            self.client.stdin_channel.put(question)
             super().handle_input_request(msg_id, timeout=timeout)
         except Empty:
             if not self.client.shell_channel.msg_ready():
@@ -170,3 +179,16 @@ class Shell(ZMQTerminalInteractiveShell):  # type: ignore[misc, unused-ignore]
             except KeyboardInterrupt:
                 continue
             return
+
+
+def _filter(content: dict[str, Any]) -> None:
+    """Take from a message's texts, in place, what the terminal would not draw but obey."""
+    for name in ("text", "text/plain", "code", "prompt", "banner"):
+        if isinstance(text := content.get(name), str):
+            content[name] = show.filtered(
+                "stderr" if content.get("name") == "stderr" else "stdout", text
+            )
+    if isinstance(content.get("data"), dict):
+        _filter(content["data"])
+    if isinstance(lines := content.get("traceback"), list):
+        content["traceback"] = [show.filtered("stderr", str(line)) for line in lines]

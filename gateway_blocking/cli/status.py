@@ -23,6 +23,7 @@ from ..adapters import proxy_for
 from ..advice import HTTP_ONLY, NO_LISTING, for_connection, for_tls
 from ..config import GatewayClient
 from ..errors import GatewayAuthError, GatewayError, GatewayHTTPError
+from ..escape import printable
 from ..manager import BlockingGatewayKernelManager
 from ..models import KernelSpecs
 from ..rest import GatewayREST
@@ -52,7 +53,8 @@ class _Check:
 
     def __str__(self) -> str:
         begin = f"{'FAILED' if self.todo else self.mark:8}{self.name:14}"
-        return begin + self.text + (f"\n{'':22}{self.todo}" if self.todo else "")
+        end = f"\n{'':22}{printable(self.todo)}" if self.todo else ""
+        return begin + printable(self.text) + end
 
     def as_dict(self) -> dict[str, Any]:
         todo = {"todo": self.todo} if self.todo else {}

@@ -7,7 +7,16 @@ import sys
 
 from ..client import BlockingGatewayKernelClient
 from ..errors import DeadKernelError, KernelRestarted
-from .command import FAILED, OK, CodeError, Command, OnKernel, Signal, UsageError, find_kernel
+from .command import (
+    FAILED,
+    OK,
+    CodeError,
+    OnKernel,
+    ShowsOutput,
+    Signal,
+    UsageError,
+    find_kernel,
+)
 from .jobs import Script
 from .terminal import say, show
 
@@ -65,7 +74,7 @@ jupyter gateway exec --kernel-id=1f3a - < patch.py
         return OK
 
 
-class AttachCommand(Command):
+class AttachCommand(ShowsOutput):
     """``jupyter gateway attach``."""
 
     name = "jupyter-gateway-attach"
