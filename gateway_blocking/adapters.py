@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import random
 import re
 from collections import deque
@@ -27,10 +28,12 @@ from urllib3.exceptions import (
     NewConnectionError,
     ReadTimeoutError,
 )
+from urllib3.util import parse_url
 from urllib3.util.retry import Retry
 
 from .bodies import ENCODINGS, TimedResponse
 from .config import GatewayClient
+from .errors import GatewayConnectionError
 from .urls import as_http
 
 __all__ = [
@@ -58,7 +61,20 @@ def proxy_for(url: str) -> str | None:
     """The proxy that the environment names for a URL; of a websocket, that of its handshake."""
     url = as_http(url)
     proxy = select_proxy(url, get_environ_proxies(url))
-    return f"http://{proxy}" if proxy and "://" not in proxy else proxy
+    if not proxy or "://" in proxy:
+        return proxy
+    if not parse_url(proxy).host:  # "proxy:3128", which requests takes for a URL of scheme "proxy"
+        raise GatewayConnectionError(
+            f"{_variable_of(proxy)} needs http:// before the proxy's name, as in http://proxy:3128"
+        )
+    return f"http://{proxy}"
+
+
+def _variable_of(proxy: str) -> str:
+    """Return the environment variable that names this proxy, with its value unless it is secret."""
+    names = [name for name, value in os.environ.items() if value == proxy]
+    name = next((name for name in names if name.lower().endswith("_proxy")), "the proxy")
+    return name if "@" in proxy else f"{name}={proxy!r}"
 
 
 class Body(BytesIO):

@@ -20,7 +20,7 @@ from typing import Any
 from urllib.parse import quote, unquote, urlsplit
 
 import certifi
-from traitlets import HasTraits, TraitError, TraitType, observe
+from traitlets import HasTraits, TraitError, TraitType, observe, validate
 from traitlets.config import Config, LoggingConfigurable
 
 from .deadline import LONGEST, Deadline
@@ -60,9 +60,14 @@ def refuse_unknown(what: str, names: Iterable[str], known: Collection[str]) -> N
             )
 
 
+_SYNONYMS = {"kernel": "kernel_name", "user": "http_user", "password": "http_pwd"}
+
+
 def _guess(name: str, known: Iterable[str]) -> str:
     """What a name may be meant for: one that has the same end, or one that is spelt alike."""
     names = [*known, *GatewayClient.class_trait_names(config=True)]
+    if _SYNONYMS.get(name) in names:
+        return f"; is it {_SYNONYMS[name]!r}?"
     found = [each for each in names if name.endswith(f"_{each}") or each.endswith(f"_{name}")]
     found = found or get_close_matches(name, names, 1)
     return f"; is it {found[0]!r}?" if found else ""
@@ -204,7 +209,6 @@ class GatewayClient(LoggingConfigurable):
         refuse_unknown(type(self).__name__, kwargs, self.trait_names())
         parent = kwargs.get("parent")
         given = kwargs.pop("config", None) or (parent.config if parent is not None else {})
-        self._warn_of_unknown_variables()
         config = Config({"GatewayClient": self._from_environment()})
         config.merge(Config(given))
         if "env_whitelist" in kwargs:  # a keyword still goes before a configured allowed_envs
@@ -214,7 +218,19 @@ class GatewayClient(LoggingConfigurable):
         self._renewal: Renewal | None = None  # that runs
         self.renewal_failure = ""  # why the token is not a new one
         super().__init__(config=config, **kwargs)
+        self._tell_of_unknown_variables()
         tell_after_fork(self)
+
+    @validate("url", "ws_url")
+    def _is_encrypted_as_well(self, proposal: Any) -> Any:
+        """Refuse a websocket in clear beside REST with TLS: it would send the same token."""
+        urls = {"url": self.url, "ws_url": self.ws_url, proposal["trait"].name: proposal["value"]}
+        if str(urls["url"]).startswith("https:") and str(urls["ws_url"]).startswith("ws:"):
+            raise TraitError(
+                f"ws_url={safe_url(urls['ws_url'])!r} would send the token and all messages without"
+                " encryption, but url begins with https://: ws_url must begin with wss://"
+            )
+        return proposal["value"]
 
     @observe("event_logger")
     def _event_logger_changed(self, change: Any) -> None:
@@ -248,14 +264,25 @@ class GatewayClient(LoggingConfigurable):
                 raise kind(f"{variable}={shown}: {error}") from None
         return found
 
-    @classmethod
-    def _warn_of_unknown_variables(cls) -> None:
-        known = {name for trait in cls._options().values() for name in trait.metadata["env"]}
+    def _tell_of_unknown_variables(self) -> None:
+        """Warn of variables that are no options; raise where the code would run elsewhere.
+
+        Without a URL, the commands and other programs start a kernel on this machine.
+        """
+        known = {name for trait in self._options().values() for name in trait.metadata["env"]}
         for name in os.environ:
-            if name.startswith(_PREFIX) and name not in known:
-                likely = [each for each in known if each.endswith(name[len(_PREFIX) - 1 :])]
-                likely = likely or get_close_matches(name, known, 1, 0.92)  # (much is the prefix)
-                hint = f"; is it {likely[0]}?" if likely else ""
+            if not name.startswith("JUPYTER") or name in known:
+                continue
+            ours = name.startswith(_PREFIX)
+            likely = [e for e in known if ours and e.endswith(name[len(_PREFIX) - 1 :])]
+            likely = likely or get_close_matches(name, known, 1, 0.92)  # (much is the prefix)
+            hint = f"; is it {likely[0]}?" if likely else ""
+            if likely == ["JUPYTER_GATEWAY_URL"] and not self.gateway_enabled:
+                raise TraitError(
+                    f"{name} is no option{hint} That one decides where code runs: rename this"
+                    " variable, or unset it"
+                )
+            if ours:
                 warnings.warn(f"{name} is no option{hint}", stacklevel=4)
 
     @classmethod
@@ -447,6 +474,12 @@ class GatewayClient(LoggingConfigurable):
     @property
     def login_note(self) -> str:
         """What to add to the error for a login that is refused: who gave the token, or did not."""
+        for name in ("auth_token", "http_pwd"):
+            if (value := getattr(self, name) or "")[:1] in ("'", '"') and value[:1] == value[-1:]:
+                return (
+                    f"{name} has quotes around it, which are sent, too: leave them out (Docker's"
+                    " --env-file passes them on)"
+                )
         if self.renewal_failure or self._token_renewer is None:
             return self.renewal_failure
         renewer = self.gateway_token_renewer_class.__name__

@@ -128,9 +128,14 @@ class URL(Text):
         """How an error may show the value."""
         try:
             parts = urlsplit(str(value))
-            # An @ elsewhere may end a password, too: "me:secret@host", "http://me:a/b@host".
+            # An @ elsewhere may end a password, too: "me:secret@host", "http://me:a/b@host"; and
+            # what is no port may be the password of a login without a host, "http://me:secret".
             if "@" not in parts.path + parts.query + parts.fragment:
-                return repr(safe_url(str(value)) + ("?..." if parts.query else ""))
+                shown = safe_url(str(value))
+                port = urlsplit(shown).netloc.rpartition("]")[2].partition(":")[2]
+                if port and not port.isdigit():
+                    shown = shown.replace(f":{port}", ":...", 1)
+                return repr(shown + ("?..." if parts.query else ""))
         except ValueError:
             pass
         return "a value that may contain a password"
@@ -291,8 +296,14 @@ class ClassWith(Type[Any, Any]):
             return import_item(name)
         except Exception as error:  # whatever happens when a stranger's module is imported
             hint = ""
+            module, _, cls = name.rpartition(".")
+            if isinstance(error.__cause__, AttributeError):  # said as "No module named" its class
+                raise TraitError(
+                    f"{self.name}={name!r} cannot be imported: {module} has no class {cls!r}"
+                ) from error
             if isinstance(error, ModuleNotFoundError):
                 hint = "; is its directory in PYTHONPATH?"
+                hint = hint if module else "; it must be written as module.Class"
             raise TraitError(
                 f"{self.name}={name!r} could not be imported: {type(error).__name__}: {error}{hint}"
             ) from error

@@ -28,6 +28,7 @@ from scripted import rest_of, says, scripted
 from traitlets import TraitError
 from traitlets.config import Application, Config, LoggingConfigurable
 
+from gateway_blocking import run_kernel
 from gateway_blocking.config import GatewayClient
 from gateway_blocking.deadline import LONGEST
 from gateway_blocking.errors import GatewayConnectionError, GatewayError
@@ -273,6 +274,7 @@ MALFORMED = [
     ("url", "http://h:99999", "99999"),
     ("url", "http://h:port", "port"),
     ("url", "http://[h", ""),
+    ("url", f"http://me:{SECRET}", "http://me:..."),
     ("url", "http://h/my gateway", "write a space of the path as %20"),
     ("url", "http://h:99999", "has a port that is not a number from 1 to 65535"),
     ("url", "'http://h'", "has quotes around it"),
@@ -333,7 +335,7 @@ def test_a_malformed_variable_is_an_error_that_names_it(
     ("variable", "hint"),
     [
         ("JUPYTER_GATEWAY_TOKEN", "; is it JUPYTER_GATEWAY_AUTH_TOKEN?"),
-        ("JUPYTER_GATEWAY_URI", "; is it JUPYTER_GATEWAY_URL?"),
+        ("JUPYTER_GATEWAY_WSURL", "; is it JUPYTER_GATEWAY_WS_URL?"),
         ("JUPYTER_GATEWAY_XYZ", ""),
     ],
 )
@@ -345,6 +347,80 @@ def test_a_variable_that_is_no_option(
     with pytest.warns(UserWarning, match=variable) as told:
         GatewayClient()
     assert [str(each.message) for each in told] == [f"{variable} is no option{hint}"]
+
+
+NEARLY_URL = [
+    *("JUPYTER_GATEWAY_ULR", "JUPYTER_GATEWAY_URI", "JUPYTER_GATEWY_URL", "JUPYTER_GATEWAYURL"),
+    *("JUPYTERGATEWAY_URL", "JUPYTER_GATEWAY__URL"),
+]
+
+
+@pytest.mark.parametrize("variable", NEARLY_URL)
+def test_nearly_the_variable_of_the_url_is_an_error(
+    variable: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Without a URL the code would run on this machine, and nothing would fail."""
+    monkeypatch.setenv(variable, f"http://me:{SECRET}@h")
+    with pytest.raises(TraitError, match=f"{variable} is no option; is it JUPYTER_GATEWAY_URL"):
+        GatewayClient()
+
+
+@pytest.mark.parametrize("variable", NEARLY_URL[:2])
+def test_nearly_the_variable_of_the_url_is_a_warning_beside_a_url(
+    variable: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Then it changes nothing, as any other variable that is no option."""
+    monkeypatch.setenv(variable, SECRET)
+    with pytest.warns(UserWarning, match=f"^{variable} is no option; is it JUPYTER_GATEWAY_URL.$"):
+        GatewayClient(url="http://h")
+
+
+def test_other_variables_of_jupyter_are_no_concern(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As JupyterHub sets them."""
+    for name in ("JUPYTER_SERVER_URL", "JUPYTERHUB_API_URL", "JUPYTER_PATH", "JUPYTER_TOKEN"):
+        monkeypatch.setenv(name, "http://h")
+    assert not GatewayClient().gateway_enabled
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"url": "https://h", "ws_url": "ws://me:sesame-open@w"}, "ws_url='ws://w' would send"),
+        ({"url": "HTTPS://h", "ws_url": "WS://h"}, "ws_url must begin with wss://"),
+    ],
+)
+def test_a_token_is_not_sent_in_clear_beside_tls(options: dict[str, str], message: str) -> None:
+    """By keyword, from a file, from the environment, or when an option is changed later."""
+    with pytest.raises(TraitError, match=message) as caught:
+        GatewayClient(**options)
+    assert SECRET not in str(caught.value)
+    with pytest.raises(TraitError, match=message):
+        GatewayClient(config=section(ws_url=options["ws_url"]), url=options["url"])
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("JUPYTER_GATEWAY_WS_URL", options["ws_url"])
+        with pytest.raises(TraitError, match=message):
+            GatewayClient(url=options["url"])
+    gateway = GatewayClient(url="http://h", ws_url=options["ws_url"])
+    with pytest.raises(TraitError, match=message):
+        gateway.url = options["url"]
+    assert gateway.channels_url("k", "s").startswith("ws://")
+    assert GatewayClient(url="https://h", ws_url="wss://w").ws_url == "wss://w"
+
+
+@pytest.mark.parametrize(("given", "meant"), [("kernel", "kernel_name"), ("token", "auth_token")])
+def test_a_keyword_as_on_the_command_line_gets_a_hint(given: str, meant: str) -> None:
+    """--kernel and --token are kernel_name and auth_token here."""
+    with pytest.raises(TypeError, match=f"{given!r}; is it {meant!r}"):
+        run_kernel(**{given: "python3", "url": "http://127.0.0.1:9"}).__enter__()
+
+
+@pytest.mark.parametrize("name", ["auth_token", "http_pwd"])
+def test_quotes_around_a_secret_are_told_when_it_is_refused(name: str) -> None:
+    """Docker's --env-file keeps them; but they may belong to it, so they are sent."""
+    gateway = GatewayClient(**{name: f'"{SECRET}"'})
+    assert gateway.login_note.startswith(f"{name} has quotes around it, which are sent, too")
+    assert SECRET not in gateway.login_note
+    assert GatewayClient(**{name: SECRET}).login_note == ""
 
 
 @pytest.mark.parametrize(("name", "text", "shown"), MALFORMED)
@@ -691,7 +767,8 @@ def test_a_failing_renewer_leaves_the_old_token(
         (GatewayTokenRenewerBase, "is a class without a method get_token()"),
         (Failing(), "is not a class"),
         ("no_such_module.Renewer", "ModuleNotFoundError: No module named 'no_such_module'; is its"),
-        ("json.Renewer", "ImportError: No module named Renewer"),
+        ("json.Renewer", "cannot be imported: json has no class 'Renewer'"),
+        ("Renewer", "No module named 'Renewer'; it must be written as module.Class"),
         ("broken_renewer.Renewer", "could not be imported: ZeroDivisionError: division by zero"),
     ],
 )

@@ -6,6 +6,8 @@ it raises becomes one line on standard error and an exit status.
 
 from __future__ import annotations
 
+import copy
+import json
 import logging
 import os
 import re
@@ -22,7 +24,7 @@ from jupyter_core.application import JupyterApp
 from traitlets import Bool, TraitError, Unicode
 from traitlets.config import Config
 from traitlets.config.application import LevelFormatter
-from traitlets.config.loader import KVArgParseConfigLoader
+from traitlets.config.loader import ArgumentError, KVArgParseConfigLoader
 
 from .._version import __version__
 from ..client import BlockingGatewayKernelClient
@@ -38,6 +40,7 @@ from ..escape import printable
 from ..manager import BlockingGatewayKernelManager
 from ..models import KernelModel
 from ..rest import GatewayREST
+from ..traits import Text
 from .mine import recall
 from .terminal import say, show
 
@@ -171,8 +174,24 @@ class Command(JupyterApp):
             super().load_config_file(suppress_errors=False)
         except Exception as error:  # whatever its code raises
             what = self.config_file or self.config_file_name
-            kind = type(error).__name__  # the text of a SyntaxError is no line of the file
-            raise UsageError(f"{what} cannot be read: {kind}: {error}") from error
+            # Neither its text nor its traceback, which have what the file has: a token, perhaps.
+            raise UsageError(f"{what} cannot be read: {_cause(error, str(what))}") from None
+
+    def _load_config(self, *args: Any, **kwargs: Any) -> None:
+        try:
+            super()._load_config(*args, **kwargs)
+        except TraitError as error:  # traitlets would exit with 1 and a line of its own
+            raise UsageError(str(error)) from error
+
+    def start_show_config(self) -> None:
+        """Show the configuration, without what is secret."""
+        config = copy.deepcopy(self.config)
+        for name, trait in GatewayClient.class_traits(config=True).items():
+            section = config.get("GatewayClient", {})
+            if name in section and isinstance(trait, Text):
+                section[name] = trait.shown(section[name])
+        self.config = config
+        super().start_show_config()
 
     def start(self) -> None:
         """Do it, and exit."""
@@ -410,7 +429,22 @@ def _the_one(ids: list[str], prefix: str) -> str | None:
 
 
 def _refuse(message: str) -> NoReturn:
-    raise UsageError(message)
+    raise UsageError(message) from None
+
+
+def _cause(error: Exception, file: str) -> str:
+    """Return what kind of error a configuration file has, and in which line."""
+    kind, name = type(error).__name__, Path(file).stem
+    lines = [
+        each.lineno for each in traceback.extract_tb(error.__traceback__) if name in each.filename
+    ]
+    line = error.lineno if isinstance(error, SyntaxError) else (lines or [None])[-1]
+    where = f"{kind}: line {line}" if line else kind
+    if isinstance(error, OSError | ImportError | KeyError | json.JSONDecodeError):
+        return f"{where}: {error}"
+    if isinstance(error, NameError | SyntaxError):
+        return f"{where}; a text, such as a token, needs quotes there"
+    return where
 
 
 def _spellings(names: Any) -> tuple[str, ...]:
@@ -432,6 +466,10 @@ class _StrictLoader(KVArgParseConfigLoader):
                 self._handle_unrecognized_alias(name)
             name = next((short for short, long in self._aliases() if long == name), name)
             _refuse(f"--{name} needs a value, as in --{name}=...")
+        if unknown := re.fullmatch(r"unrecognized arguments: -*([\w.-]*).*", message, re.DOTALL):
+            self._handle_unrecognized_alias(unknown[1])
+        if with_value := re.match(r"argument -*([^:/]+).*: ignored explicit argument", message):
+            _refuse(f"--{with_value[1]} takes no value")
         _refuse(message)
 
     def _aliases(self) -> Iterator[tuple[str, str]]:
@@ -441,7 +479,14 @@ class _StrictLoader(KVArgParseConfigLoader):
 
     def load_config(self, *args: Any, **kwargs: Any) -> Config:
         """What the command line says."""
-        config: Config = super().load_config(*args, **kwargs)
+        try:
+            config: Config = super().load_config(*args, **kwargs)
+        except ArgumentError as error:  # has the values in its text
+            found = re.match(r"Error loading argument ([\w.]+)", str(error))
+            name = found[1] if found else "an option"
+            name = next((short for short, long in self._aliases() if long == name), name)
+            why = "is given more than once" if "only accepts one" in str(error) else "is malformed"
+            _refuse(f"--{name} {why}")
         for cls in self.classes:
             for name in ("kernel_id", "url"):  # of a shell variable that is not set
                 if config.get(cls.__name__, {}).get(name) == "":
@@ -455,7 +500,7 @@ class _StrictLoader(KVArgParseConfigLoader):
     def _handle_unrecognized_alias(self, arg: str) -> NoReturn:
         spellings = [name for each in (*self.aliases, *self.flags) for name in _spellings(each)]
         names = [name for name in spellings if len(name) > 1]
-        found = [name for name in names if name.startswith(arg)]
+        found = [name for name in names if name.startswith(arg) or arg.endswith(f"-{name}")]
         found = found or get_close_matches(arg, names, 1)
         hint = f"; is it --{found[0]}?" if found else ""
         _refuse(f"there is no option --{arg}{hint}")

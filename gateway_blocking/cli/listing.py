@@ -31,7 +31,8 @@ class Listing(Command):
     def refuse_arguments(self) -> None:
         """Refuse what cannot be meant."""
         if self.extra_args:
-            raise UsageError(f"it takes no arguments, and here is {self.extra_args[0]!r}")
+            # They are not shown: one may be a token, as in "--token X Y".
+            raise UsageError(f"it takes no arguments, and got {len(self.extra_args)}")
 
     def write_json(self, what: Any) -> None:
         """Write it to standard output."""
