@@ -9,6 +9,8 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 
+from .escape import printable
+
 __all__ = [
     "HTTP_ONLY",
     "NO_GATEWAY",
@@ -95,7 +97,7 @@ def shown(value: object, longest: int = 200) -> str:
     text = str(value)
     line = " ".join(text[: 4 * longest].split())
     cut = "..." if len(line) > longest or len(text) > 4 * longest else ""
-    return "".join(c if c.isprintable() else ascii(c)[1:-1] for c in line[:longest]) + cut
+    return printable(line[:longest]) + cut
 
 
 def for_status(status: int, sent: Mapping[str, str], proxy: str) -> str:

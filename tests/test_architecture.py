@@ -49,6 +49,7 @@ ON_DEMAND = {"cli.shell"}  # modules that are imported in functions only
 
 # What a module may import from its own layer.
 SIDEWAYS = {
+    "advice": {"escape"},
     "errors": {"escape"},
     "frames": {"errors"},
     "wire": {"errors", "frames"},

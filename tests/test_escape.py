@@ -199,7 +199,7 @@ def test_a_string_without_end_does_not_hide_everything() -> None:
 
 # --- commands against a hostile server ------------------------------------------------------------
 
-KERNEL = {"id": f"1f3a{HOSTILE}", "name": HOSTILE, "execution_state": HOSTILE, "connections": 1}
+KERNEL = {"id": "1f3a", "name": HOSTILE, "execution_state": HOSTILE, "connections": 1}
 SPEC = {"name": HOSTILE, "spec": {"language": HOSTILE, "display_name": HOSTILE}, "resources": {}}
 SPECS = {"default": HOSTILE, "kernelspecs": {HOSTILE: SPEC}}
 
