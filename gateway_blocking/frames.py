@@ -2,8 +2,9 @@
 
 :class:`FrameReader` lends the transport the memory to receive into and cuts what came into
 frames.  One receive serves many small frames; a large one is received straight into memory of
-its own, so that its payload is never copied.  websocket-client does the handshake, but its
-frames cost a system call for each header and a Python loop over each text.
+its own.  That grows with what arrives, whatever length the frame claims to have: a server makes
+this process use no more than a few times the memory that it sends bytes.  websocket-client does
+the handshake, but its frames cost a system call for each header and a Python loop over each text.
 """
 
 from __future__ import annotations
@@ -35,6 +36,12 @@ _U16 = Struct(">H")
 _U64 = Struct(">Q")
 
 _READ_AHEAD = 64 * 1024
+_AT_FIRST = 4 * 1024 * 1024  # bytes of memory for a large frame, before any of it has come
+
+# A proxy may cut a message into frames of the size of its buffers, and a server that means no harm
+# into no smaller ones than that.
+_FREE_FRAGMENTS = 4096
+_LEAST_FRAGMENT = 64  # bytes, on average, in a message of more fragments than that
 
 Frame = tuple[int, "bytes | memoryview"]
 """Opcode and payload; the payload of a large frame is a view of memory of its own."""
@@ -50,7 +57,7 @@ class FrameReader:
     ----------
     max_size : int
         The largest message accepted, in bytes.  The length that a frame claims is checked
-        before any memory is taken for it.
+        before any of its payload is received.
     """
 
     def __init__(self, max_size: int) -> None:
@@ -58,19 +65,22 @@ class FrameReader:
         self._buffer = bytearray(_READ_AHEAD)
         self._view = memoryview(self._buffer)
         self._start = self._end = 0
-        # A frame that is larger than the buffer: its opcode byte, its memory, and what is there.
-        self._large: memoryview | None = None
+        # A frame that is larger than the buffer: its opcode byte, its length, the memory for what
+        # has come of it and for as much again at most, and how much has come.
+        self._large: bytearray | None = None
         self._large_first = 0
+        self._large_length = 0
         self._large_filled = 0
-        # A message that comes in fragments.
-        self._fragments: list[bytes | memoryview] = []
-        self._fragments_opcode = 0
-        self._fragments_size = 0
+        self._lent = self._view
+        # A message that comes in fragments: what has come of it, and in how many.
+        self._message = bytearray()
+        self._message_opcode = 0
+        self._fragments = 0
 
     def space(self) -> memoryview:
-        """Where the next bytes go; never empty."""
+        """Where the next bytes go; never empty, and not to be kept after :meth:`received`."""
         if self._large is not None:
-            return self._large[self._large_filled :]
+            return self._space_of_large(self._large)
         if self._start == self._end:
             self._start = self._end = 0
         elif self._end == _READ_AHEAD:
@@ -79,10 +89,18 @@ class FrameReader:
             self._view[: len(rest)] = rest
         return self._view[self._end :]
 
+    def _space_of_large(self, memory: bytearray) -> memoryview:
+        if self._large_filled == len(memory):  # twice as much, but no more than will come
+            more = min(len(memory), self._large_length - len(memory))
+            memory += bytes(more)
+        self._lent = memoryview(memory)[self._large_filled :]
+        return self._lent
+
     def received(self, count: int) -> None:
         """`count` bytes were written to :meth:`space`."""
         if self._large is not None:
             self._large_filled += count
+            self._lent.release()  # else the memory could not grow
         else:
             self._end += count
 
@@ -97,7 +115,7 @@ class FrameReader:
         while (part := self._next_part()) is not None:
             first, payload = part
             opcode = first & _OPCODE
-            if opcode & _CONTROL or (first & _FIN and opcode and not self._fragments_opcode):
+            if opcode & _CONTROL or (first & _FIN and opcode and not self._message_opcode):
                 return opcode, payload
             if (message := self._add_fragment(first, payload)) is not None:
                 return message
@@ -106,9 +124,9 @@ class FrameReader:
     def _next_part(self) -> Frame | None:
         """One frame as it stands on the wire: its first byte and its payload."""
         if self._large is not None:
-            if self._large_filled < len(self._large):
+            if self._large_filled < self._large_length:
                 return None
-            first, payload = self._large_first, self._large.toreadonly()
+            first, payload = self._large_first, memoryview(self._large).toreadonly()
             self._large = None
             return first, payload
         buffer, start = self._buffer, self._start
@@ -131,9 +149,9 @@ class FrameReader:
         if end <= self._end:
             self._start = end
             return first, bytes(self._view[body:end])
-        if length + self._fragments_size > self._max_size:
+        if length + len(self._message) > self._max_size:
             raise WireError(
-                f"the server announced a message of {length + self._fragments_size} bytes,"
+                f"the server announced a message of {length + len(self._message)} bytes,"
                 f" more than the {self._max_size} that are accepted"
             )
         if length > _READ_AHEAD // 2:
@@ -141,28 +159,33 @@ class FrameReader:
         return None
 
     def _start_large(self, first: int, body: int, length: int) -> None:
-        self._large = memoryview(bytearray(length))
-        self._large_first = first
+        self._large = bytearray(min(length, _AT_FIRST))
+        self._large_first, self._large_length = first, length
         self._large_filled = self._end - body
         self._large[: self._large_filled] = self._view[body : self._end]
         self._start = self._end = 0
 
     def _add_fragment(self, first: int, payload: bytes | memoryview) -> Frame | None:
         opcode = first & _OPCODE
-        if bool(opcode) == bool(self._fragments_opcode):
+        if bool(opcode) == bool(self._message_opcode):
             what = "a new message inside another" if opcode else "a continuation of nothing"
             raise WireError(f"the server sent {what}")
-        self._fragments_opcode = self._fragments_opcode or opcode
-        self._fragments.append(payload)
-        self._fragments_size += len(payload)
-        if self._fragments_size > self._max_size:
+        self._message_opcode = self._message_opcode or opcode
+        self._message += payload
+        self._fragments += 1
+        if len(self._message) > self._max_size:
             raise WireError(
                 f"the server sent a message of more than the {self._max_size} bytes accepted"
             )
+        if self._fragments > _FREE_FRAGMENTS + len(self._message) // _LEAST_FRAGMENT:
+            raise WireError(
+                f"the server sent a message of {len(self._message)} bytes in {self._fragments}"
+                " fragments, more than are accepted"
+            )
         if not first & _FIN:
             return None
-        message = self._fragments_opcode, b"".join(self._fragments)
-        self._fragments, self._fragments_opcode, self._fragments_size = [], 0, 0
+        message = self._message_opcode, memoryview(self._message).toreadonly()
+        self._message, self._message_opcode, self._fragments = bytearray(), 0, 0
         return message
 
 

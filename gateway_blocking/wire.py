@@ -23,6 +23,7 @@ read: the request that waits for the message must not wait for ever.
 from __future__ import annotations
 
 import json
+import re
 import struct
 from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime
@@ -59,6 +60,8 @@ DEFAULT = ""
 V1 = "v1.kernel.websocket.jupyter.org"
 
 _LONGEST_ID = 1024  # characters; the ids of real kernels have fewer than 100
+_MOST_CONTAINERS = 4_000_000  # JSON arrays and objects in a part: each takes at least 64 bytes
+_MANY_QUOTES = 1_000_000  # strings that take a second to look at: many values, too
 _MOST_PARTS = 4096  # channel, header, parent header, metadata, content, and buffers
 
 
@@ -276,10 +279,27 @@ def _buffers(message: Mapping[str, Any]) -> list[memoryview]:
 
 
 def _unpack(part: Payload, unpack: Unpack) -> Any:
+    text = str(part, "utf-8", "replace")
+    if len(text) > _MOST_CONTAINERS and _has_too_many_containers(text):
+        raise WireError(f"a part has more than {_MOST_CONTAINERS} JSON arrays and objects")
     try:
-        return unpack(str(part, "utf-8", "replace"))
+        return unpack(text)
     except Exception as error:  # a ValueError or RecursionError of json's; or an own unpacker's
         raise WireError(f"a part of {len(part)} bytes is not JSON: {error}") from error
+
+
+def _has_too_many_containers(text: str) -> bool:
+    """Return True if parsing the text would take a multiple of its size of memory: ``[[],[],``."""
+    brackets = text.count("[") + text.count("{")
+    if brackets > _MOST_CONTAINERS and text.count('"') < _MANY_QUOTES:
+        for string in _STRING.finditer(text):  # those in strings do not count
+            brackets -= string[0].count("[") + string[0].count("{")
+    return brackets > _MOST_CONTAINERS
+
+
+# One that does not end is matched, too: to look for it again from every later quote would take
+# time by the square of the length.
+_STRING = re.compile(r'"[^"\\]*+(?:\\.?[^"\\]*+)*+(?:"|\Z)', re.DOTALL)
 
 
 def _pack(part: Any, pack: Pack) -> bytes:

@@ -80,6 +80,44 @@ def test_fragments_with_control_frames_between(parts: list[bytes], controls: boo
     assert read(stream) == [*expected, (BINARY, b"".join(parts))]
 
 
+def fragments(count: int, size: int) -> bytes:
+    """A message in so many fragments of so many bytes."""
+    first, between = (
+        server_frame(BINARY, bytes(size), fin=False),
+        server_frame(0, bytes(size), fin=False),
+    )
+    return first + between * (count - 2) + server_frame(0, bytes(size))
+
+
+def test_a_message_in_the_fragments_of_a_proxy() -> None:
+    """They are many if the message is large and the proxy's buffers are small."""
+    assert read(fragments(3000, 1000)) == [(BINARY, bytes(3_000_000))]
+    assert read(fragments(20_000, 128)) == [(BINARY, bytes(2_560_000))]
+    assert read(fragments(4000, 0)) == [(BINARY, b"")]
+
+
+@pytest.mark.parametrize("size", [0, 2, 60])
+def test_a_message_in_fragments_that_are_too_small_is_refused(size: int) -> None:
+    """Also one that never ends."""
+    with pytest.raises(WireError, match=r"in \d+ fragments, more than"):
+        read(fragments(100_000, size)[:-10])
+
+
+def test_memory_grows_with_what_arrives() -> None:
+    """A frame that claims to be large takes a few megabytes until more has come."""
+    reader = FrameReader(2**31)
+    head = b"\x82\x7f" + struct.pack(">Q", 2**31 - 1)
+    reader.space()[: len(head)] = head
+    reader.received(len(head))
+    come, largest = 0, 0
+    while come < 20_000_000:
+        assert reader.next_frame() is None
+        largest = max(largest, come + len(reader.space()))
+        assert largest <= max(5_000_000, 2 * come)
+        come += len(reader.space())
+        reader.received(len(reader.space()))
+
+
 def test_a_large_payload_is_not_copied() -> None:
     """It is a view of memory of its own, which later frames do not touch."""
     reader = FrameReader(MAX)

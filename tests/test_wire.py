@@ -431,3 +431,30 @@ def test_each_unpacker_reads_a_parent_header_itself() -> None:
     FORMATS[V1].decode(*frame, session.unpack)
     FORMATS[V1].decode(*frame, unpack)
     assert any("execute_request" in text for text in read)
+
+
+# --- what takes more memory or time than it has bytes ---------------------------------------------
+
+
+def stream(text: str) -> bytes:
+    """A message of the default format whose content is this JSON."""
+    return (
+        '{"channel": "iopub", "header": {"msg_id": "m", "msg_type": "other", "version": "5.3"},'
+        f' "parent_header": {{}}, "metadata": {{}}, "content": {{"text": {text}}}}}'
+    ).encode()
+
+
+def test_more_arrays_than_a_message_may_have() -> None:
+    """Millions of empty ones would take twenty times their bytes; in text they are but text."""
+    decode = FORMATS[DEFAULT].decode
+    with pytest.raises(WireError, match="more than 4000000 JSON arrays and objects"):
+        decode(TEXT, stream("[" + "[]," * 4_000_001 + "1]"), json_unpacker)
+    text = "[{" * 3_750_000 + '\\"' * 400_000
+    assert len(decode(TEXT, stream(f'"{text}"'), json_unpacker)[1]["content"]["text"]) == 7_900_000
+
+
+@pytest.mark.parametrize("text", ['"' + '\\"' * 6_000_000, '"' * 12_000_000, "\\" * 12_000_000])
+def test_text_that_is_no_json_takes_no_longer_than_text_that_is(text: str) -> None:
+    """The time grows with its length, not with the square of that."""
+    with pytest.raises(WireError, match=r"not JSON|more than 4000000"):
+        FORMATS[DEFAULT].decode(TEXT, stream(text + "[" * 4_000_001 + "\\"), json_unpacker)
