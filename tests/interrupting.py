@@ -29,6 +29,12 @@ def interrupt_often(
         if armed:
             raise KeyboardInterrupt
 
+    def drop(unraisable: sys.UnraisableHookArgs) -> None:
+        """Take a finalizer that is interrupted for no fault: Python drops that."""
+        if not isinstance(unraisable.exc_value, KeyboardInterrupt):
+            tell(unraisable)
+
+    tell, sys.unraisablehook = sys.unraisablehook, drop
     previous = signal.signal(signal.SIGALRM, interrupt)
     interrupted, begun = 0, time.monotonic()
     try:
@@ -52,6 +58,7 @@ def interrupt_often(
     finally:
         signal.setitimer(signal.ITIMER_REAL, 0)
         signal.signal(signal.SIGALRM, previous)
+        sys.unraisablehook = tell
 
 
 def interrupt_at_each_moment() -> Iterator[Callable[[Callable[[], object]], None]]:
