@@ -20,10 +20,11 @@ from faultproxy import FaultProxy
 from rawserver import Peer, Script, serving
 from terminal import Person, Terminal, errors, wait_for, without_a_gateway
 
-from gateway_blocking import BlockingGatewayKernelManager
+from gateway_blocking import BlockingGatewayKernelManager, GatewayClient
 from gateway_blocking.cli.terminal import Screen
 from gateway_blocking.frames import TEXT
 from gateway_blocking.local import LocalGateway
+from gateway_blocking.rest import GatewayREST
 
 
 @pytest.fixture(scope="module")
@@ -497,14 +498,22 @@ def test_a_console_with_a_reply_to_something_else(terminal: Terminal, running: s
         assert person.ends()[0] == 0
 
 
+def states_of(gateway: LocalGateway) -> set[str]:
+    """Return what the gateway's kernels do, as it knows it."""
+    with GatewayREST(GatewayClient(**gateway.options())) as rest:
+        return {str(kernel.get("execution_state")) for kernel in rest.list_kernels()}
+
+
 def test_a_console_whose_cell_is_not_heard_of(far_away: Terminal, proxy: FaultProxy) -> None:
     """Where the reply is lost with the connection, that is said, and the variables are there."""
     with Person(far_away, "console") as person:
         person.sees(r"In \[1\]: $")
-        person.types("open('begun', 'w').close(); import time; time.sleep(1); answer = 42\r")
-        wait_for(far_away.directory / "begun")
+        loop = "while not os.path.exists('go on'): time.sleep(0.01)"
+        person.types(f"import os, time; answer = 42; exec({loop!r})\r")
+        wait_until(lambda: "busy" in states_of(far_away.gateway))
         proxy.websocket.hole("down")
-        time.sleep(3)
+        (far_away.directory / "go on").touch()
+        wait_until(lambda: "busy" not in states_of(far_away.gateway))  # it has replied
         proxy.websocket.cut("rst")
         person.sees(r"no reply.*the kernel has its variables\n.*In \[\d+\]: $")
         person.types("answer\r")
