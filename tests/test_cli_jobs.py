@@ -31,7 +31,7 @@ from gateway_blocking.cli.progress import Bars
 def test_a_stopped_notebook_is_saved(terminal: Terminal, number: int, status: int) -> None:
     """The notebook so far is written, the kernel is shut down, and there is no traceback."""
     code = (
-        "import time; print('begun', flush=True); time.sleep(0.5)\n"  # which is to arrive first
+        "import time; print('begun', flush=True); time.sleep(2)\n"  # which is to arrive first
         "open('begun', 'w').close(); time.sleep(600)"
     )
     terminal.notebook("slow.ipynb", "1 + 1", code)
@@ -120,7 +120,7 @@ def test_jobs_on_a_gateway_of_its_own(terminal: Terminal) -> None:
 def test_ctrl_c_stops_all_jobs(terminal: Terminal) -> None:
     """What was executed is saved, what waited is not begun, and no kernel is left."""
     slow = (
-        "import time; print('begun', flush=True); time.sleep(0.5)\n"  # which is to arrive first
+        "import time; print('begun', flush=True); time.sleep(2)\n"  # which is to arrive first
         "open(f'{name}.begun', 'w').close(); time.sleep(600)"
     )
     names = ["a.ipynb", "b.ipynb", "c.ipynb"]
