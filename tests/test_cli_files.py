@@ -12,11 +12,20 @@ import nbformat
 import pytest
 from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook
 
+from gateway_blocking import (
+    GatewayAuthError,
+    GatewayConnectionClosed,
+    GatewayConnectionError,
+    GatewayError,
+    KernelNotReady,
+    NoSuchKernelSpec,
+    ReplyLost,
+)
 from gateway_blocking.cli.command import UsageError
 from gateway_blocking.cli.files import replace
 from gateway_blocking.cli.jobs import doubtful_parameters
 from gateway_blocking.cli.notebooks import read_notebook, repair, write_notebook
-from gateway_blocking.cli.run import take_parameters
+from gateway_blocking.cli.run import is_hopeless, take_parameters
 
 # --- files ----------------------------------------------------------------------------------------
 
@@ -227,6 +236,34 @@ def test_a_lone_surrogate_is_written(tmp_path: Path) -> None:
     assert wrong == []
     write_notebook(nb, result, source=source)
     assert read_notebook(result)[0].cells[0].source == "\ud800 and \udce9 and é"
+
+
+# --- what one failure means for the next file -----------------------------------------------------
+
+REFUSED = GatewayAuthError("401", status_code=401)
+FORBIDDEN = GatewayAuthError("403", status_code=403)
+
+
+@pytest.mark.parametrize(
+    ("error", "executed", "served", "hopeless"),
+    [
+        (GatewayConnectionError("refused"), False, False, True),
+        (GatewayConnectionError("refused"), False, True, True),
+        (REFUSED, False, True, True),
+        (FORBIDDEN, False, False, True),
+        (FORBIDDEN, False, True, False),
+        (NoSuchKernelSpec("cobol"), False, False, False),
+        (KernelNotReady("slow"), False, False, False),
+        (ReplyLost("lost"), True, True, False),
+        (GatewayConnectionClosed("lost"), True, True, False),
+        (GatewayConnectionClosed("lost"), False, False, False),
+    ],
+)
+def test_an_error_that_the_next_file_would_meet_as_well(
+    error: GatewayError, executed: bool, served: bool, hopeless: bool
+) -> None:
+    """Only that keeps the others from being tried; a lost reply of one file does not."""
+    assert is_hopeless(error, executed=executed, served=served) is hopeless
 
 
 # --- parameters -----------------------------------------------------------------------------------

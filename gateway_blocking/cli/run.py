@@ -45,9 +45,8 @@ from .notebooks import silence_nbformat
 from .progress import progress
 from .terminal import say, table
 
-__all__ = ["RunCommand", "take_parameters"]
+__all__ = ["RunCommand", "is_hopeless", "take_parameters"]
 
-_HOPELESS = (GatewayAuthError, GatewayConnectionError)  # for the next file as well
 _PARAMETER = re.compile(r"([^\W\d][\w.]*)(?:=(.*))?", re.DOTALL)
 _PARAMETER_HELP = """\
 -p NAME VALUE, -p NAME=VALUE
@@ -144,6 +143,7 @@ echo "print(6 * 7)" | jupyter gateway run -
         silence_nbformat(self.log)
         self._told: dict[str, Job | None] = {}  # what was said, and for which file first
         self._given_up = False
+        self._served = False  # whether the gateway has given us a kernel
         jobs = self._jobs()
         try:
             if todo := [job for job in jobs if job.outcome.status != USAGE]:
@@ -206,6 +206,7 @@ echo "print(6 * 7)" | jupyter gateway run -
                 kc,
             ),
         ):
+            self._served = True
             try:
                 job.execute(kc, on_cell)
             except Exception as error:
@@ -228,8 +229,7 @@ echo "print(6 * 7)" | jupyter gateway run -
             return Outcome(FAILED, "failed", str(error))
         if isinstance(error, GatewayError):
             outcome = _gateway_failure(job, error)
-            hopeless = isinstance(error, _HOPELESS) and outcome.result == "gateway"
-            if hopeless and not isinstance(error, GatewayConnectionClosed):
+            if is_hopeless(error, executed=job.failure is not None, served=self._served):
                 self._given_up = True
                 self._tell(str(error), job, error)
             else:
@@ -419,6 +419,26 @@ def _make(directory: Path) -> None:
         directory.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise UsageError(f"cannot make the directory {directory}: {error.strerror}") from error
+
+
+def is_hopeless(error: GatewayError, *, executed: bool, served: bool) -> bool:
+    """Return whether the next file would meet the same error.
+
+    Parameters
+    ----------
+    error : GatewayError
+        Why a file failed.
+    executed : bool
+        Whether its kernel was there: then the error is this file's own, such as a lost reply.
+    served : bool
+        Whether the gateway has given any file a kernel: then it knows us, and 403 has to do with
+        this kernel, or the gateway is full.
+    """
+    if executed or isinstance(error, GatewayConnectionClosed):
+        return False
+    if isinstance(error, GatewayAuthError):
+        return error.status_code == 401 or not served
+    return isinstance(error, GatewayConnectionError)
 
 
 def _gateway_failure(job: Job, error: GatewayError) -> Outcome:
