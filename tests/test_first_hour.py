@@ -234,7 +234,7 @@ ROWS = [
     Row("wrong password", real(http_user="me", http_pwd=SECRET), "401, Unauthorized",
         "are http_user and http_pwd right?"),
     Row("token of two lines", given(url=ELSEWHERE, auth_token=f"{SECRET}\n{SECRET}"),
-        "a character that HTTP does not allow", "such as the end of a line", "(of auth_token)"),
+        "a character that HTTP does not allow", "such as the end of a line", "auth_token has"),
     Row("a login page", served(says(b"", "302 Found", Location=f"/hub/login?next={SECRET}")),
         "302, Found", "/hub/login: the token is wrong or missing"),
     Row("listing", real("broken"), "403, Forbidden", "KG_LIST_KERNELS=True",

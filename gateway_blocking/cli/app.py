@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import os
 import signal
 import sys
 from difflib import get_close_matches
@@ -26,6 +27,7 @@ _ENDING = [
 def main(argv: list[str] | None = None) -> None:
     """Run ``jupyter gateway`` with these arguments, and exit."""
     _let_signals_raise()
+    _open_missing_streams()
     _let_all_text_be_written()
     app = GatewayApp.instance()
     status: int = OK
@@ -53,6 +55,16 @@ def _let_signals_raise() -> None:
         # Not where the parent wants it ignored, as nohup does.
         if signal.getsignal(number) in (signal.SIG_DFL, signal.default_int_handler):
             signal.signal(number, stop)
+
+
+def _open_missing_streams() -> None:
+    """Open the null device in place of a stream that is closed, as after ``>&-``.
+
+    Otherwise the next file or socket would get its number, and what is written to it.
+    """
+    for name, mode in (("stdin", "r"), ("stdout", "w"), ("stderr", "w")):
+        if getattr(sys, name) is None:
+            setattr(sys, name, open(os.devnull, mode, encoding="utf-8"))  # noqa: PTH123, SIM115
 
 
 def _let_all_text_be_written() -> None:

@@ -233,6 +233,9 @@ class Command(JupyterApp):
             return FAILED
         elif isinstance(error, OSError | TraitError | UsageError):
             text, status = str(error), USAGE
+        elif isinstance(error, RuntimeError) and "home directory" in str(error):
+            # jupyter_core's, of a random uid in a container: it looks for configuration files.
+            text, status = "this user has no home directory: set HOME to one", USAGE
         else:
             raise error
         say(f"{self.words}: {text}")

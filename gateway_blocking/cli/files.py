@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import os
 import stat
+import sys
 import tempfile
 from pathlib import Path
 
 from .command import UsageError
 
-__all__ = ["read_text", "replace"]
+__all__ = ["read_standard_input", "read_text", "replace"]
 
 _MAX_LINKS = 40  # as Linux follows
 
@@ -22,6 +23,14 @@ def read_text(path: Path) -> str:
         raise UsageError(f"cannot read {path}: {error.strerror}") from error
     except UnicodeDecodeError as error:
         raise UsageError(f"cannot read {path}: it is not UTF-8 text") from error
+
+
+def read_standard_input() -> str:
+    """Return the text on standard input, with or without a byte order mark."""
+    try:
+        return sys.stdin.read().removeprefix("\ufeff")
+    except UnicodeDecodeError as error:
+        raise UsageError(f"cannot read standard input: it is not {error.encoding} text") from error
 
 
 def replace(path: Path, data: bytes, *, source: Path | None = None) -> None:

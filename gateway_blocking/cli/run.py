@@ -38,7 +38,7 @@ from .command import (
     OnKernel,
     UsageError,
 )
-from .files import read_text
+from .files import read_standard_input, read_text
 from .jobs import Job, Notebook, Outcome, Script, Stopped
 from .mine import remember
 from .notebooks import silence_nbformat
@@ -308,7 +308,7 @@ echo "print(6 * 7)" | jupyter gateway run -
         piped = name == "-"  # what was read from a pipe is not there any more
         return Script(
             name,
-            _read_standard_input() if piped else read_text(Path(name)),
+            read_standard_input() if piped else read_text(Path(name)),
             self.kernel_name or "python3",
             allow_stdin=self.jobs == 1 and not piped,
             timeout=self.timeout,
@@ -405,13 +405,6 @@ def take_parameters(words: list[str]) -> tuple[dict[str, Any], list[str]]:
                 )
         parameters[name] = _value(value)
     return parameters, others
-
-
-def _read_standard_input() -> str:
-    try:
-        return sys.stdin.read().removeprefix("\ufeff")
-    except UnicodeDecodeError as error:
-        raise UsageError(f"cannot read standard input: it is not {error.encoding} text") from error
 
 
 def _make(directory: Path) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import signal
-import sys
 
 from ..client import BlockingGatewayKernelClient
 from ..errors import DeadKernelError, KernelRestarted
@@ -17,6 +16,7 @@ from .command import (
     UsageError,
     find_kernel,
 )
+from .files import read_standard_input
 from .jobs import Script
 from .terminal import say, show
 
@@ -62,7 +62,7 @@ jupyter gateway exec --kernel-id=1f3a - < patch.py
         piped = code == "-"
         script = Script(
             "CODE",
-            sys.stdin.read() if piped else code,
+            read_standard_input() if piped else code,
             self.kernel_name,
             allow_stdin=not piped,
         )
