@@ -113,8 +113,8 @@ def test_a_notebook_whose_kernel_dies(terminal: Terminal) -> None:
     terminal.notebook("dies.ipynb", "print('before')", "import os; os._exit(1)")
     done = terminal("run", "dies.ipynb")
     assert done.returncode == 3
-    said = "jupyter gateway run: dies.ipynb: the kernel died in cell 3"
-    assert errors(done) == ["wrote dies.executed.ipynb", said]
+    said = "jupyter gateway run: dies.ipynb: the kernel died in cell 3: out of memory, perhaps"
+    assert errors(done) == ["wrote dies.executed.ipynb", f"{said}; the gateway's log says more"]
     assert terminal.read("dies.executed.ipynb").cells[1].outputs[0].text == "before\n"
 
 

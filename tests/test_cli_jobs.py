@@ -80,7 +80,7 @@ def test_several_files_run_one_after_another(terminal: Terminal) -> None:
     done = terminal("run", first, second, dies, third)
     assert (done.returncode, done.stdout) == (3, "first\nsecond\n")
     assert "NameError" in done.stderr
-    assert "jupyter gateway run: dies.py: the kernel died" in errors(done)
+    assert "jupyter gateway run: dies.py: the kernel died: out of memory" in done.stderr
     assert terminal.read("third.executed.ipynb").cells[1].outputs[0].text == "third\n"
     results = [line.split()[1] for line in report_of(done)[1:]]
     assert results == ["ok", "failed", "died", "ok"]

@@ -313,7 +313,7 @@ def our_classes() -> list[type]:
     modules = [
         module
         for name, module in sys.modules.items()
-        if name.startswith("gateway_blocking.") and name not in front
+        if name.startswith("gateway_blocking.") and not name.startswith(front)
     ]
     return [
         value

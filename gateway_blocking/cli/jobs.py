@@ -132,7 +132,9 @@ class Job:
                 f"the gateway does not have the kernel any more{self._in_cell}: it was shut down or"
                 " culled, or the gateway was restarted"
             )
-        return DeadKernelError(f"the kernel died{self._in_cell}")
+        return DeadKernelError(
+            f"the kernel died{self._in_cell}: out of memory, perhaps; the gateway's log says more"
+        )
 
     def _note_lost_output(self, kc: BlockingGatewayKernelClient, msg_id: str) -> None:
         """Note what is missing of the output of an execution."""

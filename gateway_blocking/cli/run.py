@@ -240,7 +240,9 @@ echo "print(6 * 7)" | jupyter gateway run -
             return Outcome(USAGE, "not done", str(error))
         where = f" in {job.where}" if job.where else ""
         why = f"{type(error).__name__}: {error}"
-        self._tell(f"{job.name}: it could not be executed{where}: {why}", job, error)
+        self._tell(
+            f"{job.name}: it could not be executed{where}: {why}; --debug shows more", job, error
+        )
         return Outcome(FAILED, "failed", why)
 
     def _tell(self, text: str, job: Job | None = None, error: Exception | None = None) -> None:
