@@ -36,6 +36,7 @@ from typing import IO, Any
 
 from .deadline import Deadline
 from .errors import GatewayError, GatewayTimeout
+from .locks import apart
 
 __all__ = ["LocalGateway"]
 
@@ -208,7 +209,7 @@ def _first_line(pipe: IO[bytes], deadline: Deadline) -> bytes | None:
         with pipe:
             lines.put(pipe.readline())
 
-    threading.Thread(target=read, name="gateway-local", daemon=True).start()
+    apart(threading.Thread(target=read, name="gateway-local", daemon=True).start)
     while True:
         left = deadline.left()
         try:

@@ -192,7 +192,10 @@ def apart(do: Callable[[], _T]) -> _T:
         finally:
             done.open()
 
-    _thread.start_new_thread(call, ())
+    try:
+        _thread.start_new_thread(call, ())
+    except RuntimeError:  # while the interpreter ends, no thread can be started any more
+        return do()
     done.wait(_NEVER)
     if errors:
         raise errors[0]

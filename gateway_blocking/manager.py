@@ -7,9 +7,10 @@ import inspect
 import signal
 import subprocess
 import weakref
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import Future
 from contextlib import AbstractContextManager, contextmanager, suppress
+from functools import partial
 from typing import Any, TypeVar
 
 from jupyter_client.kernelspec import KernelSpec
@@ -27,7 +28,7 @@ from .events import KERNEL_ACTIONS
 from .forking import tell_after_fork
 from .kernelspec import BlockingGatewayKernelSpecManager
 from .launch import choose_kernel_id
-from .locks import Lock, RLock
+from .locks import Lock, RLock, apart
 from .models import KernelModel
 from .remote import RemoteKernelMixin, not_remotely
 from .signals import SigtermRaises
@@ -92,6 +93,7 @@ class BlockingGatewayKernelManager(RemoteKernelMixin, KernelManager):
     def __init__(self, **kwargs: Any) -> None:
         self._kernel: KernelModel | None = None
         self._started: Future[None] = Future()
+        self._start_ended = False
         self._restarts = 0
         self._make_locks()
         self._all_clients: weakref.WeakSet[BlockingGatewayKernelClient] = weakref.WeakSet()
@@ -267,14 +269,18 @@ class BlockingGatewayKernelManager(RemoteKernelMixin, KernelManager):
 
     def _start_and_tell(self, **kw: Any) -> None:
         """Start, and tell who waits for :attr:`ready` how it ended."""
-        if self._started.done():
-            self._started = Future()
+        if self._start_ended:
+            self._started, self._start_ended = Future(), False
         try:
             self._start_or_attach(**kw)
         except BaseException as error:
-            self._started.set_exception(_without_traceback(error))
+            self._end_start(partial(self._started.set_exception, _without_traceback(error)))
             raise
-        self._started.set_result(None)
+        self._end_start(partial(self._started.set_result, None))
+
+    def _end_start(self, tell: Callable[[], None]) -> None:
+        self._start_ended = True
+        apart(tell)  # an interruption would leave the lock of the Future locked
 
     def _start_or_attach(self, **kw: Any) -> None:
         self._attempted_start = True

@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 import uuid
-from collections.abc import Iterator
-from contextlib import contextmanager
 from typing import Any, Protocol, cast
+from weakref import WeakValueDictionary
 
 from traitlets import Instance, default
 
-from .deadline import Deadline
 from .errors import GatewayHTTPError, NoSuchSession
 from .forking import tell_after_fork
-from .locks import News
+from .locks import Lock
 from .models import SessionModel
 from .multikernelmanager import BlockingGatewayMultiKernelManager
 from .remote import GatewayMixin
@@ -57,8 +55,9 @@ class BlockingGatewaySessionManager(GatewayMixin):
 
     def after_fork(self) -> None:
         """In a child process nobody would end what was begun."""
-        self._busy: dict[str, object] = {}  # paths whose session is being created, and by whom
-        self._news = News()
+        self._lock = Lock()
+        # By path, and only as long as a session of that path is being created.
+        self._creating: WeakValueDictionary[str, Lock] = WeakValueDictionary()
 
     @default("kernel_manager")
     def _default_kernel_manager(self) -> BlockingGatewayMultiKernelManager:
@@ -107,20 +106,13 @@ class BlockingGatewaySessionManager(GatewayMixin):
         kernel = {"id": kernel_id} if kernel_id else {"name": kernel_name} if kernel_name else {}
         path = path or f"session-{uuid.uuid4()}"
         wanted = {"path": path, "name": name or "", "type": type or "notebook", "kernel": kernel}
-        with self._alone_with(path):  # two threads get the same one: servers would make two
+        creating = self._lock_of(path)  # in the table only as long as it has this name
+        with creating:  # two threads get the same one: servers would make two
             return self._attached(self._sessions.create(wanted))
 
-    @contextmanager
-    def _alone_with(self, path: str) -> Iterator[None]:
-        who = object()
-        try:
-            while self._busy.setdefault(path, who) is not who:
-                self._news.wait_while(lambda: path in self._busy, Deadline(None))  # a request
-            yield
-        finally:
-            if self._busy.get(path) is who:
-                del self._busy[path]
-                self._news.tell()
+    def _lock_of(self, path: str) -> Lock:
+        with self._lock:
+            return self._creating.setdefault(path, Lock())
 
     def _attached(self, session: SessionModel) -> SessionModel:
         """The session, whose kernel is one of :attr:`kernel_manager`, too."""

@@ -61,7 +61,9 @@ def interrupt_often(
         sys.unraisablehook = tell
 
 
-def interrupt_at_each_moment() -> Iterator[Callable[[Callable[[], object]], None]]:
+def interrupt_at_each_moment(
+    *modules: str,
+) -> Iterator[Callable[[Callable[[], object]], None]]:
     """Give, again and again, what makes a call that is interrupted one moment later than before.
 
     A moment is one at which Python runs the handler of a signal: the start of a function of the
@@ -77,7 +79,7 @@ def interrupt_at_each_moment() -> Iterator[Callable[[Callable[[], object]], None
 
         def watch(frame: FrameType, event: str, _: object, last: int = last) -> None:
             nonlocal moments
-            here = frame.f_globals.get("__name__", "").startswith("gateway_blocking")
+            here = frame.f_globals.get("__name__", "").startswith(("gateway_blocking", *modules))
             if here and event in ("call", "c_return"):
                 moments += 1
                 if moments == last + 1:

@@ -241,6 +241,7 @@ def test_a_call_apart_returns_and_raises_as_any_other() -> None:
         apart(lambda: 1 / 0)
 
 
+@pytest.mark.filterwarnings("ignore:Exception ignored on calling weakref callback")  # of Python's
 def test_threads_are_started_whole_or_not_at_all() -> None:
     """A signal at any moment leaves none of which nothing is known, and no lock of Python's."""
     made: list[threading.Thread] = []

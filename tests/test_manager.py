@@ -19,7 +19,7 @@ from urllib.parse import urlsplit
 
 import pytest
 from conftest import DEAF, kernels_of, wait_until
-from interrupting import interrupt_often
+from interrupting import interrupt_at_each_moment, interrupt_often
 from jupyter_client.multikernelmanager import MultiKernelManager
 from rawserver import Peer, Script, serving
 from scripted import Server, read, says, scripted
@@ -170,6 +170,17 @@ def test_control_c_at_any_moment_leaves_a_manager_that_can_start(
     with Manager(url="http://127.0.0.1:9") as km:
         monkeypatch.setattr(km, "_start_and_tell", lambda: None)
         interrupt_often(km.start_kernel, lambda: not km._starting.locked())
+
+
+def test_an_interrupted_start_leaves_its_future_usable(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Interrupted at each moment, also in Python's own Future: the next start ends another one."""
+    for interrupted in interrupt_at_each_moment("concurrent.futures", "threading"):
+        with Manager(url="http://127.0.0.1:9") as km:
+            monkeypatch.setattr(km, "_start_or_attach", lambda: None)
+            interrupted(km.start_kernel)
+            with ThreadPoolExecutor(1) as pool:
+                pool.submit(km.start_kernel).result(timeout=30)
+            assert km.ready.result(timeout=30) is None
 
 
 def test_what_is_for_a_local_process_is_ignored(km: Manager) -> None:
