@@ -12,7 +12,9 @@ from collections.abc import Mapping
 from .escape import printable
 
 __all__ = [
+    "FULL",
     "HTTP_ONLY",
+    "LOG",
     "NO_GATEWAY",
     "NO_LISTING",
     "NO_WAY",
@@ -25,6 +27,7 @@ __all__ = [
     "for_redirect",
     "for_status",
     "for_tls",
+    "for_websocket",
     "shown",
 ]
 
@@ -38,6 +41,12 @@ NO_LISTING = (
 )
 
 NO_GATEWAY = "is this the URL of a gateway, and not of a login page?"
+FULL = (
+    "it runs as many kernels as it may: shut some down (jupyter gateway kernels, stop), or have its"
+    " limit raised (KG_MAX_KERNELS, EG_MAX_KERNELS, EG_MAX_KERNELS_PER_USER)"
+)
+LOG = "its log says more"
+_SEE_TLS = '(in the documentation: "TLS and certificates")'
 _STATUSES = {
     403: "the token is wrong or missing, or the user may not do this",
     404: "is the URL right, with the gateway's base path?",
@@ -46,6 +55,7 @@ _STATUSES = {
     413: "the gateway, or a proxy in between, does not take so large a request",
     424: "the server behind this JupyterHub is not running",
     429: "too many requests; try again later",
+    500: LOG,
     501: NO_GATEWAY,
     502: "the gateway behind this proxy is not reachable",
     503: "the gateway is not available now",
@@ -120,10 +130,42 @@ def for_login(sent: Mapping[str, str]) -> str:
     """What to do where the gateway does not know who it is."""
     headers = {name.lower(): value for name, value in sent.items()}
     if headers.get("authorization", "").lower().startswith("basic "):
-        return "are http_user and http_pwd right? they go before auth_token"
+        return (
+            f"are {_option('http_user')} and {_option('http_pwd')} right? they go before auth_token"
+        )
     if headers.keys() - _NO_LOGIN:
-        return "is the token right, and sent as this gateway wants it (auth_token, auth_scheme)?"
-    return "no token was sent: set auth_token (JUPYTER_GATEWAY_AUTH_TOKEN)"
+        return (
+            "is the token right, and sent as this gateway wants it?"
+            f" see {_option('auth_token')}, {_option('auth_scheme')}"
+        )
+    return f"no token was sent: set {_option('auth_token')}"
+
+
+def _option(name: str) -> str:
+    """Return the name of an option with its environment variable."""
+    return f"{name} (JUPYTER_GATEWAY_{name.upper()})"
+
+
+def for_websocket(status: int, sent: Mapping[str, str], rest_allowed: bool) -> str:
+    """Return what to do about a websocket handshake that was refused with 401 or 403.
+
+    Parameters
+    ----------
+    status : int
+        The status of the answer.
+    sent : mapping
+        The headers of the request.
+    rest_allowed : bool
+        Whether requests were answered before.
+    """
+    if status == 401:
+        return for_login(sent)
+    if rest_allowed:
+        return (
+            "requests are allowed: does a proxy or a policy in between refuse websockets, or may"
+            " the user not use this kernel?"
+        )
+    return "the token is wrong or missing, or the user may not use this kernel"
 
 
 def for_redirect(target: str) -> str:
@@ -155,13 +197,16 @@ def for_tls(error: BaseException) -> str:
     if "expired" in text:
         return "the gateway needs a new certificate; or is the clock of this machine wrong?"
     if "self-signed certificate" in text or "self signed certificate" in text:
-        return "set ca_certs (JUPYTER_GATEWAY_CA_CERTS) to this certificate, if you trust it"
+        return f"set {_option('ca_certs')} to this certificate, if you trust it {_SEE_TLS}"
     if "CERTIFICATE_VERIFY_FAILED" in text:
-        return "set ca_certs to the authority that signed it, or validate_cert to False"
+        return f"set {_option('ca_certs')} to the authority that signed it {_SEE_TLS}"
     if "unknown ca" in text:
-        return "the gateway does not trust this client_cert"
+        return f"the gateway does not trust this {_option('client_cert')}"
     if "certificate required" in text:
-        return "the gateway wants a client certificate: set client_cert and client_key"
+        return (
+            "the gateway wants a client certificate: set "
+            f"{_option('client_cert')} and {_option('client_key')} {_SEE_TLS}"
+        )
     if "WRONG_VERSION_NUMBER" in text or "record layer failure" in text:  # by OpenSSL's version
         return HTTP_ONLY
     return "does the gateway speak TLS on this port (or http), and does it want a client_cert?"

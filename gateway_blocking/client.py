@@ -878,6 +878,7 @@ def _endpoint(
         ssl_context=gateway.ssl_context() if url.startswith("wss:") else None,
         connect_timeout=gateway.connect_timeout,
         handshake_timeout=gateway.effective_request_timeout,
+        rest_allowed=rest.was_allowed,
         max_incoming=gateway.ws_max_message_size,
         proxy=proxy_for(url),
         keep_cookies=partial(rest.keep_cookies, url),

@@ -10,6 +10,8 @@
     │   └── KernelNotReady (RuntimeError)            ... in ``wait_for_ready``
     ├── GatewayHTTPError                             the gateway answered, and said no
     │   ├── GatewayAuthError                         401, 403
+    │   │   └── KernelsNotListed                     403 on the list, and only there
+    │   ├── GatewayFull                              403 on a start: as many kernels as it may run
     │   ├── NoSuchKernel (KeyError)                  404 on a kernel
     │   ├── NoSuchSession (KeyError)                 404 on a session, or one that is not kept
     │   └── NoSuchKernelSpec (kernelspec.NoSuchKernel)   404 on one, or an unknown name
@@ -43,11 +45,13 @@ __all__ = [
     "GatewayConnectionClosed",
     "GatewayConnectionError",
     "GatewayError",
+    "GatewayFull",
     "GatewayHTTPError",
     "GatewayTimeout",
     "KernelGone",
     "KernelNotReady",
     "KernelRestarted",
+    "KernelsNotListed",
     "MessageTooLarge",
     "NoKernel",
     "NoSuchKernel",
@@ -152,6 +156,17 @@ class GatewayHTTPError(GatewayError):
 
 class GatewayAuthError(GatewayHTTPError):
     """401 or 403: the credentials are missing, wrong, or not enough for this."""
+
+
+class KernelsNotListed(GatewayAuthError):
+    """403 on the list of kernels: the gateway lets no one list them, and the login is fine.
+
+    Each kernel can still be reached by its whole ID.
+    """
+
+
+class GatewayFull(GatewayHTTPError):
+    """403 on a start: the gateway runs as many kernels as it may, in all or for this user."""
 
 
 class NoSuchKernel(GatewayHTTPError, KeyError):

@@ -14,6 +14,7 @@ from urllib3.exceptions import ReadTimeoutError
 
 from .adapters import TRANSIENT
 from .advice import (
+    FULL,
     HTTP_ONLY,
     NO_GATEWAY,
     NO_LISTING,
@@ -31,6 +32,7 @@ from .errors import (
     GatewayAuthError,
     GatewayConnectionError,
     GatewayError,
+    GatewayFull,
     GatewayHTTPError,
     GatewayTimeout,
 )
@@ -50,6 +52,7 @@ __all__ = [
 Missing = Callable[..., GatewayHTTPError]
 """What a 404 means: makes the error."""
 
+_LONGEST_URL = 400  # characters of a URL in a text
 _SHOWN = 200  # characters of what the gateway says
 _TLS_PATIENCE = 2.0
 _TITLE_WITHIN = 4096  # bytes of a page
@@ -72,7 +75,7 @@ class Tried(NamedTuple):
     proxy: str = ""
 
     def __str__(self) -> str:
-        return f"{self.method} {self.url}"
+        return f"{self.method} {shown(self.url, _LONGEST_URL)}"
 
 
 class Answer(NamedTuple):
@@ -237,20 +240,35 @@ def refused(tried: Tried, answer: Answer, missing: Missing, note: str = "") -> G
     status = answer.status
     reason, message = _said(answer)
     kind: Missing = GatewayHTTPError
-    if status in (401, 403):
+    if status == 403 and tried.method == "POST" and _is_full(f"{reason} {message}"):
+        kind = GatewayFull
+    elif status in (401, 403):
         kind = GatewayAuthError
     elif status == 404:
         kind = missing
     text = ", ".join(dict.fromkeys(filter(None, (str(status), shown(reason), shown(message)))))
-    known = [_what_to_do(tried, answer, missing), note if kind is GatewayAuthError else ""]
-    return kind(
-        "; ".join(filter(None, (f"{tried}: the gateway answered {text}", *known))),
+    advice = FULL if kind is GatewayFull else _what_to_do(tried, answer, missing)
+    advice = "; ".join(filter(None, (advice, note if kind is GatewayAuthError else "")))
+    error = kind(
+        "; ".join(filter(None, (f"{tried}: the gateway answered {text}", advice))),
         method=tried.method,
         url=tried.url,
         status_code=status,
         reason=reason,
         message=message,
     )
+    error.advice = advice
+    return error
+
+
+def _is_full(said: str) -> bool:
+    """Return whether a refusal speaks of a limit of kernels.
+
+    A Kernel Gateway says "Resource Limit", an Enterprise Gateway also "A max kernels limit has
+    been set to 1" and "A max kernels per user limit ...".  A Jupyter Server has no limit.
+    """
+    said = said.lower()
+    return "resource limit" in said or ("max kernels" in said and "limit" in said)
 
 
 def _what_to_do(tried: Tried, answer: Answer, missing: Missing) -> str:
@@ -300,10 +318,10 @@ def not_json(tried: Tried, answer: Answer) -> str:
     return f"{tried}: the answer, {answer.status}, is not JSON but {begin}; {NO_GATEWAY}"
 
 
-def misfit(tried: Tried, status: int, fault: object) -> str:
+def misfit(tried: Tried, answer: Answer, fault: object) -> str:
     """Return the text for an answer that is JSON, and not the model that was asked for."""
-    what = f"is JSON, but cannot be used: {fault}"
-    return f"{tried}: the answer, {status}, {what}; {NO_GATEWAY}"
+    what = f"is JSON, but {fault}: {_begin(answer.content)}"
+    return f"{tried}: the answer, {answer.status}, {what}; {NO_GATEWAY}"
 
 
 def _begin(content: bytes | bytearray) -> str:

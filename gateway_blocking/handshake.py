@@ -18,7 +18,15 @@ from urllib.parse import unquote, urlsplit
 
 import websocket
 
-from .advice import NO_WAY, for_connection, for_login, for_proxy, for_redirect, for_tls
+from .advice import (
+    NO_WAY,
+    for_connection,
+    for_proxy,
+    for_redirect,
+    for_tls,
+    for_websocket,
+    shown,
+)
 from .deadline import Deadline
 from .errors import (
     GatewayAuthError,
@@ -69,6 +77,8 @@ class Endpoint:
     handshake_timeout: float = 42.0
     max_incoming: int = MAX_INCOMING
     proxy: str | None = field(default=None, repr=False)
+    rest_allowed: bool = False
+    """Whether requests with the same credentials were answered."""
     keep_cookies: Callable[[list[str]], None] | None = field(default=None, repr=False)
     """Called with each ``Set-Cookie`` of the answer, whatever that is."""
 
@@ -334,8 +344,8 @@ def _subprotocol(ws: websocket.WebSocket, endpoint: Endpoint) -> str:
 
 # What a refused handshake means, by status.
 _REFUSALS: Mapping[int, tuple[type[GatewayHTTPError], str]] = {
-    401: (GatewayAuthError, ""),  # what to do depends on what was sent
-    403: (GatewayAuthError, "the token is wrong or missing, or the user may not use this kernel"),
+    401: (GatewayAuthError, ""),  # what to do depends on what was sent, and on REST
+    403: (GatewayAuthError, ""),
     404: (
         NoSuchKernel,
         "the kernel was shut down or culled, or the gateway was restarted; or a proxy in between"
@@ -349,7 +359,7 @@ _REASON = re.compile(r"Handshake status \d+ (.*?) -\+-\+- ")
 def _tried(endpoint: Endpoint) -> tuple[str, str]:
     """What was tried, as errors say it, and the URL in it."""
     where = safe_url(endpoint.url)
-    return f"cannot open the websocket {where}", where
+    return f"cannot open the websocket {shown(where, 400)}", where
 
 
 def _not_reached(error: Exception, endpoint: Endpoint) -> GatewayError:
@@ -369,7 +379,7 @@ def _refused(error: Exception, endpoint: Endpoint, ws: websocket.WebSocket) -> G
     status = getattr(error, "status_code", None) or ws.getstatus()
     if status is not None and status != 101:
         kind, advice = _REFUSALS.get(status, _NO_WEBSOCKET)
-        advice = advice or for_login(endpoint.headers)
+        advice = advice or for_websocket(status, endpoint.headers, endpoint.rest_allowed)
         found = _REASON.match(str(error))  # before 1.9.1 websocket-client has it only there
         reason = found[1] if found else ""
         if 300 <= status < 400:
@@ -402,9 +412,12 @@ def _advice(error: Exception) -> str:
 
 
 def _body_message(body: bytes | None) -> str:
-    """A gateway's own word on it: ``message`` and ``reason`` of a JSON body."""
+    """Return a gateway's own word on it: of JSON ``message`` and ``reason``, else the beginning."""
+    begin = (body or b"")[:_LONGEST_HEAD]
     try:
-        said = json.loads(body or b"")
-        return " ".join(str(said[key]) for key in ("message", "reason") if said.get(key))[:200]
-    except (ValueError, TypeError, AttributeError):
-        return ""
+        said = json.loads(begin)
+    except (ValueError, RecursionError):
+        return shown(begin[:1000].decode("utf-8", "replace"))
+    if not isinstance(said, dict):
+        return shown(said)
+    return shown(" ".join(str(said[key]) for key in ("message", "reason") if said.get(key)))

@@ -59,6 +59,8 @@ class Requester:
     ----------
     closing : Latch
         Opened by the next :meth:`close`.
+    was_allowed : bool
+        Whether the credentials of the last request were accepted.
     """
 
     def __init__(self, gateway: GatewayClient) -> None:
@@ -68,6 +70,7 @@ class Requester:
         self._cookies = RequestsCookieJar()
         if not gateway.accept_cookies:
             self._cookies.set_policy(OnlyXSRF())
+        self.was_allowed = False
         self._begin()
         tell_after_fork(self)
 
@@ -283,6 +286,16 @@ class Requester:
             was_retried(response),
         )
 
+    def _notice_expiry(self, tried: Tried, answer: Answer) -> None:
+        """Warn once if credentials are refused that were accepted before."""
+        if answer.status == 401 and self.was_allowed:
+            self.was_allowed = False
+            self._log.warning(
+                "%s: the gateway does not accept the credentials any more (401): has the token"
+                " expired? What runs there goes on; set auth_token (JUPYTER_GATEWAY_AUTH_TOKEN)",
+                tried,
+            )
+
     def _login(self, deadline: Deadline | None) -> Login:
         return Login(self.gateway.request_headers(deadline.left() if deadline else None))
 
@@ -311,9 +324,11 @@ class Requester:
     def _read(self, tried: Tried, answer: Answer, missing: Missing, wanted: Any) -> Any:
         """Return the JSON of a good answer, or its bytes if those are wanted."""
         if not 200 <= answer.status < 300:
+            self._notice_expiry(tried, answer)
             if tried.method == "DELETE" and answer.status == 404 and answer.repeated:
                 return None  # done by an earlier try, its answer was lost
             raise refused(tried, answer, missing, self.gateway.login_note)
+        self.was_allowed = True
         if wanted is bytes:
             return bytes(answer.content)
         if answer.status == 204:
@@ -325,7 +340,7 @@ class Requester:
         try:
             check(said, wanted, answer.status)
         except ModelError as error:
-            raise GatewayConnectionError(misfit(tried, answer.status, error)) from error
+            raise GatewayConnectionError(misfit(tried, answer, error)) from error
         return said
 
 

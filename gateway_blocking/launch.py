@@ -10,7 +10,7 @@ from collections.abc import Callable
 from typing import Any, cast
 
 from .adapters import BACKOFF_MAX, TRANSIENT, Body
-from .advice import WANTS_TLS, shown
+from .advice import LOG, WANTS_TLS, shown
 from .deadline import Deadline
 from .errors import (
     GatewayError,
@@ -101,7 +101,8 @@ class Launch:
         if self._kernel_id is None:
             lost.args = (f"{lost}; a kernel may have been started all the same{_SEE}",)
             return None
-        self._log.warning("%s; now looking for kernel %s", str(lost), self._kernel_id)
+        url, why = self._gateway.kernels_url, _in_short(lost)
+        self._log.warning("POST %s: %s; now looking for kernel %s", url, why, self._kernel_id)
         looks, pause = 0, _LOOK_PAUSE
         while True:
             looks += 1
@@ -122,7 +123,7 @@ class Launch:
         if isinstance(failure.__cause__, ValueError) and not _is_page(failure):
             self._give_back(self._kernel_id, "whose model cannot be used")
         lost.args = (
-            f"{lost}; looked for kernel {self._kernel_id} {looks} times, and"
+            f"{lost}; looked for kernel {shown(self._kernel_id)} {looks} times, and"
             f" {_outcome(failure, lost)}; it may run all the same, with this id, or another on a"
             f" server that does not let it be chosen{_SEE}",
         )
@@ -170,18 +171,19 @@ class Launch:
 
     def _check_kernelspec(self, name: str, user: str | None, error: GatewayHTTPError) -> None:
         try:
+            failed = str(error).removesuffix(f"; {error.advice}")
             known = sorted(self._list_kernelspecs(user)["kernelspecs"])
         except GatewayError:  # what the gateway said first says more
-            error.args = (f"{error}; has it a kernelspec {name!r}? see also its log",)
+            error.args = (f"{failed}; has it a kernelspec '{shown(name)}'? {LOG}",)
             return
         if name in known:
             error.args = (
-                f"{error}; it has the kernelspec {name!r}, and could not start it: is the program"
-                " of it installed there? its log says more",
+                f"{failed}; it has the kernelspec '{shown(name)}', and could not start it: is the"
+                f" program of it installed there? {LOG}",
             )
         else:
             raise NoSuchKernelSpec(
-                f"POST {error.url}: the gateway has no kernelspec {shown(name)!r};"
+                f"POST {error.url}: the gateway has no kernelspec '{shown(name)}';"
                 f" it has {shown(', '.join(known), 1000) or 'none'}",
                 name=name,
                 method=error.method,
@@ -225,12 +227,21 @@ def _is_page(error: GatewayError) -> bool:
     return str(getattr(error.__cause__, "doc", "")).lstrip().startswith("<")
 
 
+def _in_short(error: GatewayError) -> str:
+    """Return what came instead of an answer, in a few words."""
+    if isinstance(error, GatewayHTTPError):
+        return f"the gateway answered {error.status_code}"
+    if isinstance(error, GatewayTimeout):
+        return "no answer in time"
+    return f"the connection was lost ({type(error.__cause__).__name__})"
+
+
 def _outcome(failure: GatewayError, lost: GatewayError) -> str:
     """Return how the last look for a kernel ended, whose start was lost."""
     if isinstance(failure, NoSuchKernel):
         return "it is not there"
     if isinstance(failure, GatewayTimeout):
         return "there was no answer: is it a gateway, or is it overloaded?"
-    if str(failure).partition(": ")[2] == str(lost).partition(": ")[2]:
+    if _in_short(failure) == _in_short(lost):
         return "the result was the same"
     return f"at last this came: {failure}"

@@ -9,11 +9,13 @@ from functools import partial
 from typing import Any, cast
 from urllib.parse import quote
 
+from .advice import NO_LISTING, shown
 from .config import GatewayClient
 from .deadline import Deadline
 from .errors import (
     GatewayError,
     GatewayHTTPError,
+    KernelsNotListed,
     NoSuchKernel,
     NoSuchKernelSpec,
     NoSuchSession,
@@ -114,6 +116,11 @@ class GatewayREST:
 
         At the moment when any kernel is started, a server answers 500 (measured with all three: 4
         to 15 % of the lists while forty started, each time for 0.15 s at most).  It is asked again.
+
+        Raises
+        ------
+        KernelsNotListed
+            It does not allow that, and the login is fine.
         """
         list_: Callable[[], list[KernelModel]] = partial(
             self._http.request, "GET", self.gateway.kernels_url, wanted=list[KernelModel]
@@ -122,10 +129,33 @@ class GatewayREST:
             try:
                 return list_()
             except GatewayHTTPError as error:
+                if error.status_code == 403 and self._is_let_in():
+                    raise self._not_listed(error) from error
                 if error.status_code != 500:
                     raise
             self._http.pause(pause)
         return list_()
+
+    def _is_let_in(self) -> bool:
+        """Return whether the gateway grants something else than the list of its kernels."""
+        try:
+            self.list_kernelspecs()
+        except GatewayError:
+            return False
+        return True
+
+    def _not_listed(self, error: GatewayHTTPError) -> KernelsNotListed:
+        said = f"the gateway answered 403, {shown(error.reason)}"
+        failure = KernelsNotListed(
+            f"GET {shown(error.url)}: {said}; {NO_LISTING}",
+            method=error.method,
+            url=error.url,
+            status_code=403,
+            reason=error.reason,
+            message=error.message,
+        )
+        failure.advice = NO_LISTING
+        return failure
 
     def get_kernel(self, kernel_id: str, timeout: float | None = None) -> KernelModel:
         """Return a kernel's model, or raise NoSuchKernel.
@@ -321,3 +351,8 @@ class GatewayREST:
     def keep_cookies(self, url: str, cookies: Iterable[str]) -> None:
         """Keep what a websocket handshake with `url` was answered as its ``Set-Cookie``."""
         self._http.keep_cookies(url, cookies)
+
+    @property
+    def was_allowed(self) -> bool:
+        """Whether the gateway accepted the credentials of the last request that was decided."""
+        return self._http.was_allowed

@@ -219,7 +219,7 @@ ROWS = [
         "", "does this port speak http:// only?"),  # it may answer: what TLS begins with is random
     Row("another server", served(page("200 OK", "Hello")), "not JSON but a page, 'Hello'", IS_IT),
     Row("another, 404", served(page("404 Not Found")), "404, Not Found", "is the URL right"),
-    Row("another, JSON", served(says({}), **BRIEF), "JSON, but not an object with an id: '{}'",
+    Row("another, JSON", served(says({}), **BRIEF), "JSON, but it has no id: '{}'",
         IS_IT, unsaid=MAY_RUN),
     Row("SSH", served(sends(b"SSH-2.0-OpenSSH_9.6\r\n"), **BRIEF), "SSH-2.0", "is it a gateway",
         unsaid=MAY_RUN),
@@ -232,7 +232,7 @@ ROWS = [
         "no token was sent: set auth_token (JUPYTER_GATEWAY_AUTH_TOKEN)"),
     Row("wrong token", real(auth_token=SECRET), "401, Unauthorized", "is the token right"),
     Row("wrong password", real(http_user="me", http_pwd=SECRET), "401, Unauthorized",
-        "are http_user and http_pwd right?"),
+        "are http_user (JUPYTER_GATEWAY_HTTP_USER) and http_pwd"),
     Row("token of two lines", given(url=ELSEWHERE, auth_token=f"{SECRET}\n{SECRET}"),
         "a character that HTTP does not allow", "such as the end of a line", "auth_token has"),
     Row("a login page", served(says(b"", "302 Found", Location=f"/hub/login?next={SECRET}")),

@@ -20,7 +20,7 @@ import uuid
 import zlib
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -48,7 +48,7 @@ from scripted import (
     sends,
     stalls,
 )
-from servers import jupyter_server, kernel_gateway
+from servers import jupyter_server, kernel_gateway, own_gateway
 from urllib3.exceptions import ProtocolError
 from urllib3.util.retry import Retry
 
@@ -61,8 +61,10 @@ from gateway_blocking.errors import (
     GatewayAuthError,
     GatewayConnectionError,
     GatewayError,
+    GatewayFull,
     GatewayHTTPError,
     GatewayTimeout,
+    KernelsNotListed,
     NoSuchKernel,
     NoSuchKernelSpec,
     NoSuchSession,
@@ -329,6 +331,120 @@ def test_an_id_that_leads_elsewhere_is_no_kernel(call: str, kernel_id: str) -> N
     assert server.lines == []
 
 
+FULL_GATEWAYS = [
+    "Resource Limit",
+    "A max kernels limit has been set to 1 and there are currently 1 active and pending kernel.",
+    "A max kernels per user limit has been set to 1 and user 'ada' currently has 1 active and"
+    " pending kernel.",
+]
+
+
+@pytest.mark.parametrize("message", FULL_GATEWAYS)
+def test_a_full_gateway_is_no_wrong_login(message: str) -> None:
+    """What a Kernel Gateway and an Enterprise Gateway say at their limits."""
+    with scripted(says({"reason": "Forbidden", "message": message}, "403 Forbidden")) as server:
+        error = error_of(start, server, auth_token="t")
+    assert type(error) is GatewayFull
+    assert message in str(error)
+    assert "token" not in str(error)
+    assert "KG_MAX_KERNELS" in error.advice
+    assert str(error).endswith(error.advice)
+
+
+def test_a_real_gateway_that_is_full() -> None:
+    """One that may run no kernel at all."""
+    with (
+        own_gateway("--KernelGatewayApp.max_kernels=0") as full,
+        BlockingGatewayKernelManager(**full.options()) as km,
+        pytest.raises(GatewayFull),
+    ):
+        km.start_kernel()
+
+
+@pytest.mark.parametrize("listed", [True, False])
+def test_a_gateway_that_does_not_list_its_kernels(
+    listed: bool, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    """A Kernel Gateway does not by default: its 403 is told from one for a wrong login."""
+    args = [f"--JupyterWebsocketPersonality.list_kernels={listed}"]
+    with (
+        kernel_gateway(tmp_path_factory.mktemp("gateway"), *args) as server,
+        rest_of(server.url, **server.options) as rest,
+    ):
+        if listed:
+            assert rest.list_kernels() == []
+        else:
+            with pytest.raises(KernelsNotListed, match="KG_LIST_KERNELS=True"):
+                rest.list_kernels()
+
+
+def test_403_for_all_is_no_matter_of_the_list() -> None:
+    """A wrong token, on a Jupyter Server."""
+    with scripted(says({}, "403 Forbidden")) as server:
+        error = error_of(lambda rest: rest.list_kernels(), server)
+    assert type(error) is GatewayAuthError
+    assert server.lines == ["GET /api/kernels", "GET /api/kernelspecs"]
+
+
+def test_credentials_that_expire_are_told_at_the_first_refusal(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """Once, and not where they never were accepted; the heartbeat meets it within seconds."""
+    caplog.set_level(logging.WARNING, "tests")
+    refusal = says({}, "401 Unauthorized")
+    for scripts, times in (((says(MODEL), refusal), 1), ((refusal,), 0)):
+        caplog.clear()
+        options = {"log": logging.getLogger("tests"), "auth_token": SECRET}
+        with scripted(*scripts) as server, rest_of(server, **options) as rest:
+            for _ in range(3):
+                with suppress(GatewayAuthError):
+                    rest.get_kernel("k")
+        told = [record.getMessage() for record in caplog.records if record.name == "tests"]
+        assert len(told) == times
+        assert all("has the token expired?" in text and SECRET not in text for text in told)
+
+
+def test_a_500_says_where_more_is_told() -> None:
+    """In the gateway's log."""
+    with scripted(says({}, "500 Oops")) as server:
+        assert str(error_of(CALLS["GET"], server)).endswith("its log says more")
+
+
+@pytest.mark.usefixtures("quick_looks")
+def test_a_502_at_the_start_is_told_once() -> None:
+    """Although each look for the kernel was answered so as well."""
+    page = says(b"<html><title>502 Bad Gateway</title>", "502 Oops")
+    with scripted(page) as server:
+        text = str(error_of(start, server, request_timeout=1))
+    assert text.count("502 Bad Gateway") == 1
+    assert "the result was the same" in text
+
+
+@pytest.mark.parametrize("body", [b"blocked by policy", b'{"message": "blocked by policy"}'])
+def test_a_websocket_that_is_refused_though_requests_are_allowed(body: bytes) -> None:
+    """Then the token is not the reason, and what is said stands in the body."""
+    refusal = says(body, "403 Forbidden")
+    with scripted(says(MODEL), refusal) as server:
+        kc = BlockingGatewayKernelClient(kernel_id="k", url=f"http://{server.where}")
+        kc.rest.get_kernel("k")
+        with pytest.raises(GatewayAuthError) as caught:
+            kc.start_channels()
+        kc.rest.close()
+    assert "blocked by policy" in str(caught.value)
+    assert "requests are allowed" in str(caught.value)
+    assert "token" not in str(caught.value)
+
+
+@pytest.mark.parametrize("body", [b"[" * 60_000, b"\x1b[2J\xff", b"[1]", b"5", b"null", b""])
+def test_a_websocket_that_is_refused_with_any_body(body: bytes) -> None:
+    """Nested too deeply, no text, or no object: it is a refusal like any other."""
+    with scripted(says(body, "403 Forbidden")) as server:
+        kc = BlockingGatewayKernelClient(kernel_id="k", url=f"http://{server.where}")
+        with pytest.raises(GatewayAuthError) as caught:
+            kc.start_channels()
+    assert str(caught.value).isprintable()
+
+
 def test_403_on_the_list_tells_of_the_switch() -> None:
     """A Kernel Gateway does not list its kernels unless it is told to."""
     with scripted(says({}, "403 Forbidden")) as server:
@@ -557,6 +673,15 @@ def test_an_id_of_the_users_that_is_no_text_for_a_url() -> None:
     assert isinstance(error, NoSuchKernel)
     assert "\\ud800" in str(error)
     assert server.lines == []
+
+
+@pytest.mark.parametrize("name", ["get_kernel", "delete_kernel", "get_kernelspec", "start_kernel"])
+def test_a_value_of_a_megabyte_is_shortened_in_a_text(name: str) -> None:
+    """One that was given here; whatever is asked with it."""
+    how = {"env": {}} if name == "start_kernel" else {}
+    with scripted(NOT_THERE if name != "start_kernel" else FAILED, says(SPECS)) as server:
+        error = error_of(lambda rest: getattr(rest, name)("x" * 60_000, **how), server)
+    assert len(str(error)) < 1500
 
 
 def zipped(content: bytes, times: int = 1) -> bytes:

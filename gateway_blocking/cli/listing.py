@@ -10,7 +10,7 @@ from typing import Any
 from traitlets import Bool
 
 from ..advice import NO_LISTING
-from ..errors import GatewayAuthError, GatewayError
+from ..errors import GatewayError, KernelsNotListed
 from ..models import KernelModel
 from ..rest import GatewayREST
 from .command import FLAGS, OK, Command, UsageError
@@ -77,13 +77,10 @@ jupyter gateway kernels --json
 def _list(rest: GatewayREST) -> list[KernelModel]:
     try:
         return rest.list_kernels()
-    except GatewayAuthError as error:
-        if error.status_code == 403:
-            rest.list_kernelspecs()  # raises where it is not the list, but we, who are not let in
-            raise GatewayError(
-                f"{NO_LISTING}; each kernel can still be reached by its whole id"
-            ) from error
-        raise
+    except KernelsNotListed as error:
+        raise GatewayError(
+            f"{NO_LISTING}; each kernel can still be reached by its whole id"
+        ) from error
 
 
 def _row(model: KernelModel) -> list[str]:

@@ -22,7 +22,7 @@ from traitlets import Float, Unicode
 from ..adapters import proxy_for
 from ..advice import HTTP_ONLY, NO_LISTING, for_connection, for_tls
 from ..config import GatewayClient
-from ..errors import GatewayAuthError, GatewayError, GatewayHTTPError
+from ..errors import GatewayAuthError, GatewayError, GatewayHTTPError, KernelsNotListed
 from ..escape import printable
 from ..manager import BlockingGatewayKernelManager
 from ..models import KernelSpecs
@@ -327,7 +327,7 @@ def _kernelspecs(specs: KernelSpecs) -> _Check:
 def _listing(rest: GatewayREST) -> _Check:
     try:
         models = rest.list_kernels()
-    except GatewayAuthError:
+    except KernelsNotListed:
         return _Check("kernels", NO_LISTING, facts={"listed": False}, mark="note")
     count = len(models)
     return _Check("kernels", f"{count} running", facts={"listed": True, "running": count})
