@@ -12,9 +12,10 @@ from __future__ import annotations
 
 import asyncio
 import inspect
+import math
 import sys
 import threading
-from collections import deque
+import weakref
 from collections.abc import Callable, Generator, Iterable, Sequence
 from functools import partial
 from queue import Empty, Queue
@@ -30,6 +31,7 @@ from .locks import Lock, wait
 from .wire import Message
 
 __all__ = [
+    "Backlog",
     "Channel",
     "Claim",
     "HBChannel",
@@ -44,6 +46,7 @@ _YIELD_EVERY = 0.02
 _DEATH_GRACE = 3.0
 _SETTLE_STEP = 0.01
 _REMEMBERED = 1000  # requests that failed
+_MESSAGE_COST = 2048  # bytes of a small message besides its frame (measured: 2.2 kB)
 
 
 class Mailbox(Queue[Message]):
@@ -126,6 +129,7 @@ class Mailbox(Queue[Message]):
         """
         deadline = Deadline(timeout)
         mourned = False
+        self._is_read_by(asyncio.current_task())
         while True:
             if monotonic() - self._yielded > _YIELD_EVERY:  # a flood must not starve the loop
                 await asyncio.sleep(0)
@@ -152,6 +156,9 @@ class Mailbox(Queue[Message]):
             mourned = dying and not news.done()
             self._yielded = monotonic()
 
+    def _is_read_by(self, task: asyncio.Task[Any] | None) -> None:
+        """Take note of a coroutine that reads."""
+
     def _fail(self, error: GatewayError) -> None:
         self._error = error
         self._wake()
@@ -160,17 +167,23 @@ class Mailbox(Queue[Message]):
         if self._error is not None:
             raise fresh(self._error)
 
-    def _put(self, item: Message) -> None:
-        """Put a message in; the lock is held."""
-        self.queue.append(item)
+    def _put(self, item: Message, size: int = 0, origin: Channel | None = None) -> None:
+        """Put a message in, with its size and where it came; requires the lock."""
+        # All in one, so that an interruption cannot part them.
+        self.queue.append((item, size, origin))
         if self._listeners:
             self._wake()
 
     def _get(self) -> Message:
-        item: Message | ReplyLost = self.queue.popleft()
+        item: Message | ReplyLost
+        item, size, origin = self.queue.popleft()
+        self._taken(size, origin)
         if isinstance(item, ReplyLost):  # it stands where the reply would
             raise item
         return item
+
+    def _taken(self, size: int, origin: Channel | None) -> None:
+        """Take note of a message that left the queue."""
 
     def _wake(self) -> None:
         # All of them: one that was left behind in a stopped loop must not hide the news.
@@ -196,6 +209,51 @@ def _resolve(news: asyncio.Future[None]) -> None:
         news.set_result(None)
 
 
+class Backlog:
+    """The bound of what the channels of one client keep until a caller takes it.
+
+    The oldest message goes first, of the channel that has most: a flood of output displaces no
+    replies.  A channel that a coroutine reads keeps all, and every channel its last message.
+
+    All but :meth:`warn` requires the channels' mutex.
+
+    Parameters
+    ----------
+    limit : int
+        Bytes, as the messages came, with some for what each costs besides; 0 for no bound.
+    warn : callable
+        ``warn(text)``, called once.
+    """
+
+    def __init__(self, limit: int = 0, warn: Callable[[str], None] = lambda text: None) -> None:
+        self._limit = limit or math.inf
+        self._warn = warn
+        self._channels: list[Channel] = []
+        self.must_warn = False
+        self._has_warned = False
+
+    def join(self, channel: Channel) -> None:
+        """Bound this channel, too."""
+        self._channels.append(channel)
+
+    def check(self) -> None:
+        """Drop messages until what is left is within the bound."""
+        while sum([channel.size for channel in self._channels]) > self._limit:
+            unread = [c for c in self._channels if len(c.queue) > 1 and not c.has_reader()]
+            if not unread:
+                return
+            max(unread, key=lambda channel: channel.size).drop_oldest()
+            self.must_warn = not self._has_warned
+
+    def warn(self) -> None:
+        """Tell that messages were dropped; without the mutex, for a handler may do anything."""
+        self.must_warn, self._has_warned = False, True
+        self._warn(
+            f"messages that no caller takes fill {self._limit:,} bytes, and the oldest are dropped:"
+            " take them with get_iopub_msg() and the like, or change max_unread_size"
+        )
+
+
 class Channel(Mailbox):
     """One channel of a kernel: ``shell``, ``iopub``, ``stdin`` or ``control``.
 
@@ -211,6 +269,13 @@ class Channel(Mailbox):
         The factory of messages.
     mutex : Lock
         The lock that the queues of one client share.
+    backlog : Backlog, optional
+        The bound that they share.
+
+    Attributes
+    ----------
+    dropped : int
+        How many messages were dropped since the channel was started, because no caller took them.
     """
 
     socket = None  # there is none: the channels share one websocket
@@ -221,8 +286,13 @@ class Channel(Mailbox):
         send: Callable[[str, Message, float | Deadline | None], None],
         session: Session,
         mutex: Lock,
+        backlog: Backlog | None = None,
     ) -> None:
         super().__init__(mutex)
+        self.dropped = 0
+        self._backlog = backlog or Backlog()
+        self._backlog.join(self)
+        self._reader: weakref.ref[asyncio.Task[Any]] | None = None
         self.name = name
         self.session = session
         self._send = send
@@ -233,6 +303,36 @@ class Channel(Mailbox):
     def __repr__(self) -> str:
         state = "started" if self.is_alive() else "stopped"
         return f"<Channel {self.name}, {state}, {len(self.queue)} messages>"  # without the lock
+
+    # --- what is in the queue -------------------------------------------------------------------
+
+    def _begin(self, mutex: Lock) -> None:
+        super()._begin(mutex)
+        self.size = 0
+        """Bytes of the messages in the queue."""
+
+    def _put(self, item: Message, size: int = 0, origin: Channel | None = None) -> None:
+        super()._put(item, size)
+        self.size += size
+        self._backlog.check()
+
+    def _taken(self, size: int, origin: Channel | None) -> None:
+        self.size = self.size - size if self.queue else 0
+
+    def drop_oldest(self) -> None:
+        """Make room for others."""
+        _, size, _ = self.queue.popleft()
+        self._taken(size, None)
+        self.dropped += 1
+
+    def _is_read_by(self, task: asyncio.Task[Any] | None) -> None:
+        if task is not None and (self._reader is None or self._reader() is not task):
+            self._reader = weakref.ref(task)
+
+    def has_reader(self) -> bool:
+        """Return whether a task that is not done took the last message, or waits for it."""
+        task = None if self._reader is None else self._reader()
+        return task is not None and not (task.done() or task.get_loop().is_closed())
 
     # --- for the client -------------------------------------------------------------------------
 
@@ -253,7 +353,7 @@ class Channel(Mailbox):
         """All messages that are there, without waiting."""
         with self.mutex:
             messages: list[Message] = []
-            while self.queue and not (messages and isinstance(self.queue[0], ReplyLost)):
+            while self.queue and not (messages and isinstance(self.queue[0][0], ReplyLost)):
                 messages.append(self._get())
             return messages
 
@@ -288,9 +388,10 @@ class Channel(Mailbox):
         """
         with self.claim(msg_id) as claim:
             with self.mutex:
-                for item in self.queue:
+                for place, (item, size, _) in enumerate(self.queue):
                     if _answers(item, msg_id):
-                        self.queue.remove(item)
+                        del self.queue[place]
+                        self._taken(size, None)
                         if isinstance(item, ReplyLost):
                             raise item
                         message: Message = item
@@ -306,6 +407,7 @@ class Channel(Mailbox):
             self._error = None
             self._failures.clear()
             self.queue.clear()
+            self.size = self.dropped = 0
 
     def stop(self) -> None:
         """Let no more messages in; those that are there can still be taken."""
@@ -323,16 +425,18 @@ class Channel(Mailbox):
 
     # --- for the connection ---------------------------------------------------------------------
 
-    def deliver(self, message: Message) -> None:
-        """Give a message to who claimed it, or put it into the queue."""
+    def deliver(self, message: Message, size: int = 0) -> None:
+        """Give a message of so many bytes to who claimed it, or put it into the queue."""
+        size += _MESSAGE_COST
         with self.mutex.plain:  # in the reader thread
             if self._started:
                 claim = self._claims.get(message["parent_header"].get("msg_id", ""))
                 if claim is None:
-                    self._put(message)
+                    self._put(message, size)
                 else:
-                    claim._origins.append(self)
-                    claim._put(message)
+                    claim._put(message, size, self)
+        if self._backlog.must_warn:
+            self._backlog.warn()
 
     def request_failed(self, msg_id: str, error: GatewayError) -> None:
         """No reply to `msg_id` will come: who waits for just that, now or later, is told."""
@@ -394,7 +498,6 @@ class Claim(Mailbox):
         """The requests whose answers are claimed."""
         self._channels = channels
         self._give_back = give_back
-        self._origins: deque[Channel] = deque()  # of each message in the queue
         self.origin = channels[0]
         """The channel on which the message came that was taken last."""
 
@@ -424,17 +527,17 @@ class Claim(Mailbox):
                     if channel._claims.get(msg_id) is self:
                         del channel._claims[msg_id]
             while self.queue and self._give_back:
-                message = self._get()
-                self.origin._put(message)
+                message, size, origin = self.queue.popleft()
+                origin._put(message, size)
 
-    def _get(self) -> Message:
-        self.origin = self._origins.popleft()
-        return super()._get()
+    def _taken(self, size: int, origin: Channel | None) -> None:
+        assert origin is not None
+        self.origin = origin
 
     def holds(self, *msg_types: str) -> bool:
         """Return whether a message of one of these types is there."""
         with self.mutex:
-            return any(message["msg_type"] in msg_types for message in self.queue)
+            return any(message["msg_type"] in msg_types for message, *_ in self.queue)
 
     def has_ended(self) -> bool:
         """Return whether no message comes any more."""

@@ -20,7 +20,7 @@ from jupyter_client.session import Session
 from traitlets import Type, Unicode, default
 
 from .adapters import proxy_for
-from .channels import Channel, Claim, HBChannel, disinherit
+from .channels import Backlog, Channel, Claim, HBChannel, disinherit
 from .config import GatewayClient
 from .connection import Connection, State
 from .deadline import Deadline
@@ -88,8 +88,9 @@ class BlockingGatewayKernelClient(RemoteKernelMixin, BlockingKernelClient):
         self._line = _Line()
         self._finalizer: weakref.finalize[Any, Any] | None = None
         self._starting, self._numbering, mutex = Lock(), Lock(), Lock()
+        backlog = Backlog(self.gateway.max_unread_size, self.log.warning)
         self._shell_channel, self._iopub_channel, self._stdin_channel, self._control_channel = (
-            kind(name, self._line.send, self.session, mutex)
+            kind(name, self._line.send, self.session, mutex, backlog)
             for name, kind in (
                 ("shell", self.shell_channel_class),
                 ("iopub", self.iopub_channel_class),

@@ -182,6 +182,12 @@ class GatewayClient(LoggingConfigurable):
     ws_max_message_size = Count(
         2 * 1024**3, min=1024, help="Bytes that a message of the gateway's may have."
     ).tag(**_env("JUPYTER_GATEWAY_WS_MAX_MESSAGE_SIZE"))
+    max_unread_size = Count(
+        64 * 1024**2,
+        min=0,
+        help="Bytes of messages that a client keeps until a caller takes them; then the oldest are"
+        " dropped.  0 for no limit.",
+    ).tag(**_env("JUPYTER_GATEWAY_MAX_UNREAD_SIZE"))
     gateway_token_renewer_class = ClassWith(
         "get_token",
         NoOpTokenRenewer,

@@ -555,10 +555,10 @@ class Connection:
             opcode, payload = transport.receive()
             try:
                 name, message = decode(opcode, payload, unpack)
-                self._hear(name, message)
+                self._hear(name, message, len(payload))
             except Unreadable as error:
                 self._log.warning("kernel %s: a message cannot be read: %s", self.name, str(error))
-                self._hear(error.channel, error.message, unreadable=str(error))
+                self._hear(error.channel, error.message, len(payload), unreadable=str(error))
             except WireError as error:
                 self._log.warning("kernel %s: a malformed message: %s", self.name, str(error))
             except GatewayError:  # of what was sent in answer to the message
@@ -566,7 +566,7 @@ class Connection:
             except Exception:  # one message that nobody foresaw must not end all the others
                 self._log.exception("kernel %s: a message could not be handled", self.name)
 
-    def _hear(self, name: str, message: Message, unreadable: str = "") -> None:
+    def _hear(self, name: str, message: Message, size: int, unreadable: str = "") -> None:
         """Take note of a message, and deliver it, if it can be read."""
         incarnation = self._ledger.incarnation
         with self._lock.plain:
@@ -597,7 +597,7 @@ class Connection:
         elif (channel := self._channels.get(name)) is None:
             self._log.debug("kernel %s: a message on channel %r", self.name, name)
         else:
-            channel.deliver(message)
+            channel.deliver(message, size)
 
     def _reply_is_unreadable(self, name: str, message: Message, why: str) -> None:
         """Fail the request that waits for a message of which only the headers can be read."""

@@ -17,7 +17,7 @@ from jupyter_client.channelsabc import ChannelABC, HBChannelABC
 from jupyter_client.session import Session
 
 from gateway_blocking import channels
-from gateway_blocking.channels import Channel, Claim, HBChannel, Settling
+from gateway_blocking.channels import Backlog, Channel, Claim, HBChannel, Settling
 from gateway_blocking.deadline import Deadline
 from gateway_blocking.errors import (
     DeadKernelError,
@@ -285,6 +285,109 @@ def test_control_c_ends_a_wait(channel: Channel) -> None:
 def test_control_c_at_any_moment_leaves_the_channel_usable(channel: Channel) -> None:
     """A signal handler that raises in the middle of a wait leaves no lock locked."""
     interrupt_often(lambda: channel.take(timeout=0.00002), lambda: not channel.mutex.locked())
+
+
+# --- what no caller takes -------------------------------------------------------------------------
+
+
+class Bounded:
+    """Two channels of one client, which keep 100,000 bytes until a caller takes them."""
+
+    def __init__(self, limit: int = 100_000) -> None:
+        self.warnings: list[str] = []
+        mutex, backlog = Lock(), Backlog(limit, self.warnings.append)
+        self.shell, self.iopub = (
+            Channel(name, lambda *sent: None, SESSION, mutex, backlog)
+            for name in ("shell", "iopub")
+        )
+        self.shell.start()
+        self.iopub.start()
+
+    def flood(self, count: int = 100, size: int = 10_000, parent: str = "") -> None:
+        for number in range(count):
+            self.iopub.deliver(message(parent, n=number), size)
+
+
+def numbers(messages: list[dict[str, Any]]) -> list[int]:
+    return [m["content"]["n"] for m in messages]
+
+
+def test_what_no_caller_takes_is_bounded() -> None:
+    """The oldest messages are dropped, counted, and warned of once; the reply stays."""
+    client = Bounded()
+    client.shell.deliver(message("a", "execute_reply"), 5_000)
+    client.flood()
+    kept = client.iopub.get_msgs()
+    assert 5 <= len(kept) <= 9
+    assert numbers(kept) == list(range(100))[-len(kept) :]
+    assert client.iopub.dropped == 100 - len(kept)
+    client.flood()
+    assert client.shell.dropped == 0
+    assert client.shell.get_reply("a", timeout=0)["msg_type"] == "execute_reply"
+    assert len(client.warnings) == 1
+    assert "max_unread_size" in client.warnings[0]
+    client.iopub.start()
+    assert client.iopub.dropped == client.iopub.size == 0
+
+
+def test_the_last_message_stays_however_large_it_is() -> None:
+    """Else it could not be had at all."""
+    client = Bounded()
+    client.flood(2, 1_000_000)
+    assert numbers(client.iopub.get_msgs()) == [1]
+
+
+def test_no_limit_is_no_limit() -> None:
+    """As before: all of it is kept."""
+    client = Bounded(0)
+    client.flood(1000, 1_000_000)
+    assert client.iopub.qsize() == 1000
+    assert client.warnings == []
+
+
+def test_what_is_taken_makes_room() -> None:
+    """In whatever way; a small message in between does not hide a large one."""
+    client = Bounded()
+    for _ in range(50):
+        client.flood(3, 20_000)
+        client.iopub.deliver(message("mine", n=3))
+        assert client.iopub.get_reply("mine", timeout=0)["content"]["n"] == 3
+        assert client.iopub.take(0)["content"]["n"] == 0
+        assert numbers(client.iopub.get_msgs()) == [1, 2]
+        assert client.iopub.size == 0
+    assert client.iopub.dropped == 0
+
+
+def test_what_is_claimed_is_not_dropped() -> None:
+    """It belongs to the thread that waits for it; what it leaves counts again."""
+    client = Bounded()
+    with Claim("a", client.iopub) as claim:
+        client.flood(parent="a")
+        assert numbers([claim.take(0) for _ in range(50)]) == list(range(50))
+    kept = numbers(client.iopub.get_msgs())
+    assert kept == list(range(100))[-len(kept) :]
+    assert client.iopub.dropped == 50 - len(kept) > 0
+
+
+def test_what_a_coroutine_reads_is_not_dropped(run: Any) -> None:
+    """As nbclient's, which may be busy with something else for a while."""
+    client = Bounded()
+
+    async def read() -> list[int]:
+        first = await client.iopub.get_msg(timeout=30)
+        client.flood()
+        more = [await client.iopub.get_msg(timeout=30) for _ in range(100)]
+        return numbers([first, *more])
+
+    async def main() -> list[int]:
+        reading = asyncio.ensure_future(read())
+        await asyncio.sleep(0)
+        client.flood(1)
+        return await reading
+
+    assert run(main()) == [0, *range(100)]
+    client.flood()
+    assert client.iopub.dropped > 0  # the task is done
 
 
 # --- one class for blocking and for event loops ---------------------------------------------------

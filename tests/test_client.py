@@ -202,6 +202,31 @@ def test_an_idle_wait_costs_no_cpu(kc: Client) -> None:
     assert time.process_time() - begun < 0.1
 
 
+def test_output_that_is_not_read_is_bounded(
+    km: Manager, gateway: LocalGateway, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Not that of execute_interactive, however slow its hook is."""
+    km.start_kernel()
+    code = "for i in range(200): print('x' * 10_000, flush=True)"
+    options = {**gateway.options(), "max_unread_size": 300_000}
+    with Client(kernel_id=km.kernel_id, **options) as kc:
+        kc.wait_for_ready(timeout=60)
+        kc.execute(code, reply=True, timeout=60)
+        assert kc.execute("1", reply=True, timeout=60)["content"]["status"] == "ok"
+        assert kc.iopub_channel.size <= 300_000
+        assert kc.iopub_channel.dropped > 50
+        assert [r.getMessage() for r in caplog.records if "max_unread_size" in r.getMessage()]
+        seen: list[str] = []
+
+        def slow(msg: dict[str, Any]) -> None:
+            if msg["msg_type"] == "stream":
+                seen.append(msg["content"]["text"])
+                time.sleep(0.001)
+
+        kc.execute_interactive(code, output_hook=slow, timeout=60)
+        assert len("".join(seen)) == 200 * 10_001
+
+
 # --- many threads ---------------------------------------------------------------------------------
 
 

@@ -66,6 +66,7 @@ VALUES: dict[str, tuple[str, Any]] = {
     "ws_ping_interval": ("15", 15.0),
     "ws_ping_timeout": ("2.5", 2.5),
     "ws_max_message_size": ("1048576", 1048576),
+    "max_unread_size": ("0", 0),
     "gateway_token_renewer_class": ("tests_renewer.None", None),  # has tests of its own
     "launch_timeout_pad": ("3", 3.0),
     "accept_cookies": ("YES", True),
@@ -90,7 +91,7 @@ def test_every_option_of_jupyter_server_is_there() -> None:
     """Same names, same variables, same defaults; but that nobody is told of events by default."""
     other = reference.GatewayClient()
     theirs = other.class_own_traits(config=True).keys()
-    added = {"ws_ping_interval", "ws_ping_timeout", "ws_max_message_size"}
+    added = {"ws_ping_interval", "ws_ping_timeout", "ws_max_message_size", "max_unread_size"}
     assert theirs == OPTIONS.keys() - {"max_request_retries", "kernel_launch_timeout"} - added
     ours = GatewayClient()
     for name in theirs - {"gateway_token_renewer_class", "event_logger"}:
