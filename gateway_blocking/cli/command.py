@@ -181,7 +181,7 @@ class Command(JupyterApp):
         try:
             super()._load_config(*args, **kwargs)
         except TraitError as error:  # traitlets would exit with 1 and a line of its own
-            raise UsageError(str(error)) from error
+            raise UsageError(_of_option(str(error))) from error
 
     def start_show_config(self) -> None:
         """Show the configuration, without what is secret."""
@@ -429,6 +429,14 @@ def _the_one(ids: list[str], prefix: str) -> str | None:
 
 
 # --- the command line -----------------------------------------------------------------------------
+
+
+_TRAIT = re.compile(r"The (?:value of the )?'(\w+)' trait of an? \w+ instance ")
+
+
+def _of_option(text: str) -> str:
+    """Return what traitlets says of a bad value, with the option as it is typed."""
+    return _TRAIT.sub(lambda match: f"--{match[1].replace('_', '-')} ", text)
 
 
 def _refuse(message: str) -> NoReturn:
