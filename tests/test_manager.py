@@ -504,13 +504,14 @@ def test_the_time_of_the_last_activity_does_not_matter(activity: dict[str, str |
 def test_a_kernel_that_is_just_restarted_is_shut_down_a_little_later() -> None:
     """A gateway answers 500 while it starts a dead kernel again; it is asked until it did it."""
     failed = says({"message": "Unhandled error"}, "500 Internal Server Error")
-    answers = [says(MODEL), failed, failed, says(b"", "204 No Content")]
+    there = says(MODEL)
+    answers = [there, failed, there, failed, there, says(b"", "204 No Content")]
     with scripted(*answers) as server, Manager(kernel_id="k", url=f"http://{server.where}") as km:
         km.start_kernel()
         km.owned_kernel = True
         km.shutdown_kernel()
         assert not km.has_kernel
-    assert server.lines == ["GET /api/kernels/k", *["DELETE /api/kernels/k"] * 3]
+    assert server.lines == [f"{method} /api/kernels/k" for method in ["GET", "DELETE"] * 3]
 
 
 # --- a start whose answer is lost -------------------------------------------------------------
