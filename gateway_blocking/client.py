@@ -672,6 +672,11 @@ class BlockingGatewayKernelClient(RemoteKernelMixin, BlockingKernelClient):
         connection = self._line.connection
         return connection is None or connection.verdict in LIVING
 
+    def _mute(self) -> None:
+        """Deliver nothing any more, at the end of the interpreter; for the manager."""
+        if (connection := self._line.connection) is not None:
+            connection.mute()
+
     def _before_restart(self) -> Callable[[], None]:
         """The manager restarts the kernel; once it has, it calls what this returns."""
         if (connection := self._line.connection) is None:

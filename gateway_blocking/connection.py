@@ -52,7 +52,7 @@ from .forking import tell_after_fork
 from .handshake import Endpoint, Opening
 from .ledger import Heard, Ledger, Request
 from .liveness import LIVING, SPEAKS_OF_LIFE, Look, Verdict, is_lost, verdict_of
-from .locks import News, RLock, apart
+from .locks import Latch, News, RLock, apart
 from .reconnect import Recovery, Step, is_final, is_harmless, may_repeat, what_is_known
 from .transport import Transport
 from .wire import FORMATS, Message, Unreadable
@@ -146,7 +146,7 @@ class Connection:
         self._transport: Transport | None = None  # the last that was open
         self._generation = 0  # of transports
         self._failure: BaseException | None = None
-        self._closing = False
+        self._closing = self._muted = False
         self._verdict = Verdict.ALIVE
         self._death: DeadKernelError | None = None
         self._ledger = Ledger(session.session)
@@ -398,6 +398,19 @@ class Connection:
         self._announce_close()
         self._abort()
 
+    def mute(self) -> None:
+        """Deliver nothing any more: the interpreter ends, and its kernels are being deleted.
+
+        Daemon threads that wait for a reply go on waiting, as for a local kernel, until the process
+        is gone.  They are not to end with an error at that moment, which would be printed.
+        """
+        self._muted = True
+
+    def _stay_if_muted(self) -> None:
+        """Keep our own thread here for what is left of the process, if it is muted."""
+        if self._muted:
+            Latch().wait(Deadline(None))
+
     def after_fork(self) -> None:
         """End in a child process, which has not the threads, and shares the socket."""
         self._lock = RLock()
@@ -442,6 +455,8 @@ class Connection:
         text : str, optional
             How it came, where more is known.
         """
+        if self._muted:
+            return
         with self._lock:
             lost = self._ledger.outstanding()
             if verdict is Verdict.GONE and self._ledger.incarnation is None:
@@ -510,6 +525,7 @@ class Connection:
                 try:
                     self._read(transport)
                 except GatewayError as lost:
+                    self._stay_if_muted()
                     transport = self._reopen(transport, lost)
         except GatewayError as end:
             error = end
@@ -553,6 +569,7 @@ class Connection:
         unpack = self._session.unpack
         while True:
             opcode, payload = transport.receive()
+            self._stay_if_muted()
             try:
                 name, message = decode(opcode, payload, unpack)
                 self._hear(name, message, len(payload))
@@ -802,6 +819,7 @@ class Connection:
 
     def _run_heartbeat(self) -> None:
         while self._sleep_until(self._due):
+            self._stay_if_muted()
             try:
                 self._do_what_is_due(monotonic())
             except GatewayError as error:  # of the websocket: the reader learns of it, too

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from email.message import Message
 from functools import partial
 from time import monotonic
@@ -34,6 +34,7 @@ from .failures import Answer, Missing, Tried, misfit, not_json, not_reached, ref
 from .forking import tell_after_fork
 from .locks import Latch
 from .models import ModelError, check
+from .reaper import Deletion, Hold
 from .traits import safe_url
 from .urls import as_http
 
@@ -75,6 +76,8 @@ class Requester:
         tell_after_fork(self)
 
     def _begin(self) -> None:
+        self._holds: dict[Hold, None] = {}  # each change is a single step
+        self._accepted: Mapping[str, str] | None = None
         self._session = Session(self._policy, self._cookies)
         self.closing = Latch()
 
@@ -92,6 +95,49 @@ class Requester:
     def pause(self, seconds: float) -> bool:
         """Wait so long, or until a :meth:`close`; return True if that came."""
         return self.closing.wait(Deadline(seconds))
+
+    # --- what ends with this process -------------------------------------------------------------
+
+    def hold(self, url: str, delete: Callable[[float], bool], start_timeout: float) -> Hold:
+        """Have what is at this URL deleted when this process ends, unless it is released before.
+
+        Parameters
+        ----------
+        url, delete, start_timeout
+            See :class:`.Deletion` and :class:`.Hold`.
+
+        Raises
+        ------
+        GatewayError
+            The options are wrong, or the token's renewer fails; but not once the gateway has
+            accepted a request.
+        """
+        headers = self._accepted
+        if headers is None:  # nothing was asked yet
+            request = requests.Request("DELETE", url, auth=self._login(None))
+            headers = self._session.prepare_request(request).headers
+        cert = self.gateway.tls_cert
+        deletion = Deletion(
+            url=str(requests.Request("DELETE", url).prepare().url),
+            headers=headers,
+            proxy=proxy_for(url),
+            verify=self.gateway.tls_verify,
+            cert=(cert,) if isinstance(cert, str) else cert,
+            timeout=self.gateway.effective_request_timeout,
+            start_timeout=start_timeout,
+        )
+        hold = Hold(deletion, delete)
+        self._holds[hold] = None
+        return hold
+
+    def _renew_holds(self, headers: Mapping[str, str]) -> None:
+        """Note the headers that the gateway has just accepted, for what is held."""
+        self._accepted = headers
+        for hold in list(self._holds):
+            if hold.released:
+                self._holds.pop(hold, None)
+            else:
+                hold.renew(headers)
 
     # --- for websockets -------------------------------------------------------------------------
 
@@ -273,6 +319,7 @@ class Requester:
             stream=True,
         )
         if 200 <= response.status_code < 300:
+            self._renew_holds(response.request.headers)
             content = read_body(response, _LONGEST if wanted is bytes else _LONGEST_JSON)
         else:
             content = read_body(response, _LONGEST_REFUSAL, cut=True)

@@ -37,6 +37,7 @@ from typing import IO, Any
 from .deadline import Deadline
 from .errors import GatewayError, GatewayTimeout
 from .locks import apart
+from .reaper import forget
 
 __all__ = ["LocalGateway"]
 
@@ -93,6 +94,7 @@ class LocalGateway:
                 f"kernel_gateway_args must be a sequence of arguments: [{kernel_gateway_args!r}]"
             )
         self.url = ""
+        self._listens_at: list[str] = []
         self.token = secrets.token_urlsafe(24)
         self.log_path: Path | None = None
         self._args = tuple(kernel_gateway_args)
@@ -131,9 +133,12 @@ class LocalGateway:
                 **_APART,
             )
         self._process = process
-        self._finalizer = weakref.finalize(self, _stop, process, directory, os.getpid())
+        self._finalizer = weakref.finalize(
+            self, _stop, process, directory, self._listens_at, os.getpid()
+        )
         try:
             self.url = self._wait_until_it_listens(process)
+            self._listens_at[:] = [self.url]
         except BaseException:
             self.stop()
             raise
@@ -234,7 +239,9 @@ def _require(*modules: str) -> None:
         )
 
 
-def _stop(process: subprocess.Popen[bytes], directory: Path, owner: int) -> None:
+def _stop(
+    process: subprocess.Popen[bytes], directory: Path, listens_at: list[str], owner: int
+) -> None:
     """Stop the gateway gently, then not; it must not refer to the LocalGateway it belongs to."""
     if os.getpid() != owner:  # a fork ends: the gateway is its parent's
         return
@@ -251,6 +258,8 @@ def _stop(process: subprocess.Popen[bytes], directory: Path, owner: int) -> None
             _kill(kernels)
         if process.stdin:
             process.stdin.close()
+        for url in listens_at:
+            forget(url)  # its kernels have ended with it
         shutil.rmtree(directory, ignore_errors=True)
 
 

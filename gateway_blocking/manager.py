@@ -20,6 +20,7 @@ from jupyter_client.multikernelmanager import MultiKernelManager
 from traitlets import DottedObjectName, Type, Unicode, default
 
 from .channels import Settling, called_by_coroutine, startup_timeout_of_caller
+from .cleanup import cleaning_up
 from .client import BlockingGatewayKernelClient
 from .config import GatewayClient, refuse_unknown
 from .deadline import Deadline
@@ -30,7 +31,9 @@ from .kernelspec import BlockingGatewayKernelSpecManager
 from .launch import choose_kernel_id
 from .locks import Lock, RLock, apart
 from .models import KernelModel
+from .reaper import Hold
 from .remote import RemoteKernelMixin, not_remotely
+from .rest import GatewayREST
 from .signals import SigtermRaises
 
 __all__ = ["BlockingGatewayKernelManager", "run_kernel", "start_new_kernel"]
@@ -67,7 +70,9 @@ class BlockingGatewayKernelManager(RemoteKernelMixin, KernelManager):
 
     As a context manager it shuts its kernel down at the end, if it started it; also at the end by
     a SIGTERM, which is a ``SystemExit`` in the main thread meanwhile, unless it is handled already.
-    In a process that was forked the kernel is that of the parent process, and left alone.
+    A kernel that is not shut down ends with the process that started it, as a local one does,
+    however that process ends; see :attr:`owned_kernel`.  In a process that was forked the kernel is
+    that of the parent process, and left alone.
 
     Parameters
     ----------
@@ -92,6 +97,7 @@ class BlockingGatewayKernelManager(RemoteKernelMixin, KernelManager):
 
     def __init__(self, **kwargs: Any) -> None:
         self._kernel: KernelModel | None = None
+        self._hold: Hold | None = None
         self._started: Future[None] = Future()
         self._start_ended = False
         self._restarts = 0
@@ -110,18 +116,24 @@ class BlockingGatewayKernelManager(RemoteKernelMixin, KernelManager):
         self._sigterm.__enter__()
         return self
 
-    def __exit__(self, *exc_info: object) -> None:
-        with self._sigterm.end():
-            try:
-                if self.has_kernel:
-                    self.shutdown_kernel(now=True)
-            finally:
-                self.cleanup_resources()
+    def __exit__(
+        self, _kind: object = None, error: BaseException | None = None, _traceback: object = None
+    ) -> None:
+        with self._sigterm.end(), cleaning_up(error, self.log):
+            self._end()
+
+    def _end(self) -> None:
+        """Shut the kernel down, and let go of all in any case."""
+        try:
+            if self.has_kernel:
+                self.shutdown_kernel(now=True)
+        finally:
+            self._release_resources()
 
     def after_fork(self) -> None:
         """In a child process, which must not shut down what its parent uses."""
         self._make_locks()
-        self._owns_kernel = False
+        self._owns_kernel, self._hold = False, None
 
     def _make_locks(self) -> None:
         self._clients_lock, self._starting, self._changing = Lock(), Lock(), RLock()
@@ -142,13 +154,38 @@ class BlockingGatewayKernelManager(RemoteKernelMixin, KernelManager):
     def owned_kernel(self) -> bool:
         """Whether the kernel is ours to shut down: True for one that we started.
 
-        May be set, to leave a kernel running or to take an attached one over.
+        A kernel that is ours ends with this process.  May be set, to leave a kernel running or to
+        take an attached one over.
         """
         return bool(self._owns_kernel)
 
     @owned_kernel.setter
     def owned_kernel(self, owned: bool) -> None:
         self._owns_kernel = owned
+        self._hold_what_is_owned()
+
+    def _hold_what_is_owned(self) -> None:
+        """Have the kernel end with this process exactly if there is one, and it is ours."""
+        owned = self._kernel["id"] if self._kernel is not None and self._owns_kernel else None
+        if self._hold is not None and self._held_id != owned:
+            self._hold.release()
+            self._hold = None
+        if self._hold is not None:
+            self._hold.started()
+        elif owned is not None:
+            self._hold_kernel(owned)
+
+    def _hold_kernel(self, kernel_id: str, start_timeout: float = 0.0) -> None:
+        delete = _at_exit(self, self.rest, kernel_id)
+        self._hold = self.rest.hold_kernel(kernel_id, delete, start_timeout)
+        self._held_id = kernel_id
+
+    def _delete_at_exit(self, kernel_id: str, timeout: float) -> None:
+        """Delete the kernel at the end of the interpreter, of which no client is to be told."""
+        for client in self._clients:
+            client._mute()
+        with self._told("shutdown"):
+            self.rest.delete_kernel(kernel_id, timeout)
 
     @default("kernel_spec_manager")
     def _default_kernel_spec_manager(self) -> BlockingGatewayKernelSpecManager:
@@ -297,6 +334,7 @@ class BlockingGatewayKernelManager(RemoteKernelMixin, KernelManager):
             else:
                 self._kernel = self._start(kernel_id, **kw)
                 self._owns_kernel = True
+            self._hold_what_is_owned()
             self.kernel_id = self._kernel["id"]
             name = self._kernel.get("name", "")
             if name and name != self.kernel_name:
@@ -321,12 +359,26 @@ class BlockingGatewayKernelManager(RemoteKernelMixin, KernelManager):
         kernel_id = choose_kernel_id(own, kernel_id)
         if not own:  # one that this process has from its own kernel is not for another
             sent["KERNEL_ID"] = kernel_id  # Enterprise Gateway reads it from there
-        return self.rest.start_kernel(
-            self.kernel_name or None, sent, path=path, kernel_id=kernel_id
-        )
+        with self._held_while_starting(kernel_id):
+            return self.rest.start_kernel(
+                self.kernel_name or None, sent, path=path, kernel_id=kernel_id
+            )
+
+    @contextmanager
+    def _held_while_starting(self, kernel_id: str) -> Iterator[None]:
+        """Have a kernel end with this process that ends before the gateway has answered."""
+        with suppress(GatewayError):  # of an option that is wrong: it is told by the start itself
+            self._hold_kernel(kernel_id, self.gateway.effective_request_timeout)
+        try:
+            yield
+        except BaseException:
+            self._hold_what_is_owned()  # which is none
+            raise
 
     def shutdown_kernel(self, now: bool = False, restart: bool = False) -> Any:
         """Shut the kernel down, unless it is not ours (see :attr:`owned_kernel`).
+
+        At the end all is let go of that is held for it, as by :meth:`cleanup_resources`.
 
         A coroutine may await this, as nbclient does: it is done all the same, and tasks that read
         the kernel's output get to take what it said at its end.
@@ -349,17 +401,17 @@ class BlockingGatewayKernelManager(RemoteKernelMixin, KernelManager):
                 " whole: call restart_kernel()"
             )
         with self._alone("shutdown_kernel()"):
-            if self._kernel is None:
-                return None
-            if not self._owns_kernel:
+            kernel, settling = self._kernel, None
+            if kernel is not None and not self._owns_kernel:
                 self.log.info("kernel %s was not started here and is left running", self.kernel_id)
                 self.shutting_down = True
                 self._kernel = None
-                return None
-            self._shut_down(self._kernel["id"])
-        if not called_by_coroutine():
-            return None
-        return Settling([client.iopub_channel for client in self._clients])
+            elif kernel is not None:
+                self._shut_down(kernel["id"])
+                if called_by_coroutine():
+                    settling = Settling([client.iopub_channel for client in self._clients])
+        self._release_resources()
+        return settling
 
     def _shut_down(self, kernel_id: str) -> None:
         self.shutting_down = True
@@ -370,6 +422,7 @@ class BlockingGatewayKernelManager(RemoteKernelMixin, KernelManager):
     def _forget_kernel(self, text: str) -> None:
         """There is no kernel any more, and nobody needs to wait for it."""
         self._kernel = None
+        self._hold_what_is_owned()
         for client in self._clients:
             client._kernel_is_gone(text)
 
@@ -480,7 +533,13 @@ class BlockingGatewayKernelManager(RemoteKernelMixin, KernelManager):
             return
         if self._kernel is not None and self._owns_kernel:
             if not all(client._trusts_kernel() for client in self._clients):
-                self.shutdown_kernel(now=True)
+                try:
+                    self.shutdown_kernel(now=True)
+                except GatewayError as error:  # what made the caller clean up tells more
+                    self.log.warning("a restarted kernel could not be shut down: %s", str(error))
+        self._release_resources()
+
+    def _release_resources(self) -> None:
         if self._created_context:  # by old code that touched `context`; we have none ourselves
             self.context.destroy(linger=100)
         self._close_rest()
@@ -590,6 +649,29 @@ class BlockingGatewayKernelManager(RemoteKernelMixin, KernelManager):
         self.cleanup_resources(restart)
 
 
+def _at_exit(
+    manager: BlockingGatewayKernelManager, rest: GatewayREST, kernel_id: str
+) -> Callable[[float], bool]:
+    """Return what deletes a kernel at the end of the interpreter; it does not keep the manager."""
+    weak = weakref.ref(manager)
+
+    def delete(timeout: float) -> bool:
+        manager = weak()
+        try:
+            if manager is None:
+                rest.delete_kernel(kernel_id, timeout)
+            else:
+                manager._delete_at_exit(kernel_id, timeout)
+        except NoSuchKernel:
+            return True
+        except Exception as error:
+            rest.gateway.log.warning("kernel %s was not shut down: %s", kernel_id, str(error))
+            return False
+        return True
+
+    return delete
+
+
 KernelManagerABC.register(BlockingGatewayKernelManager)
 
 
@@ -630,26 +712,20 @@ def start_new_kernel(
         client = manager.client()
         client.start_channels()
         client.wait_for_ready(timeout=startup_timeout)
-    except BaseException:
-        _give_up(manager)
+    except BaseException as error:
+        _give_up(manager, error)
         raise
     return manager, client
 
 
-def _give_up(manager: BlockingGatewayKernelManager) -> None:
-    """Leave nothing behind of a start that failed, whose error tells more than one of ours."""
-    with manager._sigterm, manager._sigterm.end():
+def _give_up(manager: BlockingGatewayKernelManager, error: BaseException) -> None:
+    """Leave nothing behind of a start that failed."""
+    with manager._sigterm, manager._sigterm.end(), cleaning_up(error, manager.log):
         try:
             for client in manager._clients:
                 client.stop_channels()
         finally:
-            try:
-                with suppress(GatewayError):
-                    if manager.has_kernel:
-                        manager.shutdown_kernel(now=True)
-            finally:
-                manager.owned_kernel = False  # no second try
-                manager.cleanup_resources()
+            manager._end()
 
 
 @contextmanager

@@ -12,6 +12,7 @@ from jupyter_client.kernelspec import KernelSpecManager
 from jupyter_client.multikernelmanager import MultiKernelManager
 from traitlets import Bool, DottedObjectName, Instance, Unicode, default
 
+from .cleanup import cleaning_up
 from .deadline import Deadline
 from .errors import GatewayAuthError, GatewayError, NoSuchKernel
 from .forking import tell_after_fork
@@ -78,8 +79,10 @@ class BlockingGatewayMultiKernelManager(GatewayMixin, MultiKernelManager):
         self._sigterm.__enter__()
         return self
 
-    def __exit__(self, *exc_info: object) -> None:
-        with self._sigterm.end():
+    def __exit__(
+        self, _kind: object = None, error: BaseException | None = None, _traceback: object = None
+    ) -> None:
+        with self._sigterm.end(), cleaning_up(error, self.log):
             try:
                 self.shutdown_all(now=True)
             finally:
@@ -142,10 +145,11 @@ class BlockingGatewayMultiKernelManager(GatewayMixin, MultiKernelManager):
                 self._register(manager)
                 if self._endings != endings:
                     raise GatewayError("all kernels were shut down while this one started: it, too")
-            except BaseException:  # a Ctrl-C, too
+            except BaseException as error:  # a Ctrl-C, too
                 self._let_go(manager)
-                if manager.has_kernel:
-                    manager.shutdown_kernel(now=True)
+                with cleaning_up(error, self.log):
+                    if manager.has_kernel:
+                        manager.shutdown_kernel(now=True)
                 raise
         return str(manager.kernel_id)
 

@@ -24,6 +24,7 @@ from .failures import is_coming_up
 from .http import Requester, check_segments
 from .launch import Launch
 from .models import APIVersion, KernelModel, KernelSpecModel, KernelSpecs, ModelError, SessionModel
+from .reaper import Hold
 
 __all__ = ["GatewayREST"]
 
@@ -208,9 +209,36 @@ class GatewayREST:
         """
         return Launch(self._http, kernel_id, self.list_kernelspecs).start(name, env, path)
 
-    def delete_kernel(self, kernel_id: str) -> None:
-        """Shut a kernel down, or raise NoSuchKernel."""
-        self._despite_restart(self._kernel_request, "DELETE", kernel_id)
+    def delete_kernel(self, kernel_id: str, timeout: float | None = None) -> None:
+        """Shut a kernel down, or raise NoSuchKernel.
+
+        Parameters
+        ----------
+        kernel_id : str
+            The kernel.
+        timeout : float, optional
+            Ask only once, and for so many seconds: see :meth:`get_kernel`.
+        """
+        if timeout is None:
+            self._despite_restart(self._kernel_request, "DELETE", kernel_id)
+        else:
+            self._http.kernel_request("DELETE", kernel_id, deadline=Deadline(timeout))
+
+    def hold_kernel(
+        self, kernel_id: str, delete: Callable[[float], bool], start_timeout: float = 0.0
+    ) -> Hold:
+        """Have a kernel end with this process, however that ends, unless it is released before.
+
+        Parameters
+        ----------
+        kernel_id : str
+            The kernel.
+        delete : callable
+            Deletes it at the end of the interpreter: see :class:`.Hold`.
+        start_timeout : float
+            Seconds that it may still take to start.
+        """
+        return self._http.hold(self.gateway.kernel_url(kernel_id), delete, start_timeout)
 
     def interrupt_kernel(self, kernel_id: str) -> None:
         """Interrupt a kernel, or raise NoSuchKernel."""

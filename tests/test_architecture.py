@@ -28,6 +28,7 @@ LAYERS = (
         *("tokens", "events", "urls", "traits", "config", "bodies", "adapters", "failures"),
         *("http", "launch", "rest"),
         *("locks", "transport", "handshake", "channels", "signals", "prompt"),
+        *("cleanup", "reaper", "reaper_process"),
     },
     {"connection"},  # engine
     {  # mirror
@@ -61,9 +62,11 @@ SIDEWAYS = {
     "config": {"events", "locks", "rest", "tokens", "traits", "urls"},
     "adapters": {"bodies", "config", "urls"},
     "failures": {"adapters", "config", "traits"},
-    "http": {"adapters", "bodies", "config", "events", "failures", "locks", "traits", "urls"},
+    "http": {"adapters", "bodies", "config", "events", "failures", "locks", "reaper"}
+    | {"traits", "urls"},
     "launch": {"adapters", "http"},
-    "rest": {"config", "failures", "http", "launch"},
+    "reaper": {"locks"},
+    "rest": {"config", "failures", "http", "launch", "reaper"},
     "transport": {"locks"},
     "channels": {"locks"},
     "handshake": {"traits", "transport"},
@@ -106,17 +109,18 @@ HOMES = {
     "rich": {"cli.progress", "cli.terminal"},
     "jupyter_console": {"cli.shell"},
     "asyncio": {"channels", "cli.jobs", "cli.shell"},
-    "subprocess": {"local", "manager"},  # of the latter only the names of its arguments
+    "subprocess": {"local", "reaper", "manager"},  # of the latter only the names of its arguments
     "socket": {"transport", "handshake", "cli.status"},
-    "ssl": {"config", "failures", "launch", "transport", "handshake", "cli.status"},
+    "ssl": {"config", "failures", "launch", "transport", "handshake", "cli.status"}
+    | {"reaper_process"},
     "threading": {  # locks; who starts threads, see below
         *("tokens", "locks", "channels", "signals", "connection", "multikernelmanager"),
-        *("local", "cli.progress"),
+        *("local", "cli.progress", "reaper_process"),
     },
 }
 
 # Where a sleep that nothing can wake is right, because it is short and part of a bounded wait.
-MAY_SLEEP: set[str] = set()
+MAY_SLEEP = {"reaper_process"}
 
 IMPURE = {"http", "io", "logging", "pathlib", "queue", "select", "selectors", "urllib"} | {
     name for name, homes in HOMES.items() if not homes & PURE
@@ -308,8 +312,9 @@ def test_threads_live_in_the_connection_only() -> None:
     pipes = {"local"}  # to read one: Windows has no other way to wait for it with a timeout
     strangers = {"tokens"}  # a user's class, which may hang
     watching = {"cli.progress"}  # connections, while files are executed
+    alone = {"reaper_process"}  # a process of its own
     users = {m for m in MODULES if calls_of(tree_of(m)) & ways}
-    assert users == {"connection"} | pools | once | pipes | strangers | watching
+    assert users == {"connection"} | pools | once | pipes | strangers | watching | alone
 
 
 def test_sleep_is_rare() -> None:
@@ -348,7 +353,8 @@ def _public_definitions(tree: ast.Module) -> Iterator[str]:
                 names = [name]
             case _:
                 names = []
-        yield from (name for name in names if not name.startswith("_"))
+        hidden = ("_", "TYPE_CHECKING")  # the latter is for type checkers only
+        yield from (name for name in names if not name.startswith(hidden))
 
 
 @pytest.mark.parametrize("module", MODULES)
