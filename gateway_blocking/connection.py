@@ -20,7 +20,7 @@ from __future__ import annotations
 
 import logging
 import threading
-from collections.abc import Callable, Collection, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from datetime import UTC, datetime
 from enum import Enum
 from functools import partial
@@ -53,7 +53,16 @@ from .handshake import Endpoint, Opening
 from .ledger import Heard, Ledger, Request
 from .liveness import LIVING, SPEAKS_OF_LIFE, Look, Verdict, is_lost, verdict_of
 from .locks import Latch, News, RLock, apart
-from .reconnect import Recovery, Step, is_final, is_harmless, may_repeat, what_is_known
+from .reconnect import (
+    Barrier,
+    Recovery,
+    Step,
+    is_final,
+    is_harmless,
+    is_worth_repeating,
+    may_repeat,
+    what_is_known,
+)
 from .transport import Transport
 from .wire import FORMATS, Message, Unreadable
 
@@ -68,7 +77,17 @@ _WRITER_TIMEOUT = 1.0
 _PROBE_PATIENCE = 2.0
 _LOOK_INTERVAL = 1.0
 _SETTLE_TIME = 0.3
+_AUDIT_PATIENCE = 1.0  # for a reply that comes after the "idle", on another channel
 _NEVER = float("inf")
+# An execution that does nothing, not even count, and that an error before it does not abort.
+_EMPTY = {
+    "code": "",
+    "silent": True,
+    "store_history": False,
+    "user_expressions": {},
+    "allow_stdin": False,
+    "stop_on_error": False,
+}
 
 
 class State(Enum):
@@ -155,10 +174,13 @@ class Connection:
         self._recovering = threading.Lock()
         self._prefix = f"recovery_{uuid4().hex}_"
         self._limit = ""  # of output, that the server said was exceeded
+        self._has_asked = False
         # On the monotonic clock, when the heartbeat is to do what.
         self._beat_at = monotonic() + ping_interval if ping_interval else _NEVER
         self._judge_at = 0.0
         self._settle_at = self._probe_at = self._doubt_at = _NEVER
+        self._audit_at = _NEVER
+        self._suspects_everything = False
         self._doubts = 0  # questions that are left
         self._tries: Iterator[float] | None = None
         self._reader = threading.Thread(
@@ -342,6 +364,7 @@ class Connection:
             channel=channel,
             subprotocol=transport.subprotocol,
             frame=frame,
+            subshell=subshell if type(subshell := header.get("subshell_id")) is str else None,
         )
         with self._lock:
             if not self._is_current(transport):
@@ -575,13 +598,17 @@ class Connection:
                 self._hear(name, message, len(payload))
             except Unreadable as error:
                 self._log.warning("kernel %s: a message cannot be read: %s", self.name, str(error))
+                if error.channel != "iopub" and not error.message["parent_header"]:
+                    self._suspect(everything=True)  # it may be the reply to any request
                 self._hear(error.channel, error.message, len(payload), unreadable=str(error))
             except WireError as error:
                 self._log.warning("kernel %s: a malformed message: %s", self.name, str(error))
+                self._suspect(everything=True)
             except GatewayError:  # of what was sent in answer to the message
                 raise
             except Exception:  # one message that nobody foresaw must not end all the others
                 self._log.exception("kernel %s: a message could not be handled", self.name)
+                self._suspect(everything=True)
 
     def _hear(self, name: str, message: Message, size: int, unreadable: str = "") -> None:
         """Take note of a message, and deliver it, if it can be read."""
@@ -596,7 +623,9 @@ class Connection:
             self._see_life(message, incarnation)
         if name == "iopub" and message["msg_type"] == "stream":
             self._see_limit(message)
-        if self._generation > 1:
+        if message["msg_type"] == "status" and self._ledger.is_unreplied(message["parent_header"]):
+            self._suspect()  # the reply may come yet, on its own channel
+        if self._has_asked:
             if (message["parent_header"].get("msg_id") or "").startswith(self._prefix):
                 self._recover(message)  # it answers to a question of our own
                 return
@@ -723,34 +752,62 @@ class Connection:
             self._recovery = recovery = Recovery(self._prefix)
             with self._lock:
                 self._ledger.expect_replay()
-                self._ledger.ask(*recovery.probes)
                 self._probe_at = monotonic() + _PROBE_PATIENCE
                 self._changed.notify_all()
-        frames = {
-            msg_id: self._kernel_info(transport, "control", msg_id) for msg_id in recovery.probes
-        }
-        for msg_id in recovery.probes:
-            transport.send(*frames[msg_id], self._send_timeout)
+            self._ask(transport, "control", recovery.question)
 
-    def _kernel_info(self, transport: Transport, channel: str, msg_id: str) -> tuple[int, bytes]:
-        """The frame of a request of our own."""
+    def _ask(
+        self,
+        transport: Transport,
+        channel: str,
+        *msg_ids: str,
+        execution: bool = False,
+        subshell: str | None = None,
+    ) -> None:
+        """Send a question of our own, or an empty execution: two alike if a msg_id comes twice."""
+        if channel == "control":  # on shell it comes after all output that is in doubt
+            with self._lock:
+                self._ledger.ask(*msg_ids)
+        self._has_asked = True
         session = self._session  # whose msg() is not made for threads
-        header = msg_header(msg_id, "kernel_info_request", session.username, session.session)
-        message = {"header": header, "parent_header": {}, "metadata": {}, "content": {}}
-        return FORMATS[transport.subprotocol].encode(channel, message, session.pack)
+        msg_type, content = (
+            ("execute_request", _EMPTY) if execution else ("kernel_info_request", {})
+        )
+        header = msg_header(msg_ids[0], msg_type, session.username, session.session)
+        if subshell is not None:
+            header["subshell_id"] = subshell
+        message = {"header": header, "parent_header": {}, "metadata": {}, "content": content}
+        frame = FORMATS[transport.subprotocol].encode(channel, message, session.pack)
+        for _ in msg_ids:
+            transport.send(*frame, self._send_timeout)
 
     def _recover(self, message: Message) -> None:
         """Go on with the recovery after an answer to one of its questions."""
         with self._recovering:
-            if self._recovery is None or self._transport is None:
+            if (recovery := self._recovery) is None or (transport := self._transport) is None:
                 return
-            step = self._recovery.hear(message)
-            if step is Step.WAITING:
-                self._go_on(self._recovery, self._transport)
+            step = recovery.hear(message)
+            if step is Step.TESTING and not any(
+                is_worth_repeating(request, recovery.incarnation)
+                for request in self._in_doubt(transport)
+            ):
+                recovery.go_on_without_test()
+                step = recovery.step
+            if step is Step.TESTING:
+                self._ask(transport, "control", recovery.copy, recovery.copy)
+            elif step is Step.FENCING:
+                self._ask(transport, "control", recovery.fence)
+            elif step is Step.WAITING:
+                self._go_on(recovery, transport)
             elif step is Step.SETTLING:
-                with self._lock:
-                    self._settle_at, self._probe_at = monotonic() + _SETTLE_TIME, _NEVER
-                self._set_state(State.OPEN)
+                self._begin_to_settle()
+
+    def _begin_to_settle(self) -> None:
+        with self._lock:
+            self._settle_at, self._probe_at = monotonic() + _SETTLE_TIME, _NEVER
+            self._changed.notify_all()
+        if self._state is State.RECOVERING:
+            self._set_state(State.OPEN)
 
     def _go_on(self, recovery: Recovery, transport: Transport, deaf: bool = False) -> None:
         """Send again what may be, then the barriers; then let new requests pass.
@@ -761,21 +818,44 @@ class Connection:
         self._tries = None  # this was a success
         recovery.looks = recovery.quiet_looks = 0
         self._probe_at = monotonic() + _PROBE_PATIENCE
-        for request in self._in_doubt():
-            if request.subprotocol == transport.subprotocol and may_repeat(
-                request, recovery.incarnation, recovery.ignores_repetitions
-            ):
+        for request in self._in_doubt(transport):
+            if may_repeat(request, recovery.incarnation, recovery.ignores_repetitions):
                 request.sent += 1
                 recovery.repeated.add(request.msg_id)
-                frame = self._redated(request) if is_harmless(request) else request.frame
+                harmless = is_harmless(request)
+                frame = self._redated(request) if harmless else request.frame
                 transport.send(*frame, self._send_timeout)
-        for channel, msg_id in recovery.barriers.items():
-            if channel == "control":  # on shell it comes after all output that is in doubt
-                with self._lock:
-                    self._ledger.ask(msg_id)
-            transport.send(*self._kernel_info(transport, channel, msg_id), self._send_timeout)
+                if harmless:  # a new request, whose answer is as certain as any
+                    request.generation = self._generation
+        self._set_barriers(recovery, transport, self._in_doubt())
         if not deaf:
             self._set_state(State.OPEN)
+
+    def _set_barriers(
+        self, recovery: Recovery, transport: Transport, in_doubt: Iterable[Request]
+    ) -> None:
+        """Send what tells, once it is answered, that these requests are done."""
+        recovery.in_doubt = list(in_doubt)
+        on_control = recovery.lost or any(r.channel == "control" for r in recovery.in_doubt)
+        questions = ["control", "shell"] if on_control and recovery.has_control else ["shell"]
+        executions = {
+            request.subshell
+            for request in recovery.in_doubt
+            if request.channel != "control" and not request.idle
+        }
+        barriers = [Barrier(channel) for channel in questions]
+        barriers += [Barrier("shell", True, subshell) for subshell in executions]
+        for barrier in barriers:
+            self._set_barrier(recovery, transport, barrier)
+
+    def _set_barrier(self, recovery: Recovery, transport: Transport, barrier: Barrier) -> None:
+        self._ask(
+            transport,
+            barrier.channel,
+            recovery.ask(barrier),
+            execution=barrier.execution,
+            subshell=barrier.subshell,
+        )
 
     def _redated(self, request: Request) -> tuple[int, bytes]:
         """The frame of a request that a kernel is to answer, though it may have had it before."""
@@ -784,19 +864,30 @@ class Connection:
         message["header"]["date"] = datetime.now(UTC)
         return format_.encode(channel, message, self._session.pack)
 
-    def _in_doubt(self) -> list[Request]:
-        """What was sent on an earlier websocket, and is not answered."""
+    def _in_doubt(self, transport: Transport | None = None) -> list[Request]:
+        """Return what was sent on an earlier websocket, and is not answered.
+
+        If `transport` is given, only what can be sent on that as it is.
+        """
         with self._lock:
-            return [r for r in self._ledger.outstanding() if r.generation < self._generation]
+            return [
+                request
+                for request in self._ledger.outstanding()
+                if request.generation < self._generation
+                and (transport is None or request.subprotocol == transport.subprotocol)
+            ]
 
     def _settle(self, recovery: Recovery) -> None:
         """The kernel is done with all that was sent before: what has no answer gets none."""
-        for request in self._in_doubt():
+        for request in recovery.in_doubt:
             with self._lock:
                 if self._recovery is not recovery:
                     return  # the websocket was lost once more
+                if not (recovery.has_passed(request) and self._ledger.is_outstanding(request)):
+                    continue
                 self._ledger.give_up(request)
-            executed, why = what_is_known(request, request.msg_id in recovery.repeated)
+            repeated = request.msg_id in recovery.repeated
+            executed, why = what_is_known(request, repeated, recovery.lost)
             error = ReplyLost(
                 f"no reply to the {request.msg_type} {request.msg_id} to kernel {self.name}: {why}",
                 msg_id=request.msg_id,
@@ -814,6 +905,37 @@ class Connection:
             self._warn_of_gap(msg_id)
             error = ReplyLost("the last output was lost with the connection", msg_id=msg_id)
             self._channels["iopub"].request_failed(msg_id, error)
+
+    # --- requests without a reply ---------------------------------------------------------------
+
+    def _suspect(self, everything: bool = False) -> None:
+        """Have it found out, soon, whether replies are missing.
+
+        Without `everything`, to the requests only that the kernel is done with.
+        """
+        with self._lock:
+            self._suspects_everything = self._suspects_everything or everything
+            if self._audit_at == _NEVER:
+                self._audit_at = monotonic() + _AUDIT_PATIENCE
+                self._changed.notify_all()
+
+    def _audit(self) -> None:
+        """Set barriers behind the requests whose replies may be missing: see :meth:`_suspect`."""
+        with self._recovering:
+            with self._lock:
+                transport = self._transport
+                if self._recovery is not None or self._state is not State.OPEN or not transport:
+                    self._audit_at = monotonic() + _AUDIT_PATIENCE
+                    return
+                everything, self._suspects_everything = self._suspects_everything, False
+                self._audit_at = _NEVER
+                ledger = self._ledger
+                suspects = ledger.outstanding() if everything else ledger.unreplied()
+                if not suspects:
+                    return
+                self._recovery = recovery = Recovery(self._prefix, lost=False)
+                self._probe_at = monotonic() + _PROBE_PATIENCE
+            self._set_barriers(recovery, transport, suspects)
 
     # --- the heartbeat --------------------------------------------------------------------------
 
@@ -835,6 +957,8 @@ class Connection:
             self._settle(recovery)
         if now >= self._probe_at and (recovery := self._recovery) is not None:
             self._look_for_deafness(recovery)
+        if now >= self._audit_at:
+            self._audit()
         if now >= self._silent_at() and self._transport is not None:
             self._judge_silence(self._transport)
         if now >= self._beat_at:
@@ -842,7 +966,13 @@ class Connection:
 
     def _due(self) -> float:
         """When there is something to do next."""
-        moments = (self._beat_at, self._doubt_at, self._settle_at, self._probe_at)
+        moments = (
+            self._beat_at,
+            self._doubt_at,
+            self._settle_at,
+            self._probe_at,
+            self._audit_at,
+        )
         return min(*moments, self._silent_at())
 
     def _silent_at(self) -> float:
@@ -919,12 +1049,18 @@ class Connection:
             recovery.looks += 1
             recovery.quiet_looks += look is Look.QUIET
             self._probe_at = monotonic() + _LOOK_INTERVAL * min(recovery.looks, 10)
-            if recovery.step is Step.WAITING and recovery.quiet_looks > 1:
+            if recovery.step is not Step.WAITING:
+                if recovery.quiet_looks or recovery.looks > 3:
+                    recovery.go_on_without_control()
+                    self._go_on(recovery, transport, deaf=look is Look.QUIET)
+            elif recovery.is_deaf():
                 self._session_id = self._ledger.other_session()
                 transport.abort("the kernel is not busy, and does not answer on this websocket")
-            elif recovery.step is Step.PROBING and (recovery.quiet_looks or recovery.looks > 3):
-                recovery.go_on_without_control()
-                self._go_on(recovery, transport, deaf=look is Look.QUIET)
+            elif look is Look.QUIET and recovery.is_to_ask_again():
+                if recovery.forget_subshells():
+                    self._begin_to_settle()
+                for barrier in tuple(recovery.unanswered):
+                    self._set_barrier(recovery, transport, barrier)
 
     def _doubt(self) -> None:
         """Have the gateway asked about the kernel, soon and several times."""

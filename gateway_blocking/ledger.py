@@ -58,6 +58,8 @@ class Request:
     subprotocol: str
     frame: tuple[int, bytes]
     """Opcode and payload, in the format of the subprotocol."""
+    subshell: str | None = None
+    """The subshell of the kernel that executes it, beside the others."""
     incarnation: str | None = None
     """The kernel process that it was meant for; None where none was known."""
     writing: bool = True
@@ -148,6 +150,19 @@ class Ledger:
     def outstanding(self) -> list[Request]:
         """The requests whose effect is not known, in order."""
         return [request for request in list(self._requests.values()) if not request.settled]
+
+    def unreplied(self) -> list[Request]:
+        """Return the requests that the kernel is done with, and whose replies have not come."""
+        return [request for request in self.outstanding() if request.idle]
+
+    def is_unreplied(self, parent_header: Mapping[str, Any]) -> bool:
+        """Return True if the kernel is done with a request of ours, but has not replied."""
+        request = self._requests.get(parent_header.get("msg_id", ""))
+        return request is not None and request.idle and not request.settled
+
+    def is_outstanding(self, request: Request) -> bool:
+        """Return True if a request still waits for its effect to be known."""
+        return self._requests.get(request.msg_id) is request and not request.settled
 
     def forget_unfinished(self, generation: float) -> list[str]:
         """Wait no more for the last output of what has its reply, and was sent before.

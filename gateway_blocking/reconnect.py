@@ -5,14 +5,17 @@ may have executed it although nothing was heard of that.  After the websocket is
 the same ``session_id`` (so that the gateway replays what it kept), a :class:`Recovery` asks the
 kernel, on its ``control`` channel, which even a busy kernel answers at once:
 
-1. the same ``kernel_info_request`` twice, byte for byte, and a different one after it.  The
-   answers tell which kernel process this is, and whether this kernel ignores a repetition, as
-   those built on jupyter_client's ``Session`` do: then the first is answered once.
-2. What may be repeated is sent again.  What is harmless always, with another date, so that it
-   is answered again; anything else byte for byte, and only to a kernel that ignores repetitions
-   and is the process that it was meant for.
-3. A ``kernel_info_request`` on ``shell`` (and ``control``), the barrier.  Each is first in, first
-   out: when it is answered, what was sent before has been executed, or never arrived.
+1. A ``kernel_info_request``.  Its answer tells which kernel process this is.
+2. Only if something is to be sent again of which nothing was heard: another one twice, byte for
+   byte, and a different one when the first is answered.  Kernels built on jupyter_client's
+   ``Session`` ignore a repetition, and answer the first only once.
+3. What may be repeated is sent again.  What is harmless always, with another date, so that it
+   is answered again, as a new request is; anything else byte for byte, only if nothing was heard
+   of it, and only to a kernel that ignores repetitions and is the process that it was meant for.
+4. The barriers.  What proves that an execution ended is the end of a later *execution*: an empty,
+   silent one.  The answer to a ``kernel_info_request`` proves nothing, because a kernel may answer
+   it while it executes (ipymini, async-kernel, xeus-python do); it is sent as well, because a
+   kernel that does not even answer that does not listen to this websocket.
 
 ``docs/topics/delivery.rst`` has the whole argument.  What is said here of kernels and gateways
 was measured on real ones.
@@ -22,6 +25,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from enum import Enum
 from uuid import uuid4
 
@@ -29,7 +33,17 @@ from .errors import GatewayAuthError, NoSuchKernel
 from .ledger import Request
 from .wire import Message
 
-__all__ = ["Recovery", "Step", "delays", "is_final", "is_harmless", "may_repeat", "what_is_known"]
+__all__ = [
+    "Barrier",
+    "Recovery",
+    "Step",
+    "delays",
+    "is_final",
+    "is_harmless",
+    "is_worth_repeating",
+    "may_repeat",
+    "what_is_known",
+]
 
 _HARMLESS = frozenset(
     f"{what}_request"
@@ -79,8 +93,22 @@ def is_harmless(request: Request) -> bool:
     return request.msg_type in _HARMLESS
 
 
+def is_worth_repeating(request: Request, incarnation: str | None) -> bool:
+    """Return True if a request may be executed only if it is sent again, whatever it does.
+
+    Nothing was heard of it, and the kernel is the process that it was meant for.
+    """
+    return bool(
+        not request.seen
+        and not is_harmless(request)
+        and request.sent <= _MOST_REPETITIONS
+        and request.incarnation
+        and request.incarnation == incarnation
+    )
+
+
 def may_repeat(request: Request, incarnation: str | None, ignores_repetitions: bool | None) -> bool:
-    """Whether it is certain that a request, sent again, is not executed twice.
+    """Return True if a request is to be sent again, and certainly is not executed twice.
 
     Parameters
     ----------
@@ -91,15 +119,15 @@ def may_repeat(request: Request, incarnation: str | None, ignores_repetitions: b
     ignores_repetitions : bool or None
         Whether that ignores a message which it had before.
     """
-    if request.sent > _MOST_REPETITIONS:  # perhaps it is what the connection breaks of
-        return False
-    if is_harmless(request):
-        return True
-    return bool(ignores_repetitions and request.incarnation and request.incarnation == incarnation)
+    if is_harmless(request):  # unless it is what the connection breaks of
+        return request.sent <= _MOST_REPETITIONS
+    return bool(ignores_repetitions) and is_worth_repeating(request, incarnation)
 
 
-def what_is_known(request: Request, repeated: bool) -> tuple[bool | None, str]:
-    """Of a request without an answer, once the barrier behind it was answered.
+def what_is_known(
+    request: Request, repeated: bool, reconnected: bool = True
+) -> tuple[bool | None, str]:
+    """Return what is known of a request without a reply that gets none any more.
 
     Parameters
     ----------
@@ -107,12 +135,23 @@ def what_is_known(request: Request, repeated: bool) -> tuple[bool | None, str]:
         The request.
     repeated : bool
         Whether it was sent again.
+    reconnected : bool
+        Whether the connection was lost since it was sent.
 
     Returns
     -------
     (bool or None, str)
-        Whether it was executed, None where nobody knows; and the reason.
+        Whether it was executed, None if that cannot be known; and the reason.
     """
+    if not reconnected:
+        if request.idle:
+            return None, (
+                "the kernel is done with it, and sent none, as ipykernel does if it is interrupted"
+                " at the wrong moment: it may have been executed, in part or not at all"
+            )
+        if request.seen:
+            return True, "the kernel executed it, once, and a message came that could not be read"
+        return None, "nothing was heard of it, and a message came that could not be read"
     if request.seen:
         return True, "the kernel executed it, once, and its reply was lost with the connection"
     if repeated:
@@ -130,66 +169,134 @@ class Step(Enum):
     """How far a recovery is."""
 
     PROBING = "asking which kernel process this is"
+    TESTING = "asking whether the kernel ignores what it had before"
+    FENCING = "asking whether a second answer to the same question is still to come"
     WAITING = "waiting for the kernel to be done with what was sent before"
     SETTLING = "everything was answered that will be"
+
+
+@dataclass(frozen=True)
+class Barrier:
+    """A request of the connection, behind others of which it proves that they are done."""
+
+    channel: str
+    execution: bool = False
+    """Whether it is an empty execution, and not a question."""
+    subshell: str | None = None
+    """The subshell of the kernel, which executes beside the others."""
 
 
 class Recovery:
     """The questions to a kernel after its websocket was opened again, and what they told.
 
-    The connection sends what :attr:`probes` and :attr:`barriers` name, and shows each message
-    about them to :meth:`hear`.
+    The connection sends what :attr:`question`, :attr:`copy`, :attr:`fence` and :meth:`ask` name,
+    and shows each message about them to :meth:`hear`.
 
     Parameters
     ----------
     prefix : str
         With which the msg_ids of these requests, and of no others, begin.
+    lost : bool
+        Whether the connection was lost.  If not, only the barriers are asked: replies may be
+        missing all the same.
     """
 
-    def __init__(self, prefix: str) -> None:
-        self.step = Step.PROBING
+    def __init__(self, prefix: str, lost: bool = True) -> None:
+        self.lost = lost
+        self.step = Step.PROBING if lost else Step.WAITING
+        self.in_doubt: list[Request] = []
+        """The requests that the barriers were sent behind."""
         self.repeated: set[str] = set()
         """The msg_ids of what was sent again."""
         self.incarnation: str | None = None
         """The kernel process, as far as its messages tell."""
         self.ignores_repetitions: bool | None = None
-        copy, fence = (f"{prefix}{what}_{uuid4().hex}" for what in ("copy", "fence"))
-        self.probes = (copy, copy, fence)
-        """The msg_ids of the requests to be sent first, on control."""
-        self.barriers = {
-            channel: f"{prefix}{channel}_{uuid4().hex}" for channel in ("control", "shell")
-        }
-        """The msg_ids of the requests to be sent last, by channel."""
+        self.question, self.copy, self.fence = (
+            f"{prefix}{what}_{uuid4().hex}" for what in ("question", "copy", "fence")
+        )
+        """The msg_ids of what is asked on control; `copy` is sent twice."""
+        self.has_control = True
+        """Whether the kernel answers on control, as far as known."""
+        self.unanswered: set[Barrier] = set()
         self.looks = self.quiet_looks = 0
         """How often the gateway was asked why no answer comes, and how often it is not busy."""
+        self._prefix = prefix
         self._copies = 0
-        self._passed: set[str] = set()
+        self._barriers: dict[str, Barrier] = {}  # by msg_id
 
     def __repr__(self) -> str:
         return f"<Recovery {self.step.name}>"
 
     def hear(self, message: Message) -> Step | None:
-        """Note a message about one of the requests; the next step, where it is time for that."""
-        if message["msg_type"] != "kernel_info_reply":
+        """Note a message about one of the requests; the next step, if it is time for that."""
+        if message["msg_type"] not in ("kernel_info_reply", "execute_reply"):
             return None
-        parent = message["parent_header"]
-        copy, _, fence = self.probes
-        if parent["msg_id"] == copy:
-            self._copies += 1
-        elif self.step is Step.PROBING and parent["msg_id"] == fence:
+        msg_id, before = message["parent_header"]["msg_id"], self.step
+        self._copies += msg_id == self.copy
+        if before is Step.PROBING and msg_id == self.question:
             session = message["header"].get("session")
-            self.incarnation = session if session and session != parent.get("session") else None
+            is_own = session and session != message["parent_header"].get("session")
+            self.incarnation = session if is_own else None
+            self.step = Step.TESTING
+        elif before is Step.TESTING and msg_id == self.copy:
+            self.step = Step.FENCING
+        elif before is Step.FENCING and msg_id == self.fence:
             self.ignores_repetitions = self._copies == 1
             self.step = Step.WAITING
-            return self.step
-        elif self.step is Step.WAITING and parent["msg_id"] in self.barriers.values():
-            self._passed.add(parent["msg_id"])
-            if self._passed >= set(self.barriers.values()):
-                self.step = Step.SETTLING
-                return self.step
-        return None
+        elif before is Step.WAITING and msg_id in self._barriers:
+            self._pass(self._barriers[msg_id])
+        return None if self.step is before else self.step
+
+    def _pass(self, barrier: Barrier) -> None:
+        self.unanswered.discard(barrier)
+        if barrier.execution:  # which is later than the question on the same channel
+            self.unanswered.discard(Barrier(barrier.channel))
+        if not self.unanswered:
+            self.step = Step.SETTLING
+
+    def ask(self, barrier: Barrier) -> str:
+        """Return the msg_id of a request that is to be the barrier, perhaps once more."""
+        msg_id = f"{self._prefix}{barrier.channel}_{uuid4().hex}"
+        self._barriers[msg_id] = barrier
+        self.unanswered.add(barrier)
+        return msg_id
+
+    def has_passed(self, request: Request) -> bool:
+        """Return True if a request that was sent before the barriers is done for certain."""
+        if request.channel == "control":
+            barrier = Barrier("control")
+        elif request.idle:  # its reply would come before any later message on its channel
+            barrier = Barrier("shell")
+        else:
+            barrier = Barrier("shell", True, request.subshell)
+        if not self.has_control and barrier.channel == "control":
+            return True  # no answer comes from there
+        return barrier in self._barriers.values() and barrier not in self.unanswered
+
+    def go_on_without_test(self) -> None:
+        """Nothing is sent again for which it matters whether the kernel ignores a repetition."""
+        self.step = Step.WAITING
 
     def go_on_without_control(self) -> None:
         """The kernel does not answer on control, as IRkernel does not: do what can be done."""
-        del self.barriers["control"]
+        self.has_control = False
         self.step = Step.WAITING
+
+    def is_deaf(self) -> bool:
+        """Return True if the kernel does not answer here, though it has nothing else to do."""
+        return self.lost and Barrier("shell") in self.unanswered and self.quiet_looks > 1
+
+    def is_to_ask_again(self) -> bool:
+        """Return True if a barrier may have been lost: asked ever more seldom."""
+        return self.quiet_looks >= 4 and self.quiet_looks & (self.quiet_looks - 1) == 0
+
+    def forget_subshells(self) -> bool:
+        """Wait no more for subshells, which may have been deleted; return True if that was all.
+
+        What was sent to one then ends only by what is heard of itself.
+        """
+        self._barriers = {i: b for i, b in self._barriers.items() if b.subshell is None}
+        self.unanswered = {barrier for barrier in self.unanswered if barrier.subshell is None}
+        if not self.unanswered:
+            self.step = Step.SETTLING
+        return not self.unanswered

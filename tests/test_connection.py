@@ -281,6 +281,7 @@ def answers(*messages: tuple[str, str, dict[str, Any] | None]) -> Script:
 SPOILED: dict[str, Any] = {"this": "is not packed"}
 BUSY = ("iopub", "status", {"execution_state": "busy"})
 IDLE = ("iopub", "status", {"execution_state": "idle"})
+REPLY = Session().msg("execute_reply", {})
 
 
 @contextmanager
@@ -337,6 +338,105 @@ def test_output_that_cannot_be_read_is_counted_as_lost(
         assert connection.missing(msg_id) == 2
     assert f"at least 2 messages of the execution {msg_id} came, but cannot be read" in caplog.text
     assert "rate" not in caplog.text
+
+
+# --- replies that do not come ---------------------------------------------------------------------
+
+
+def serves_all_but(first: str, *spoiled: tuple[int, bytes]) -> Script:
+    """Be done with the first execution, or have it forgotten, without a reply; answer all else.
+
+    What is `spoiled` is sent in place of that reply.
+    """
+
+    def script(peer: Peer) -> None:
+        peer.accept(V1)
+        kernel, executions = Session(), 0
+        while True:
+            if (frame := peer.receive()).opcode != BINARY:
+                continue
+            channel, request = FORMATS[V1].decode(BINARY, frame.data, kernel.unpack)
+            executions += (execution := request["msg_type"] == "execute_request")
+            is_first = execution and executions == 1
+            replies = [BUSY, (channel, request["msg_type"].replace("request", "reply"), {}), IDLE]
+            for on, msg_type, content in [] if is_first and first == "forgets" else replies:
+                if is_first and on == channel:
+                    continue
+                message = kernel.msg(msg_type, content, parent=request)
+                peer.send(*FORMATS[V1].encode(on, message, kernel.pack))
+            for odd in spoiled if is_first else ():
+                peer.send(*odd)
+
+    return script
+
+
+@pytest.mark.parametrize("claimed", [True, False])
+def test_a_kernel_that_is_done_and_does_not_reply(
+    monkeypatch: pytest.MonkeyPatch, claimed: bool
+) -> None:
+    """ipykernel does so if it is interrupted at the wrong moment: its caller is told."""
+    monkeypatch.setattr(module, "_AUDIT_PATIENCE", 0.05)
+    request = Session().msg("execute_request", {"code": "1"})
+    msg_id = request["header"]["msg_id"]
+    with connected_by_v1(serves_all_but("is done")) as connection:
+        connection.send("shell", request, 10)
+        shell = channel_of(connection, "shell")
+        with pytest.raises(ReplyLost, match="is done with it, and sent none") as caught:
+            shell.get_reply(msg_id, timeout=30) if claimed else shell.take(timeout=30)
+        assert caught.value.executed is None
+        assert connection.state is State.OPEN
+        assert not connection._ledger.outstanding()
+        wait_until(lambda: connection._recovery is None)
+        later = Session().msg("execute_request", {"code": "1"})
+        connection.send("shell", later, 10)
+        assert shell.get_reply(later["header"]["msg_id"], timeout=30)
+
+
+@pytest.mark.parametrize(
+    "spoiled",
+    [
+        (BINARY, b"noise"),
+        FORMATS[V1].encode("shell", {**REPLY, "header": ["no object"]}, Session().pack),
+        FORMATS[V1].encode("shell", {**REPLY, "parent_header": {"msg_id": 7}}, Session().pack),
+    ],
+)
+def test_a_message_that_may_have_been_a_reply(
+    monkeypatch: pytest.MonkeyPatch, spoiled: tuple[int, bytes]
+) -> None:
+    """Nothing tells whose it was: what is not answered when a later execution ended, was lost."""
+    monkeypatch.setattr(module, "_AUDIT_PATIENCE", 0.05)
+    request = Session().msg("execute_request", {"code": "1"})
+    with connected_by_v1(serves_all_but("forgets", spoiled)) as connection:
+        connection.send("shell", request, 10)
+        with pytest.raises(ReplyLost, match="could not be read") as caught:
+            channel_of(connection, "shell").get_reply(request["header"]["msg_id"], timeout=30)
+        assert caught.value.executed is None
+        assert connection.state is State.OPEN
+
+
+def test_a_late_reply_is_no_lost_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It comes after the "idle", and before the answer to what was asked because of that."""
+    monkeypatch.setattr(module, "_AUDIT_PATIENCE", 0.05)
+
+    def script(peer: Peer) -> None:
+        peer.accept(V1)
+        kernel, requests = Session(), []
+        for _ in range(2):  # the request, and the question
+            requests.append(FORMATS[V1].decode(BINARY, peer.receive().data, kernel.unpack)[1])
+            idle = kernel.msg("status", {"execution_state": "idle"}, parent=requests[-1])
+            peer.send(*FORMATS[V1].encode("iopub", idle, kernel.pack))
+        for request in requests:
+            reply = kernel.msg(request["msg_type"].replace("request", "reply"), {}, parent=request)
+            peer.send(*FORMATS[V1].encode("shell", reply, kernel.pack))
+        stay(peer)
+
+    request = Session().msg("execute_request", {"code": "1"})
+    with connected_by_v1(script) as connection:
+        connection.send("shell", request, 10)
+        reply = channel_of(connection, "shell").get_reply(request["header"]["msg_id"], timeout=30)
+        assert reply["msg_type"] == "execute_reply"
+        wait_until(lambda: connection._recovery is None)
+        assert channel_of(connection, "shell").empty()
 
 
 @pytest.mark.parametrize(

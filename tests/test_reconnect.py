@@ -20,10 +20,12 @@ from gateway_blocking.errors import (
 )
 from gateway_blocking.ledger import Request
 from gateway_blocking.reconnect import (
+    Barrier,
     Recovery,
     Step,
     delays,
     is_final,
+    is_worth_repeating,
     may_repeat,
     what_is_known,
 )
@@ -145,6 +147,23 @@ def test_what_does_something_goes_only_to_its_process_if_that_ignores_repetition
     assert may_repeat(request(msg_type, incarnation=meant_for), there, ignores) is may
 
 
+@pytest.mark.parametrize("msg_type", HARMFUL)
+def test_what_the_kernel_has_is_not_sent_again(msg_type: str) -> None:
+    """Something was heard of it: then nothing is gained, and async-kernel prints a traceback."""
+    seen = request(msg_type, incarnation="k", seen=True)
+    assert not is_worth_repeating(seen, "k")
+    assert not may_repeat(seen, "k", True)
+    assert is_worth_repeating(request(msg_type, incarnation="k"), "k")
+
+
+@pytest.mark.parametrize("what", HARMLESS)
+def test_a_question_is_sent_again_whatever_was_heard_of_it(what: str) -> None:
+    """Its answer is what is lost; for that no kernel has to be tested."""
+    seen = request(f"{what}_request", incarnation="k", seen=True)
+    assert may_repeat(seen, "k", None)
+    assert not is_worth_repeating(request(f"{what}_request", incarnation="k"), "k")
+
+
 @pytest.mark.parametrize("msg_type", ["execute_request", "kernel_info_request"])
 def test_nothing_is_repeated_for_ever(msg_type: str) -> None:
     """It may be the request itself that the connection breaks of."""
@@ -176,82 +195,193 @@ def test_of_what_was_neither_seen_nor_repeated_nothing_is_known() -> None:
     assert "twice" in why
 
 
+@pytest.mark.parametrize(
+    ("seen", "idle", "executed"),
+    [(True, True, None), (True, False, True), (False, False, None)],
+)
+def test_a_reply_that_is_missing_though_nothing_was_lost(
+    seen: bool, idle: bool, executed: bool | None
+) -> None:
+    """An interrupt may have come before the kernel began; no text speaks of a lost connection."""
+    asked = request(seen=seen, idle=idle)
+    found, why = what_is_known(asked, repeated=False, reconnected=False)
+    assert found is executed
+    assert "connection" not in why
+
+
 # --- a recovery -----------------------------------------------------------------------------------
 
+SHELL, CONTROL = Barrier("shell"), Barrier("control")
+EXECUTION = Barrier("shell", True)
 
-def probed(copies: int, session: Any = None) -> Recovery:
-    """A recovery whose first questions were answered, the repeated one so many times."""
+
+def identified(session: Any = None) -> Recovery:
+    """A recovery that knows which process the kernel is."""
     recovery = Recovery("ours_")
-    copy, _, fence = recovery.probes
-    for _ in range(copies):
-        assert recovery.hear(answer(copy, session=session)) is None
     assert recovery.step is Step.PROBING
-    assert recovery.hear(answer(fence, session=session)) is Step.WAITING
+    assert recovery.hear(answer(recovery.question, session=session)) is Step.TESTING
     return recovery
 
 
-def test_a_recovery_asks_one_thing_twice_and_another_once() -> None:
-    """Its questions are nobody else's, and no two recoveries have one in common."""
-    recovery, another = Recovery("ours_"), Recovery("ours_")
-    copy, again, fence = recovery.probes
-    assert copy == again != fence
-    assert set(recovery.barriers) == {"control", "shell"}
-    mine = {*recovery.probes, *recovery.barriers.values()}
-    assert len(mine) == 4
+def after_the_test(copies: int) -> Recovery:
+    """A recovery whose copies were answered so many times before the fence was."""
+    recovery = identified()
+    assert recovery.hear(answer(recovery.copy)) is Step.FENCING
+    for _ in range(copies - 1):
+        assert recovery.hear(answer(recovery.copy)) is None
+    assert recovery.hear(answer(recovery.fence)) is Step.WAITING
+    return recovery
+
+
+def waiting(*barriers: Barrier) -> tuple[Recovery, list[str]]:
+    """A recovery that has set barriers, and their msg_ids."""
+    recovery = identified()
+    recovery.go_on_without_test()
+    return recovery, [recovery.ask(barrier) for barrier in barriers]
+
+
+def test_its_questions_are_nobody_elses() -> None:
+    """And no two recoveries have one in common."""
+    mine: set[str] = set()
+    for _ in range(2):
+        recovery, barriers = waiting(CONTROL, SHELL, EXECUTION)
+        mine |= {recovery.question, recovery.copy, recovery.fence, *barriers}
+    assert len(mine) == 12
     assert all(msg_id.startswith("ours_") for msg_id in mine)
-    assert not mine & {*another.probes, *another.barriers.values()}
-    assert "PROBING" in repr(recovery)
+    assert "WAITING" in repr(recovery)
 
 
-@pytest.mark.parametrize(("copies", "ignores"), [(1, True), (2, False), (0, False)])
+def test_the_first_answer_tells_the_incarnation() -> None:
+    """Nothing more is asked unless something is to be sent again."""
+    recovery = identified()
+    assert recovery.incarnation == KERNEL.session
+    assert recovery.ignores_repetitions is None
+    recovery.go_on_without_test()
+    assert recovery.step is Step.WAITING
+
+
+@pytest.mark.parametrize(("copies", "ignores"), [(1, True), (2, False)])
 def test_the_number_of_answers_tells_whether_repetitions_are_ignored(
     copies: int, ignores: bool
 ) -> None:
-    """One answer is the proof; where none came, there is none."""
-    recovery = probed(copies)
-    assert recovery.step is Step.WAITING
-    assert recovery.ignores_repetitions is ignores
-    assert recovery.incarnation == KERNEL.session
-
-
-def test_nothing_is_known_before_the_last_question_is_answered() -> None:
-    """Until then a second answer may be on its way."""
-    recovery = Recovery("ours_")
-    assert recovery.hear(answer(recovery.probes[0])) is None
-    assert recovery.step is Step.PROBING
-    assert recovery.ignores_repetitions is None
-    assert recovery.incarnation is None
+    """One answer is the proof.  The last question is sent when the first copy is answered, so that
+    a kernel that works on several at once has had time for the second."""
+    assert after_the_test(copies).ignores_repetitions is ignores
 
 
 @pytest.mark.parametrize("session", [CLIENT, ""])
 def test_a_kernel_that_echoes_the_session_has_no_incarnation(session: str) -> None:
     """So nothing that does something is ever sent to it again."""
-    recovery = probed(1, session)
+    recovery = identified(session)
     assert recovery.incarnation is None
-    assert not may_repeat(request(incarnation=None), recovery.incarnation, True)
+    assert not is_worth_repeating(request(incarnation=None), recovery.incarnation)
 
 
-@pytest.mark.parametrize("order", [("control", "shell"), ("shell", "control")])
-def test_both_channels_must_be_passed(order: tuple[str, str]) -> None:
+@pytest.mark.parametrize("order", [(0, 1, 2), (2, 1, 0), (1, 0, 2)])
+def test_all_barriers_must_be_passed(order: tuple[int, ...]) -> None:
     """In whichever order; each answer counts once."""
-    recovery = probed(1)
-    first, last = (recovery.barriers[channel] for channel in order)
-    assert recovery.hear(answer(first)) is None
-    assert recovery.hear(answer(first)) is None
+    recovery, msg_ids = waiting(CONTROL, EXECUTION, Barrier("shell", True, "sub"))
+    kinds = ["kernel_info_reply", "execute_reply", "execute_reply"]
+    *first, last = [(msg_ids[number], kinds[number]) for number in order]
+    for msg_id, kind in first:
+        assert recovery.hear(answer(msg_id, kind)) is None
+        assert recovery.hear(answer(msg_id, kind)) is None
     assert recovery.step is Step.WAITING
-    assert recovery.hear(answer(last)) is Step.SETTLING
+    assert recovery.hear(answer(*last)) is Step.SETTLING
+    assert recovery.hear(answer(*last)) is None
+
+
+def test_a_question_is_no_proof_that_an_execution_ended() -> None:
+    """A kernel may answer it while it executes; the end of a later execution is the proof."""
+    recovery, (question, execution) = waiting(SHELL, EXECUTION)
+    running = request()
+    assert recovery.hear(answer(question)) is None
+    assert not recovery.has_passed(running)
+    assert recovery.step is Step.WAITING
+    assert recovery.hear(answer(execution, "execute_reply")) is Step.SETTLING
+    assert recovery.has_passed(running)
+
+
+def test_a_later_execution_is_behind_the_question() -> None:
+    """Which a kernel may have lost."""
+    recovery, (_, execution) = waiting(SHELL, EXECUTION)
+    assert recovery.hear(answer(execution, "execute_reply")) is Step.SETTLING
+
+
+def test_its_own_idle_is_a_proof() -> None:
+    """The reply was sent before it, so that it is lost once a later answer came without it."""
+    recovery, (question,) = waiting(SHELL)
+    done, running = request(idle=True), request()
+    assert not recovery.has_passed(done)
+    assert recovery.hear(answer(question)) is Step.SETTLING
+    assert recovery.has_passed(done)
+    assert not recovery.has_passed(running)
+
+
+def test_each_subshell_has_a_barrier_of_its_own() -> None:
+    """They execute beside one another."""
+    recovery, (main, sub) = waiting(EXECUTION, Barrier("shell", True, "sub"))
+    in_main, in_sub = request(), request(subshell="sub")
+    recovery.hear(answer(main, "execute_reply"))
+    assert recovery.has_passed(in_main)
+    assert not recovery.has_passed(in_sub)
+    recovery.hear(answer(sub, "execute_reply"))
+    assert recovery.has_passed(in_sub)
+
+
+def test_a_subshell_that_was_deleted_holds_nothing_up() -> None:
+    """What was sent to it ends only by what is heard of itself."""
+    recovery, (main, _) = waiting(EXECUTION, Barrier("shell", True, "sub"))
+    assert not recovery.forget_subshells()
+    assert recovery.hear(answer(main, "execute_reply")) is Step.SETTLING
+    assert not recovery.has_passed(request(subshell="sub"))
+    recovery, _ = waiting(Barrier("shell", True, "sub"))
+    assert recovery.forget_subshells()
     assert recovery.step is Step.SETTLING
-    assert recovery.hear(answer(last)) is None
+
+
+def test_a_barrier_may_be_set_again() -> None:
+    """The first may have been lost; either answer will do."""
+    for number in (0, 1):
+        recovery, msg_ids = waiting(EXECUTION, EXECUTION)
+        assert recovery.hear(answer(msg_ids[number], "execute_reply")) is Step.SETTLING
+
+
+def test_a_barrier_is_set_again_ever_more_seldom() -> None:
+    """A kernel may look idle while it executes for hours."""
+    recovery = Recovery("ours_")
+    again = []
+    for recovery.quiet_looks in range(1000):
+        if recovery.is_to_ask_again():
+            again.append(recovery.quiet_looks)
+    assert again == [4, 8, 16, 32, 64, 128, 256, 512]
+
+
+def test_a_kernel_that_answers_any_question_is_not_deaf() -> None:
+    """Though it is not busy, as a gateway has it, and does not answer the execution."""
+    recovery, (question, _) = waiting(SHELL, EXECUTION)
+    recovery.quiet_looks = 2
+    assert recovery.is_deaf()
+    recovery.hear(answer(question))
+    assert not recovery.is_deaf()
+
+
+def test_without_a_loss_only_the_barriers_are_asked() -> None:
+    """And a kernel that does not answer is not deaf: it is the same websocket as before."""
+    recovery = Recovery("ours_", lost=False)
+    assert recovery.step is Step.WAITING
+    question = recovery.ask(SHELL)
+    recovery.quiet_looks = 5
+    assert not recovery.is_deaf()
+    assert recovery.hear(answer(question)) is Step.SETTLING
 
 
 def test_only_replies_count() -> None:
     """The busy and idle of the questions come on iopub, with the same parent."""
     recovery = Recovery("ours_")
-    for msg_id in recovery.probes:
-        assert recovery.hear(answer(msg_id, "status")) is None
-    assert recovery.step is Step.PROBING
-    recovery = probed(1)
-    for msg_id in recovery.barriers.values():
+    assert recovery.hear(answer(recovery.question, "status")) is None
+    recovery, msg_ids = waiting(CONTROL, EXECUTION)
+    for msg_id in msg_ids:
         assert recovery.hear(answer(msg_id, "status")) is None
     assert recovery.step is Step.WAITING
 
@@ -261,23 +391,11 @@ def test_without_control_the_shell_alone_is_the_barrier() -> None:
     recovery = Recovery("ours_")
     recovery.go_on_without_control()
     assert recovery.step is Step.WAITING
-    assert list(recovery.barriers) == ["shell"]
+    assert not recovery.has_control
     assert recovery.ignores_repetitions is None
-    assert not may_repeat(
-        request(incarnation="k"), recovery.incarnation, recovery.ignores_repetitions
-    )
-    assert recovery.hear(answer(recovery.barriers["shell"])) is Step.SETTLING
-
-
-def test_an_answer_that_comes_after_that_changes_nothing() -> None:
-    """What was decided stays."""
-    recovery = Recovery("ours_")
-    recovery.go_on_without_control()
-    for msg_id in recovery.probes:
+    execution = recovery.ask(EXECUTION)
+    for msg_id in (recovery.question, recovery.copy, recovery.fence):
         assert recovery.hear(answer(msg_id)) is None
-    assert recovery.step is Step.WAITING
     assert recovery.ignores_repetitions is None
-    assert recovery.incarnation is None
-    assert recovery.hear(answer(recovery.barriers["shell"])) is Step.SETTLING
-    assert recovery.hear(answer(recovery.probes[2])) is None
-    assert recovery.step is Step.SETTLING
+    assert recovery.hear(answer(execution, "execute_reply")) is Step.SETTLING
+    assert recovery.has_passed(request(channel="control"))

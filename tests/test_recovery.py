@@ -21,6 +21,7 @@ from typing import Any
 import pytest
 from conftest import proxy_of, upstream_of, wait_until
 from faultproxy import FaultProxy
+from kernels import each, needs
 from rawserver import certificate
 from servers import own_gateway
 
@@ -749,19 +750,15 @@ def test_what_was_asked_of_a_dead_kernel_is_not_waited_for(kc: Client) -> None:
 
 # --- kernels that are not built on jupyter_client's Session ---------------------------------------
 
-needs_xeus = pytest.mark.skipif(
-    sys.version_info >= (3, 15), reason="xeus-python has no wheels for Python 3.15 yet"
-)
-
 
 @pytest.fixture(scope="module")
 def xeus() -> Iterator[LocalGateway]:
-    """A gateway whose kernels listen on ports: xeus-python knows nothing else."""
+    """A gateway whose kernels listen on ports: xeus-python and ipymini know nothing else."""
     with LocalGateway() as gateway:
         yield gateway
 
 
-@needs_xeus
+@needs("xpython")
 def test_a_kernel_that_repeats(xeus: LocalGateway, once: Once) -> None:
     """Fault 6: what it may have had is not sent again; that nobody knows is what is said."""
     with proxy_of(xeus) as proxy, kernel_by(proxy, xeus, kernel_name="xpython") as (_km, kc):
@@ -776,7 +773,7 @@ def test_a_kernel_that_repeats(xeus: LocalGateway, once: Once) -> None:
         assert once.marks == "y"
 
 
-@needs_xeus
+@needs("xpython")
 def test_a_kernel_that_is_deaf(xeus: LocalGateway, once: Once) -> None:
     """Fault 4: it takes the new connection for a double of the old one, which the gateway still
     has; that is noticed, and another made that it answers to."""
@@ -786,6 +783,99 @@ def test_a_kernel_that_is_deaf(xeus: LocalGateway, once: Once) -> None:
         assert kc.execute(once.cell(), reply=True, timeout=30)["content"]["status"] == "ok"
         assert once.marks == "x"
         assert len(proxy.websockets) < 5
+
+
+# --- kernels that answer questions while they execute ---------------------------------------------
+
+CONCURRENT = each("py", "async")  # ipymini, async-kernel
+
+
+@pytest.fixture
+def host(name: str, xeus: LocalGateway, gateway: LocalGateway) -> LocalGateway:
+    """A gateway for this kernel: ipymini cannot listen on files, only on ports."""
+    return xeus if name == "py" else gateway
+
+
+@pytest.mark.parametrize("name", CONCURRENT)
+def test_a_cut_while_a_concurrent_kernel_executes(
+    host: LocalGateway, once: Once, name: str
+) -> None:
+    """Fault 46: it answers every question meanwhile, and its reply is waited for all the same.
+
+    Nothing that it had is sent again: async-kernel prints a traceback then.
+    """
+    outputs: list[str] = []
+
+    def see(message: dict[str, Any]) -> None:
+        if message["msg_type"] == "stream":
+            outputs.append(message["content"]["text"])
+
+    with proxy_of(host) as proxy, kernel_by(proxy, host, kernel_name=name) as (_km, kc):
+        with ThreadPoolExecutor(1) as pool:
+            code = once.cell(more=f"print(1, flush=True)\n{once.pause}\nprint(2)")
+            running = pool.submit(kc.execute_interactive, code, output_hook=see, timeout=60)
+            wait_until(lambda: "".join(outputs).split() == ["1"])
+            proxy.websocket.cut("rst")
+            wait_until_open_again(kc)
+            for _ in range(3):  # each of which is answered while the cell runs
+                assert kc.kernel_info(reply=True, timeout=30)["content"]["status"] == "ok"
+            connection = kc._line.connection
+            assert connection is not None
+            assert connection._recovery is not None, "it waits for the end of an execution"
+            once.go_on()
+            assert running.result(timeout=60)["content"]["status"] == "ok"
+        assert once.marks == "x"
+        assert "".join(outputs).split() == ["1", "2"]
+        wait_until(lambda: connection._recovery is None)
+        for message in kc.iopub_channel.get_msgs():
+            assert "Traceback" not in message["content"].get("text", "")
+
+
+@pytest.mark.parametrize("name", CONCURRENT)
+def test_a_concurrent_kernels_reply_that_was_swallowed(
+    host: LocalGateway, once: Once, name: str
+) -> None:
+    """Fault 46: the end of a later execution proves that it is lost."""
+    with proxy_of(host) as proxy, kernel_by(proxy, host, kernel_name=name) as (_km, kc):
+        with ThreadPoolExecutor(1) as pool:
+            link = proxy.websocket
+            waiting = pool.submit(kc.execute, once.cell(more=once.pause), reply=True, timeout=60)
+            once.wait("x")
+            link.hole("down")
+            once.go_on()
+            with pytest.raises(ReplyLost, match="the kernel executed it, once") as caught:
+                waiting.result(timeout=60)
+        assert caught.value.executed is True
+        assert kc.execute("1", reply=True, timeout=30)["content"]["status"] == "ok"
+
+
+def test_a_request_to_another_subshell_is_waited_for(
+    gateway: LocalGateway, proxy: FaultProxy, once: Once
+) -> None:
+    """Fault 46: ipykernel's subshells execute beside one another."""
+    with kernel_by(proxy, gateway) as (_km, kc):
+        kc.control_channel.send(made := kc.session.msg("create_subshell_request"))
+        reply = kc._recv_reply(made["header"]["msg_id"], timeout=30, channel="control")
+        message = kc._message("execute_request", {**EXECUTION, "code": once.cell(more=once.pause)})
+        message["header"]["subshell_id"] = reply["content"]["subshell_id"]
+        kc.shell_channel.send(message)
+        once.wait("x")
+        proxy.websocket.cut("rst")
+        wait_until_open_again(kc)
+        assert kc.execute("1", reply=True, timeout=30)["content"]["status"] == "ok"
+        time.sleep(1)  # in which it would have been given up
+        once.go_on()
+        reply = kc._recv_reply(message["header"]["msg_id"], timeout=60)
+        assert reply["content"]["status"] == "ok"
+
+
+EXECUTION = {
+    "silent": False,
+    "store_history": True,
+    "user_expressions": {},
+    "allow_stdin": False,
+    "stop_on_error": True,
+}
 
 
 # --- more of what fails ---------------------------------------------------------------------------
