@@ -117,7 +117,7 @@ class GatewayClient(LoggingConfigurable):
     request_timeout = Seconds(
         42.0,
         least=0.001,
-        help="Seconds without any answer to a request; at least the launch time-out and its pad.",
+        help="Seconds for the whole answer to a request; at least the launch time-out and its pad.",
     ).tag(**_env("JUPYTER_GATEWAY_REQUEST_TIMEOUT"))
     client_key = File(help="File of the client certificate's private key.").tag(
         **_env("JUPYTER_GATEWAY_CLIENT_KEY")
