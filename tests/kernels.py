@@ -31,6 +31,6 @@ def needs(name: str) -> pytest.MarkDecorator:
     return pytest.mark.skipif(missing, reason=reason)
 
 
-def each(*names: str) -> list[Any]:
+def available(*names: str) -> list[Any]:
     """Return the names as parameters of a test; those are skipped that cannot be had."""
     return [pytest.param(name, marks=needs(name)) for name in names]

@@ -23,6 +23,7 @@ from jupyter_client.clientabc import KernelClientABC
 from jupyter_client.manager import KernelManager
 from jupyter_client.managerabc import KernelManagerABC
 from jupyter_core.utils import ensure_event_loop
+from kernels import available
 from traitlets.config import LoggingConfigurable
 
 import gateway_blocking
@@ -545,6 +546,42 @@ def test_the_answers_to_code_are_the_same(
     assert types_[:2] == ["status", "execute_input"]
     assert types_[2:-2][: len(expected)] == expected
     assert there == here
+
+
+OTHER_CODE = {
+    "ir": ["cat('one\\n')", "6 * 7", "stop('x')"],
+    "py": ["print('one', flush=True)", "6 * 7"],
+    "async": ["print('one', flush=True)", "6 * 7"],
+    "xpython": ["print('one', flush=True)", "6 * 7", "1 / 0"],
+}
+
+
+@pytest.mark.usefixtures("_event_loop_of_jupyter")
+@pytest.mark.parametrize("name", available("py", "async", "ir", "xpython"))
+def test_other_kernels_answer_the_same(name: str) -> None:
+    """Same messages with the same content; these kernels listen on ports."""
+    with LocalGateway() as host:
+        local_km, local_kc = jupyter_client.manager.start_new_kernel(kernel_name=name)
+        km, kc = start_new_kernel(kernel_name=name, **host.options())
+        try:
+            msg_id = local_kc.kernel_info()
+            while local_kc.get_shell_msg(timeout=60)["parent_header"]["msg_id"] != msg_id:
+                pass
+            for code in OTHER_CODE[name]:
+                here, there = (contents(conversation(one, code)) for one in (local_kc, kc))
+                assert here == there
+        finally:
+            kc.stop_channels()
+            km.shutdown_kernel(now=True)
+            km.cleanup_resources()
+            local_kc.stop_channels()
+            local_km.shutdown_kernel(now=True)
+
+
+def contents(messages: list[tuple[str, Any]]) -> list[tuple[str, Any, Any]]:
+    """Channel, type and content of each: jupyter_client leaves a date in nanoseconds as text."""
+    parts = [(channel, dict(message[1])) for channel, message in messages]
+    return [(channel, part["msg_type"], part["content"]) for channel, part in parts]
 
 
 REQUESTS: dict[str, Callable[..., Any]] = {

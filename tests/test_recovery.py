@@ -21,7 +21,7 @@ from typing import Any
 import pytest
 from conftest import proxy_of, upstream_of, wait_until
 from faultproxy import FaultProxy
-from kernels import each, needs
+from kernels import available, needs
 from rawserver import certificate
 from servers import own_gateway
 
@@ -787,7 +787,7 @@ def test_a_kernel_that_is_deaf(xeus: LocalGateway, once: Once) -> None:
 
 # --- kernels that answer questions while they execute ---------------------------------------------
 
-CONCURRENT = each("py", "async")  # ipymini, async-kernel
+CONCURRENT = available("py", "async")  # ipymini, async-kernel
 
 
 @pytest.fixture
