@@ -22,6 +22,7 @@ import json
 import logging
 import os
 import random
+import re
 import secrets
 import signal
 import socket
@@ -64,6 +65,8 @@ TRUE |= {"restarted": {0, 1}, "error": {0, 1}, "aborted": {0}}  # error: interru
 ARGV = ["python", "-m", "ipykernel_launcher", "-f", "{connection_file}"]
 ARGV += ["--Session.digest_history_size=0"]  # by which others know what is repeated
 REPEATING = {"argv": ARGV, "display_name": "repeating", "language": "python"}
+# ipymini and async-kernel answer questions while they execute.
+KERNELS = ["python3", "repeating", "py", "async"]
 log = logging.getLogger("soak")
 
 
@@ -141,7 +144,9 @@ class Faults(threading.Thread):
         self._next_kill = time.monotonic() + KILL_PAUSE
         for _, pid in self._soak.executed()[-1:]:
             with suppress(OSError):
-                if b"ipykernel" in Path(f"/proc/{pid}/cmdline").read_bytes():
+                if re.search(
+                    rb"ipykernel|ipymini|async_kernel", Path(f"/proc/{pid}/cmdline").read_bytes()
+                ):
                     os.kill(pid, signal.SIGKILL)
 
     def _hurt_network(self, kind: str, link: Link, pause: float) -> None:
@@ -400,7 +405,7 @@ def main() -> int:
     parser.add_argument("--seed", type=int, default=random.randrange(10000))
     parser.add_argument("--server", choices=SERVERS, default="kg")
     parser.add_argument("--eg-python", default=sys.executable)
-    parser.add_argument("--kernel", choices=["python3", "repeating"], default="python3")
+    parser.add_argument("--kernel", choices=KERNELS, default="python3")
     parser.add_argument("--faults", choices=KINDS, default="network")
     parser.add_argument("--work", type=Path, help="an empty directory for what is left")
     options = parser.parse_args()
