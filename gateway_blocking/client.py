@@ -640,6 +640,10 @@ class BlockingGatewayKernelClient(RemoteKernelMixin, BlockingKernelClient):
         is gone cannot be brought back, but where the kernel numbers its messages, as every
         ipykernel does, it can be counted.  A warning says the same in the log.
 
+        Some kernels skip numbers: async-kernel for each display, ipykernel for a result that
+        displays itself, as a figure of plotly does.  If no loss is known that explains a gap, the
+        client gives no warning, and from then on it does not count gaps of this kernel.
+
         Parameters
         ----------
         msg_id : str
@@ -650,11 +654,17 @@ class BlockingGatewayKernelClient(RemoteKernelMixin, BlockingKernelClient):
         -------
         int or None
             At least so many are missing, 0 for none; None where that is not known: the execution
-            is not over, its end was lost, the kernel does not number its messages, the connection
-            was lost again while it was being recovered, or a thousand others were executed since.
+            is not over, its end was lost, the kernel does not number its messages or skips numbers,
+            the connection was lost again while it was being recovered, or a thousand others were
+            executed since.
         """
         connection = self._line.connection
         return None if connection is None else connection.missing(msg_id)
+
+    def _may_lack_output(self, msg_id: str) -> bool:
+        """Return False if no loss is known that could be of the output of an execution."""
+        connection = self._line.connection
+        return connection is None or connection.may_lack_output(msg_id)
 
     @property
     def is_reconnecting(self) -> bool:

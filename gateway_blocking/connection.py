@@ -218,6 +218,10 @@ class Connection:
         """See :meth:`.Ledger.missing`."""
         return self._ledger.missing(msg_id)
 
+    def may_lack_output(self, msg_id: str) -> bool:
+        """See :meth:`.Ledger.may_lack_output`."""
+        return self._ledger.may_lack_output(msg_id)
+
     # --- opening, sending, closing --------------------------------------------------------------
 
     def open(self) -> None:

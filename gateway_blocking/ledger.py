@@ -11,7 +11,10 @@ message tells:
   no incarnation that could be seen.)
 * *what is missing*.  jupyter_client's ``Session``, which every ipykernel uses, numbers a kernel's
   messages (``<session>_<pid>_<number>``).  What a gateway drops, because it came too fast or
-  because a connection swallowed it, leaves a gap within the numbers of one execution.
+  because a connection swallowed it, leaves a gap within the numbers of one execution.  But a
+  number is taken when a message is made, and some are made and never sent: by ipykernel 7.3 for
+  each result that displays itself (``_ipython_display_``), by async-kernel 0.23 for each display.
+  A gap is a loss only if a loss is known that explains it.
 * *what came twice*, replayed by a gateway.
 
 All of this was measured on real servers.  Not thread-safe: the connection has the lock.
@@ -34,6 +37,8 @@ _RECENT = 4096  # ids of messages among which one that comes twice is looked for
 _REMEMBERED = 1000  # requests that were given up; executions and what is missing of them
 _UNFINISHED = 256  # answered requests that still wait for their "idle", which may be lost
 _ASSUMED = 64  # messages to others whose place is not certain
+_QUEUE = 1000  # messages that wait between a kernel and its gateway before ZMQ drops some
+_UNLIMITED = frozenset({"status", "comm_open", "execute_input"})  # whatever a gateway's limits are
 _ANSWERS = 3  # messages with a number of what asks for no output: busy, reply, idle
 
 
@@ -127,6 +132,7 @@ class Ledger:
         self._questions: dict[str, _Question] = {}
         self._past_questions: set[str] = set()
         self._missing: dict[str, int | None] = {}
+        self._unsuspected: dict[str, None] = {}  # executions of which no loss is known
         self._unreadable: dict[str, str] = {}  # by request, why output of it could not be read
 
     # --- requests -------------------------------------------------------------------------------
@@ -211,6 +217,10 @@ class Ledger:
         """How many messages of an execution have not come; None where that is not known."""
         return self._missing.get(msg_id)
 
+    def may_lack_output(self, msg_id: str) -> bool:
+        """Return False if no loss is known that could be of the output of an execution."""
+        return msg_id not in self._unsuspected
+
     def why_unreadable(self, msg_id: str) -> str:
         """Return why output of a request could not be read; "" if all that came could be."""
         return self._unreadable.get(msg_id, "")
@@ -220,6 +230,7 @@ class Ledger:
     def expect_replay(self) -> None:
         """The websocket was opened again: what was heard before is not news."""
         self._replayed = frozenset(self._recent)
+        self._numbers.expect_loss()
         self._past_questions.update(self._questions)
 
     def replay_is_over(self) -> None:
@@ -250,14 +261,21 @@ class Ledger:
         if session != self.incarnation and self.is_incarnation(session, parent):
             if self.incarnation is not None:
                 return Heard.RESTARTED
-            self.incarnation, self._numbers = session, _Numbers()
+            self.incarnation, self._numbers = session, _Numbers(self._numbers.skips)
             for question in self._questions.values():
                 question.first = 0
         self.heard += 1
         self._recent.append(msg_id)
         number = _number(msg_id) if session == self.incarnation else None
+        if channel == "iopub":
+            if number is not None:
+                self._numbers.hear_output(message["msg_type"], number)
+            elif message["msg_type"] == "stream" and self._is_own(session):
+                self._numbers.expect_loss(limited=True)  # the gateway says that it drops output
         if unreadable and channel == "iopub" and message["msg_type"] != "status":
             self._note_unreadable(parent_id, unreadable)  # the gap in the numbers stays
+            if number is not None:
+                self._numbers.lose(number)
         elif number is not None:
             answered = self._numbers.hear(message, number)
             if parent_id in self._questions:
@@ -285,6 +303,9 @@ class Ledger:
         if request is None or request.replied:
             return False
         return channel == "stdin" or (channel == request.channel and _is_reply(msg_type))
+
+    def _is_own(self, session: Any) -> bool:
+        return isinstance(session, str) and session in self._own_sessions
 
     def is_incarnation(self, session: Any, parent: Mapping[str, Any]) -> bool:
         """Whether a header's session is the id of a kernel process, and not of a past one."""
@@ -336,22 +357,40 @@ class Ledger:
         if request.msg_type != "execute_request":
             return Heard.NEWS
         first, end = request.first, request.reply_number if last is None else last
-        missing, gap = None, 0
+        missing, doubtful = None, False
         if first is not None and end is not None:
-            gap = self._numbers.missing(first, end) + (not request.first_is_busy)
-            questions = (self._questions[msg_id] for msg_id in self._past_questions)
-            other = sum(question.hidden(self._numbers, first, end) for question in questions)
-            other += self._numbers.other(first, end, but={request.msg_id, *self._past_questions})
-            if last is None:  # it comes right after the reply, and is missing at least
-                missing = _at_least(gap + 1, other) or 1
-            elif gap or not self._numbers.may_hide(first, end):
-                missing = _at_least(gap, other)
+            missing, doubtful = self._count(request, first, end, last is None)
         if request.unreadable:  # also where the kernel does not number its messages
             missing = max(missing or 0, request.unreadable)
         self._missing[request.msg_id] = missing
         _forget_oldest(self._missing)
-        doubtful = first is not None and missing is None
-        return Heard.GAP if gap or doubtful or request.unreadable else Heard.NEWS
+        if missing or doubtful:
+            return Heard.GAP
+        if first is not None and end is not None:
+            self._unsuspected[request.msg_id] = None
+            _forget_oldest(self._unsuspected)
+        return Heard.NEWS
+
+    def _count(
+        self, request: Request, first: int, end: int, without_idle: bool
+    ) -> tuple[int | None, bool]:
+        """Return how many messages of an execution are missing, and whether some may be."""
+        numbers = self._numbers
+        sure = (not request.first_is_busy) + without_idle  # every kernel sends "busy" and "idle"
+        gap, unexplained = numbers.missing(first, end), numbers.unexplained(first, end)
+        questions = (self._questions[msg_id] for msg_id in self._past_questions)
+        other = sum(question.hidden(numbers, first, end) for question in questions)
+        other += numbers.other(first, end, but={request.msg_id, *self._past_questions})
+        overflow = not numbers.skips and numbers.unexplained(first + _QUEUE, end) > 0
+        numbers.skips = numbers.skips or unexplained > other
+        if gap and numbers.skips:
+            return sure or None, gap > unexplained or overflow
+        if without_idle:
+            return _at_least(gap + sure, other) or 1, True
+        if gap + sure == 0 and numbers.may_hide(first, end):
+            return None, True
+        missing = _at_least(gap + sure, other)
+        return missing, missing is None
 
 
 class _Numbers:
@@ -360,11 +399,22 @@ class _Numbers:
     Messages without a place here have numbers, too: the replies to other clients.  Each comes
     after the "busy" of its request and before the "idle", so that one number between these that
     did not come is taken for the reply's.
+
+    Parameters
+    ----------
+    skips : bool
+        Whether an earlier process of this kernel was seen to skip numbers.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, skips: bool = False) -> None:
         self.next = 0
         """The number after the greatest that came."""
+        self.skips = skips
+        """Whether numbers did not come although no loss is known that explains it."""
+        self._last_output = -1  # the greatest number on iopub, where messages keep their order
+        self._losses: deque[tuple[int, int]] = deque(maxlen=_REMEMBERED)  # both ends included
+        self._expects_loss = True  # until the next message on iopub
+        self._limited = False  # until the next that a gateway's limits do not exempt
         self._gaps: list[tuple[int, int]] = []  # from, and up to but without
         self._busy: dict[str, int] = {}  # by request, until its "idle"
         self._headless: deque[tuple[str, int]] = deque(maxlen=_ASSUMED)  # "idle" without "busy"
@@ -376,6 +426,38 @@ class _Numbers:
     def missing(self, first: int, last: int) -> int:
         """How many from the first to the last did not come."""
         return sum(max(0, min(end, last + 1) - max(start, first)) for start, end in self._gaps)
+
+    def unexplained(self, first: int, last: int) -> int:
+        """Return how many from the first to the last did not come without a known loss."""
+        losses = list(self._losses)
+        if self._expects_loss:
+            losses.append((self._last_output + 1, last))
+        explained = (self.missing(max(first, start), min(last, end)) for start, end in losses)
+        return self.missing(first, last) - sum(explained)
+
+    def expect_loss(self, *, limited: bool = False) -> None:
+        """Take note that output may be lost between the last that came and the next.
+
+        Parameters
+        ----------
+        limited : bool, optional
+            Whether the cause is a limit of the gateway, and not a lost connection.
+        """
+        self._expects_loss, self._limited = True, limited
+
+    def lose(self, number: int) -> None:
+        """Take note that the message with a number came, but is lost."""
+        self._losses.append((number, number))
+
+    def hear_output(self, msg_type: str, number: int) -> None:
+        """Take note of the number of a message on iopub."""
+        if number <= self._last_output:
+            return
+        if self._expects_loss and not (self._limited and msg_type in _UNLIMITED):
+            self._losses.append((self._last_output + 1, number - 1))
+            self._expects_loss = False
+        if not self._expects_loss:
+            self._last_output = number
 
     def other(self, first: int, last: int, but: Set[str]) -> int:
         """How many in between may not have come that are of other requests than these.

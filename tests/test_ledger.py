@@ -75,6 +75,7 @@ class Client:
     def __init__(self) -> None:
         self.session = Session(key=b"secret")
         self.ledger = Ledger(self.session.session)
+        self._next = 0  # the number that the kernel's next message has if none is dropped
 
     def asks(self, msg_type: str = "execute_request", channel: str = "shell") -> Message:
         """A message that is sent, and entered before."""
@@ -89,10 +90,35 @@ class Client:
         return request
 
     def hears(self, *messages: Message) -> Heard:
-        """What the last of the messages is."""
+        """Hear messages from a gateway that says so when it drops some.
+
+        Returns
+        -------
+        Heard
+            What the last of them is.
+        """
+        for message in messages:
+            number = message["msg_id"].rpartition("_")[2]
+            if number.isdecimal():
+                if int(number) > self._next:
+                    self.hears_all(self.notice())
+                self._next = int(number) + 1
+            heard = self.hears_all(message)
+        return heard
+
+    def hears_all(self, *messages: Message) -> Heard:
+        """Hear messages of which the gateway dropped none; return what the last of them is."""
         for message in messages:
             heard = self.ledger.hear(channel_of(message), message)
         return heard
+
+    def notice(self) -> Message:
+        """Return what a gateway says in the client's name when it begins to drop output."""
+        text = "IOPub message rate exceeded."
+        notice: Message = Session(session=self.session.session, key=b"secret").msg(
+            "stream", {"name": "stderr", "text": text}
+        )
+        return notice
 
     def waits_for(self) -> list[str]:
         return [request.msg_id for request in self.ledger.outstanding()]
@@ -936,3 +962,141 @@ def test_what_is_not_waited_for_may_be_unreadable(
     assert client.ledger.hear("shell", kernel.replies(stranger.asks()), "why") is not Heard.LOST
     assert client.ledger.hear("control", kernel.replies(asked), "why") is not Heard.LOST
     assert client.waits_for() == [asked["msg_id"]]
+
+
+# --- numbers that are never used ------------------------------------------------------------------
+
+
+class Skipping(Kernel):
+    """A kernel as async-kernel 0.23: it makes the message of each display twice."""
+
+    def displays(self, parent: Message) -> Message:
+        self.session.msg("display_data", {}, parent=parent)  # takes a number, and is not sent
+        return self.says("display_data", parent, data={}, metadata={})
+
+    def shows(self, parent: Message, displays: int = 3) -> list[Message]:
+        """Return all that comes of an execution that displays things."""
+        outputs = [self.busy(parent), self.says("execute_input", parent)]
+        outputs += [self.displays(parent) for _ in range(displays)]
+        return [*outputs, self.replies(parent), self.idle(parent)]
+
+
+@pytest.fixture
+def skipping() -> Skipping:
+    return Skipping()
+
+
+def test_a_gap_that_no_loss_explains_is_not_known_to_be_one(
+    client: Client, skipping: Skipping
+) -> None:
+    """Nothing is said to be missing: all 150 displays came."""
+    for _ in range(3):
+        asked = client.asks()
+        assert client.hears_all(*skipping.shows(asked, displays=50)) is Heard.NEWS
+        assert client.ledger.missing(asked["msg_id"]) is None
+        assert not client.ledger.may_lack_output(asked["msg_id"])
+
+
+def test_a_result_that_displays_itself_is_no_gap(client: Client, kernel: Kernel) -> None:
+    """ipykernel takes a number for the execute_result, which it does not send then."""
+    asked = client.asks()
+    before = [kernel.busy(asked), kernel.says("execute_input", asked)]
+    kernel.says("execute_result", asked)
+    after = [kernel.prints(asked), kernel.replies(asked), kernel.idle(asked)]
+    assert client.hears_all(*before, *after) is Heard.NEWS
+    assert client.ledger.missing(asked["msg_id"]) is None
+
+
+def test_where_numbers_are_skipped_a_loss_is_not_counted(
+    client: Client, skipping: Skipping
+) -> None:
+    """Two numbers are two messages or one: some may be missing, which is said."""
+    client.hears_all(*skipping.shows(client.asks()))
+    asked = client.asks()
+    busy, echo, _, *rest = skipping.shows(asked)
+    assert client.hears_all(busy, echo, client.notice(), *rest) is Heard.GAP
+    assert client.ledger.missing(asked["msg_id"]) is None
+    assert client.ledger.may_lack_output(asked["msg_id"])
+    asked = client.asks()
+    assert client.hears_all(*skipping.shows(asked)) is Heard.NEWS
+
+
+def test_a_restarted_kernel_skips_numbers_still(client: Client, skipping: Skipping) -> None:
+    """Whether it does is a matter of its program."""
+    client.hears_all(*skipping.shows(client.asks()))
+    client.ledger.end_incarnation()
+    asked, another = client.asks(), Skipping()
+    busy, echo, _, *rest = another.shows(asked)
+    client.hears_all(busy, echo, client.notice(), *rest)
+    assert client.ledger.missing(asked["msg_id"]) is None
+
+
+def test_what_is_skipped_beside_a_loss_makes_it_uncertain(
+    client: Client, skipping: Skipping
+) -> None:
+    """One execution shows both: its gap is wider than what was lost."""
+    asked = client.asks()
+    busy, echo, _, *rest = skipping.shows(asked)
+    assert client.hears_all(busy, echo, client.notice(), *rest) is Heard.GAP
+    assert client.ledger.missing(asked["msg_id"]) is None
+
+
+def test_a_lost_connection_explains_only_what_is_missing_around_it(
+    client: Client, kernel: Kernel
+) -> None:
+    """The first message on iopub after it ends the loss, also if a reply overtook it."""
+    asked = client.asks()
+    busy, *outputs, reply, idle = kernel.executes(asked, prints=5)
+    client.hears_all(busy, *outputs[:2])
+    client.ledger.expect_replay()
+    assert client.hears_all(reply, *outputs[4:], idle) is Heard.GAP
+    assert client.ledger.missing(asked["msg_id"]) == 2
+
+
+def test_a_lost_connection_explains_nothing_that_comes_later(
+    client: Client, skipping: Skipping
+) -> None:
+    """The kernel's word on the client's own question ends the loss, before the displays."""
+    asked, question = client.asks(), client.asks("kernel_info_request", "control")
+    busy, echo = skipping.busy(asked), skipping.says("execute_input", asked)
+    client.hears_all(busy, echo)
+    client.ledger.expect_replay()
+    client.hears_all(*skipping.serves(question))
+    rest = [skipping.displays(asked), skipping.replies(asked), skipping.idle(asked)]
+    assert client.hears_all(*rest) is Heard.NEWS
+    assert client.ledger.missing(asked["msg_id"]) is None
+
+
+def test_a_limit_lasts_until_what_it_does_not_exempt(client: Client, kernel: Kernel) -> None:
+    """A gateway sends every status, whatever it drops."""
+    asked, other = client.asks(), client.asks("kernel_info_request")
+    busy, echo = kernel.busy(asked), kernel.says("execute_input", asked)
+    kernel.prints(asked)
+    served = kernel.serves(other)
+    kernel.prints(asked)
+    rest = [kernel.prints(asked), kernel.replies(asked), kernel.idle(asked)]
+    assert client.hears_all(busy, echo, client.notice(), *served, *rest) is Heard.GAP
+    assert client.ledger.missing(asked["msg_id"]) == 2
+
+
+@pytest.mark.parametrize(("prints", "heard"), [(900, Heard.NEWS), (1100, Heard.GAP)])
+def test_very_much_output_may_be_lost_on_its_way_to_the_gateway(
+    client: Client, kernel: Kernel, prints: int, heard: Heard
+) -> None:
+    """ZMQ drops silently what is more than 1000 messages."""
+    asked = client.asks()
+    *messages, _, reply, idle = kernel.executes(asked, prints=prints)
+    assert client.hears_all(*messages, reply, idle) is heard
+    assert client.ledger.missing(asked["msg_id"]) is None
+
+
+def test_what_cannot_be_read_is_no_number_that_was_skipped(client: Client, kernel: Kernel) -> None:
+    """A later loss is counted as before."""
+    for notice in ([], [client.notice()]):
+        asked = client.asks()
+        busy, first, second, *rest = kernel.executes(asked)
+        client.hears_all(busy, first, *notice)
+        if not notice:
+            client.ledger.hear("iopub", second, "it is not JSON")
+        client.hears_all(*rest)
+        assert client.ledger.missing(asked["msg_id"]) == 1

@@ -660,6 +660,28 @@ def test_output_that_comes_too_fast(caplog: pytest.LogCaptureFixture) -> None:
     assert "--ZMQChannelsWebsocketConnection.iopub_msg_rate_limit=0" in caplog.text
 
 
+@pytest.mark.parametrize(
+    ("name", "code"),
+    [
+        ("python3", "class P:\n def _ipython_display_(self): print('p')\nP()"),
+        pytest.param("async", "for i in range(50): display(i)", marks=needs("async")),
+    ],
+)
+def test_numbers_that_the_kernel_does_not_use(
+    gateway: LocalGateway, caplog: pytest.LogCaptureFixture, name: str, code: str
+) -> None:
+    """A kernel that makes messages and does not send them has lost none: nothing warns of it."""
+    with Manager(**gateway.options(), kernel_name=name) as km:
+        km.start_kernel()
+        with km.client() as kc:
+            kc.wait_for_ready(timeout=60)
+            for _ in range(2):
+                reply = kc.execute_interactive(code, output_hook=lambda _: None, timeout=60)
+                assert kc.missing_messages(reply["parent_header"]["msg_id"]) is None
+                assert not kc._may_lack_output(reply["parent_header"]["msg_id"])
+    assert "missing" not in caplog.text
+
+
 def test_a_message_above_the_maximum(gateway: LocalGateway, proxy: FaultProxy) -> None:
     """Fault 25: refused when its length is known.  What came behind it is lost with it, which is
     said; the rest goes on on another websocket."""

@@ -139,7 +139,7 @@ class Job:
     def _note_lost_output(self, kc: BlockingGatewayKernelClient, msg_id: str) -> None:
         """Note what is missing of the output of an execution."""
         missing = kc.missing_messages(msg_id)
-        if missing != 0:
+        if missing != 0 and kc._may_lack_output(msg_id):
             least = f"at least {missing} messages are missing"
             what = "messages may be missing" if missing is None else least
             self.lost_output.append(f"{self.where}: {what}" if self.where else what)
