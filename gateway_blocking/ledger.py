@@ -119,7 +119,7 @@ class Ledger:
         self.heard = 0
         """How many messages came: grows while the kernel has something to say."""
         self._own_sessions = {session_id}
-        self._past: set[str] = set()  # incarnations
+        self._past: dict[str, None] = {}  # incarnations
         self._requests: dict[str, Request] = {}
         self._unfinished: dict[str, Request] = {}  # those that have their reply, but no "idle"
         self._one_way: deque[str] = deque()  # the msg_ids of those that get no reply
@@ -204,7 +204,8 @@ class Ledger:
         """The kernel process is no more, and what was asked of it will not be answered."""
         self.give_up(*self.outstanding())
         if self.incarnation is not None:
-            self._past.add(self.incarnation)
+            self._past[self.incarnation] = None
+            _forget_oldest(self._past)
             self.incarnation = None
 
     def other_session(self) -> str:

@@ -1100,3 +1100,11 @@ def test_what_cannot_be_read_is_no_number_that_was_skipped(client: Client, kerne
             client.ledger.hear("iopub", second, "it is not JSON")
         client.hears_all(*rest)
         assert client.ledger.missing(asked["msg_id"]) == 1
+
+
+def test_past_processes_are_forgotten(client: Client) -> None:
+    """A gateway that makes up a new process with each message fills no memory."""
+    for _ in range(3000):
+        client.hears_all(Kernel().busy(client.asks()))
+        client.ledger.end_incarnation()
+    assert len(client.ledger._past) == 1000
