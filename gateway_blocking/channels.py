@@ -38,6 +38,7 @@ __all__ = [
     "Mailbox",
     "Settling",
     "called_by_coroutine",
+    "error_before_clean_up_of_caller",
     "disinherit",
     "startup_timeout_of_caller",
 ]
@@ -628,6 +629,16 @@ def startup_timeout_of_caller() -> float | None:
         return None
     found = getattr(caller.f_locals.get("self"), "startup_timeout", None)
     return float(found) if isinstance(found, int | float) else None
+
+
+def error_before_clean_up_of_caller() -> BaseException | None:
+    """Return the error that ended an execution, if nbclient cleans up after it by this call.
+
+    It does so in a ``finally``: what the function that asks raises would replace that error.
+    """
+    if sys._getframe(2).f_code.co_name != "_async_cleanup_kernel":
+        return None
+    return sys.exception()
 
 
 async def _answer(ready: bool) -> bool:

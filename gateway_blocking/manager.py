@@ -19,7 +19,12 @@ from jupyter_client.managerabc import KernelManagerABC
 from jupyter_client.multikernelmanager import MultiKernelManager
 from traitlets import DottedObjectName, Type, Unicode, default
 
-from .channels import Settling, called_by_coroutine, startup_timeout_of_caller
+from .channels import (
+    Settling,
+    called_by_coroutine,
+    error_before_clean_up_of_caller,
+    startup_timeout_of_caller,
+)
 from .cleanup import cleaning_up
 from .client import BlockingGatewayKernelClient
 from .config import GatewayClient, refuse_unknown
@@ -400,18 +405,26 @@ class BlockingGatewayKernelManager(RemoteKernelMixin, KernelManager):
                 "shutdown_kernel(restart=True) is half of a restart, and a gateway does the"
                 " whole: call restart_kernel()"
             )
-        with self._alone("shutdown_kernel()"):
-            kernel, settling = self._kernel, None
-            if kernel is not None and not self._owns_kernel:
-                self.log.info("kernel %s was not started here and is left running", self.kernel_id)
-                self.shutting_down = True
-                self._kernel = None
-            elif kernel is not None:
-                self._shut_down(kernel["id"])
-                if called_by_coroutine():
-                    settling = Settling([client.iopub_channel for client in self._clients])
+        settling = None
+        with cleaning_up(error_before_clean_up_of_caller(), self.log):
+            if self._shut_down_or_let_go() and called_by_coroutine():
+                settling = Settling([client.iopub_channel for client in self._clients])
         self._release_resources()
         return settling
+
+    def _shut_down_or_let_go(self) -> bool:
+        """Shut the kernel down, and return True; or leave one running that is not ours."""
+        with self._alone("shutdown_kernel()"):
+            kernel = self._kernel
+            if kernel is None:
+                return False
+            if self._owns_kernel:
+                self._shut_down(kernel["id"])
+                return True
+            self.log.info("kernel %s was not started here and is left running", self.kernel_id)
+            self.shutting_down = True
+            self._kernel = None
+            return False
 
     def _shut_down(self, kernel_id: str) -> None:
         self.shutting_down = True
@@ -498,6 +511,12 @@ class BlockingGatewayKernelManager(RemoteKernelMixin, KernelManager):
         GatewayError
             The gateway had to be asked, and did not answer.
         """
+        alive = False
+        with cleaning_up(error_before_clean_up_of_caller(), self.log):
+            alive = self._is_alive()
+        return alive  # noqa: RET504 - False if that failed
+
+    def _is_alive(self) -> bool:
         if self._kernel is None and self._attach_to is not None:
             return self._is_there(self._attach_to)
         clients = self._clients

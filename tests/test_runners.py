@@ -5,6 +5,7 @@ That the commands of the documentation work is for test_docs.py.
 
 from __future__ import annotations
 
+import atexit
 import io
 import os
 import re
@@ -12,20 +13,28 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import nbformat
 import papermill
 import pytest
-from nbclient.exceptions import CellExecutionError
+from nbclient import NotebookClient
+from nbclient.exceptions import CellExecutionError, CellTimeoutError
 from nbconvert.preprocessors import ExecutePreprocessor
+from servers import own_gateway
 from terminal import Terminal
 from test_notebooks import REMOTE, notebook, text_of
 from traitlets import TraitError
 from traitlets.config import Config
 
-from gateway_blocking import BlockingGatewayKernelClient, NoSuchKernel
+from gateway_blocking import (
+    BlockingGatewayKernelClient,
+    GatewayConnectionClosed,
+    GatewayConnectionError,
+    NoSuchKernel,
+)
 
 if TYPE_CHECKING:
     from gateway_blocking.local import LocalGateway
@@ -211,6 +220,76 @@ def test_an_unknown_argument_is_what_it_is_to_papermill(engine: str | None, tmp_
         papermill.execute_notebook(
             tmp_path / "in.ipynb", None, engine_name=engine, progress_bar=False, nonsense=1
         )
+
+
+# --- a gateway that is gone -----------------------------------------------------------------------
+
+# The kernel is a child of its gateway.
+KILLS_ITS_GATEWAY = "import os, signal, time; os.kill(os.getppid(), signal.SIGKILL); time.sleep(60)"
+HOW_IT_ENDS = {
+    "lost": ({"retries": 0}, GatewayConnectionClosed),
+    "timeout": ({"timeout": 1}, CellTimeoutError),  # while the connection is being opened again
+}
+
+
+def execute_with_nbclient(
+    folder: Path, gateway: LocalGateway, retries: int = 5, timeout: int | None = None
+) -> None:
+    options = {**gateway.options(), "gateway_retry_max": retries}
+    nb = nbformat.read(folder / "in.ipynb", as_version=4)
+    config = Config({"GatewayClient": options})
+    NotebookClient(nb, kernel_manager_class=REMOTE, config=config, timeout=timeout).execute()
+
+
+def execute_with_papermill(
+    folder: Path, gateway: LocalGateway, retries: int = 5, timeout: int | None = None
+) -> None:
+    papermill.execute_notebook(
+        folder / "in.ipynb",
+        None,
+        engine_name="gateway",
+        progress_bar=False,
+        execution_timeout=timeout,
+        gateway_retry_max=retries,
+        **gateway.options(),
+    )
+
+
+@pytest.mark.parametrize(
+    ("execute", "ending"),
+    [
+        (execute_with_nbclient, "lost"),
+        (execute_with_papermill, "lost"),
+        (execute_with_nbclient, "timeout"),
+    ],
+)
+def test_a_gateway_that_dies_in_a_cell_is_told_as_that(
+    execute: Callable[..., None], ending: str, tmp_path: Path
+) -> None:
+    """nbclient then shuts the kernel down in a ``finally``: what fails there is a note."""
+    options, kind = HOW_IT_ENDS[ending]
+    write(tmp_path, "1", KILLS_ITS_GATEWAY)
+    with own_gateway() as gateway, pytest.raises(kind) as caught:
+        execute(tmp_path, gateway, **options)
+    (note,) = caught.value.__notes__
+    assert note.startswith("While cleaning up: GatewayConnectionError: ")
+
+
+def test_a_clean_up_of_nbclient_that_fails_alone_is_an_error(tmp_path: Path) -> None:
+    """All cells were executed, and the kernel could not be shut down."""
+    write(tmp_path, "1")
+    with own_gateway() as gateway:
+
+        def stop(**_: object) -> None:
+            gateway.stop()
+
+        nb = nbformat.read(tmp_path / "in.ipynb", as_version=4)
+        config = Config({"GatewayClient": {**gateway.options(), "gateway_retry_max": 0}})
+        client = NotebookClient(nb, kernel_manager_class=REMOTE, config=config)
+        client.on_cell_executed = stop
+        with pytest.raises(GatewayConnectionError, match="/api/kernels/"):
+            client.execute()
+        atexit.unregister(client._cleanup_kernel)
 
 
 # --- nbconvert ------------------------------------------------------------------------------------
