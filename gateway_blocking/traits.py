@@ -131,11 +131,13 @@ class URL(Text):
             # An @ elsewhere may end a password, too: "me:secret@host", "http://me:a/b@host"; and
             # what is no port may be the password of a login without a host, "http://me:secret".
             if "@" not in parts.path + parts.query + parts.fragment:
+                if "://" not in str(value):  # as it is: urlunsplit would add the slashes
+                    return repr(re.split("[?#]", str(value))[0])
                 shown = safe_url(str(value))
                 port = urlsplit(shown).netloc.rpartition("]")[2].partition(":")[2]
                 if port and not port.isdigit():
                     shown = shown.replace(f":{port}", ":...", 1)
-                return repr(shown + ("?..." if parts.query else ""))
+                return repr(shown + ("?..." if parts.query else "#..." if parts.fragment else ""))
         except ValueError:
             pass
         return "a value that may contain a password"
@@ -177,7 +179,8 @@ class URL(Text):
             return f"does not begin with {wanted}"
         if re.search(r"[?#]", text):
             token = "; its token belongs in auth_token" if "token=" in text else ""
-            return f"has a query: leave out all from the {'?' if '?' in text else '#'} on{token}"
+            what, begin = ("query", "?") if "?" in text else ("fragment", "#")
+            return f"has a {what}: leave out all from the {begin} on{token}"
         try:
             canonical_url(safe_url(text))
         except ValueError:

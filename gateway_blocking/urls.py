@@ -27,5 +27,7 @@ def canonical_url(url: str) -> str:
     """
     request = requests.PreparedRequest()
     request.prepare_url(as_http(url), None)
-    sent = parse_url(str(request.url)).url  # urllib3 encodes some more
+    parsed = parse_url(str(request.url))  # urllib3 encodes some more
+    (parsed.host or "").encode("idna")  # as sockets do: a label is empty, or too long
+    sent = parsed.url
     return "ws" + sent[len("http") :] if url.startswith("ws") else sent
