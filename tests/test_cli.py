@@ -393,6 +393,7 @@ def test_no_gateway_and_none_can_be_started(terminal: Terminal) -> None:
         (["run"], "which file? see --help"),
         (["run", "none.py"], "cannot read none.py: No such file or directory"),
         (["run", "none.ipynb"], "cannot read none.ipynb: No such file or directory"),
+        (["run", "folder.ipynb"], "cannot read folder.ipynb: it is not a file"),
         (["run", "text.ipynb"], "text.ipynb is not a notebook: "),
         (["run", "list.ipynb"], "list.ipynb is not a notebook: "),
         (["run", "latin1.py"], "cannot read latin1.py: it is not UTF-8 text"),
@@ -438,6 +439,7 @@ def test_bad_usage(terminal: Terminal, args: list[str], text: str) -> None:
     terminal.write("a.py", "1")
     terminal.write("text.ipynb", "print(1)")
     terminal.write("list.ipynb", "[]")
+    (terminal.directory / "folder.ipynb").mkdir()
     terminal.write("bad.py", "c.GatewayClient.auth_token = 'SESAME")
     (terminal.directory / "latin1.py").write_bytes("print('é')".encode("latin-1"))
     files = terminal.files()

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import io
 import json
 import os
 import stat
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -17,12 +19,13 @@ from gateway_blocking import (
     GatewayConnectionClosed,
     GatewayConnectionError,
     GatewayError,
+    GatewayFull,
     KernelNotReady,
     NoSuchKernelSpec,
     ReplyLost,
 )
 from gateway_blocking.cli.command import UsageError
-from gateway_blocking.cli.files import replace
+from gateway_blocking.cli.files import read_standard_input, replace
 from gateway_blocking.cli.jobs import doubtful_parameters
 from gateway_blocking.cli.notebooks import read_notebook, repair, write_notebook
 from gateway_blocking.cli.run import is_hopeless, take_parameters
@@ -228,6 +231,56 @@ def test_an_old_notebook_is_converted(tmp_path: Path) -> None:
     assert [cell.source for cell in nb.cells] == ["# A title", "6 * 7"]
 
 
+def test_what_is_not_repaired_is_told_in_short(tmp_path: Path) -> None:
+    """A cell of an unknown kind is not executed, and its source is not in the warning."""
+    path = tmp_path / "a.ipynb"
+    unknown = {"cell_type": "heading", "source": "x" * 5000, "metadata": {}, "level": 1}
+    path.write_text(json.dumps(document(unknown, code())))
+    [told] = read_notebook(path)[1]
+    assert told.startswith("not repaired: ")
+    assert len(told) < 200
+
+
+# --- standard input -------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("data", "encoding", "text"),
+    [
+        ("é = 1\r\n".encode(), "utf-8", "é = 1\n"),
+        ("é".encode("utf-8-sig"), "utf-8", "é"),
+        ("é".encode(), "ascii", "é"),  # the locale C does not change what a pipe contains
+        ("é".encode("cp1252"), "cp1252", "é"),
+        (b"", "utf-8", ""),
+    ],
+)
+def test_standard_input_is_decoded(
+    data: bytes, encoding: str, text: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As UTF-8, or else in the locale's encoding."""
+    stdin = io.TextIOWrapper(io.BytesIO(data), encoding, "surrogateescape")
+    monkeypatch.setattr(sys, "stdin", stdin)
+    assert read_standard_input() == text
+
+
+@pytest.mark.parametrize("encoding", ["utf-8", "ascii"])
+def test_standard_input_that_is_not_text_is_refused(
+    encoding: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Also in the locale C, in which Python takes any byte for text."""
+    stdin = io.TextIOWrapper(io.BytesIO(b"print('\xe9')"), encoding, "surrogateescape")
+    monkeypatch.setattr(sys, "stdin", stdin)
+    with pytest.raises(UsageError, match="^cannot read standard input: it is not UTF-8 text$"):
+        read_standard_input()
+
+
+def test_a_closed_standard_input_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Python has none then."""
+    monkeypatch.setattr(sys, "stdin", None)
+    with pytest.raises(UsageError, match="^cannot read standard input: it is closed$"):
+        read_standard_input()
+
+
 def test_a_lone_surrogate_is_written(tmp_path: Path) -> None:
     """UTF-8 has none; JSON has a way to write it, and it comes back the same."""
     source, result = tmp_path / "a.ipynb", tmp_path / "b.ipynb"
@@ -252,6 +305,8 @@ FORBIDDEN = GatewayAuthError("403", status_code=403)
         (REFUSED, False, True, True),
         (FORBIDDEN, False, False, True),
         (FORBIDDEN, False, True, False),
+        (GatewayFull("403", status_code=403), False, False, False),  # others may end by then
+        (GatewayFull("403", status_code=403), False, True, False),
         (NoSuchKernelSpec("cobol"), False, False, False),
         (KernelNotReady("slow"), False, False, False),
         (ReplyLost("lost"), True, True, False),

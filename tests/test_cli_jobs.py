@@ -195,7 +195,8 @@ def test_one_bad_file_fails_alone(terminal: Terminal) -> None:
     assert results[:4] + results[5:] == [*failed, *([n, "ok"] for n in (names[3], names[5], good))]
     assert results[4] == ["surrogate.ipynb", "failed"]  # Python cannot compile it either
     assert done.returncode == 2
-    assert "odd.ipynb is not a valid notebook, and was repaired: cell 1: outputs" in done.stderr
+    assert "odd.ipynb is not a valid notebook, but is executed: cell 1: outputs" in done.stderr
+    assert "surrogate.ipynb: it could not be executed in cell 1: the message" in done.stderr
     assert "cannot read none.ipynb: No such file or directory" in done.stderr
     assert "Notebook JSON" not in done.stderr
     assert "Traceback" not in done.stderr

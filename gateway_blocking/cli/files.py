@@ -26,11 +26,19 @@ def read_text(path: Path) -> str:
 
 
 def read_standard_input() -> str:
-    """Return the text on standard input, with or without a byte order mark."""
-    try:
-        return sys.stdin.read().removeprefix("\ufeff")
-    except UnicodeDecodeError as error:
-        raise UsageError(f"cannot read standard input: it is not {error.encoding} text") from error
+    """Return the text on standard input, which is UTF-8, or else in the locale's encoding.
+
+    Its bytes are decoded here: in the locale C, ``sys.stdin`` takes any byte for text.
+    """
+    if sys.stdin is None:
+        raise UsageError("cannot read standard input: it is closed")
+    data = sys.stdin.buffer.read()
+    for encoding in ("utf-8-sig", sys.stdin.encoding):
+        try:
+            return data.decode(encoding).replace("\r\n", "\n")
+        except UnicodeDecodeError:
+            continue
+    raise UsageError("cannot read standard input: it is not UTF-8 text")
 
 
 def replace(path: Path, data: bytes, *, source: Path | None = None) -> None:

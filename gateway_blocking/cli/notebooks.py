@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 from uuid import uuid4
 
+from ..advice import shown
 from .command import UsageError
 from .files import read_text, replace
 
@@ -17,6 +18,7 @@ __all__ = ["read_notebook", "repair", "silence_nbformat", "write_notebook"]
 _V4 = 4
 _MINOR_OF_IDS = 5  # the first minor version of the format whose cells have ids
 _CELL_ID = re.compile(r"[a-zA-Z0-9_-]{1,64}")
+_LONGEST_DOUBT = 120  # characters: nbformat shows the whole cell
 _ONLY_IN_CODE = ("outputs", "execution_count")
 
 
@@ -93,7 +95,7 @@ def _doubts(nb: Any) -> list[str]:
     try:
         nbformat.validate(nb)
     except nbformat.ValidationError as error:
-        return [f"not valid, but executed as it is ({_brief(error)})"]
+        return [f"not repaired: {shown(_brief(error), _LONGEST_DOUBT)}"]
     return []
 
 

@@ -224,8 +224,9 @@ echo "print(6 * 7)" | jupyter gateway run -
             if str(error):
                 self._tell(f"{job.name}: {error}")
             return Outcome(FAILED, "failed", error.why)
+        where = f" in {job.where}" if job.where else ""
         if isinstance(error, MessageTooLarge | WireError):  # its code cannot be sent to any gateway
-            self._tell(f"{job.name}: {error}", job, error)
+            self._tell(f"{job.name}: it could not be executed{where}: {error}", job, error)
             return Outcome(FAILED, "failed", str(error))
         if isinstance(error, GatewayError):
             outcome = _gateway_failure(job, error)
@@ -238,7 +239,6 @@ echo "print(6 * 7)" | jupyter gateway run -
         if isinstance(error, UsageError):
             self._tell(str(error), job, error)
             return Outcome(USAGE, "not done", str(error))
-        where = f" in {job.where}" if job.where else ""
         why = f"{type(error).__name__}: {error}"
         self._tell(
             f"{job.name}: it could not be executed{where}: {why}; --debug shows more", job, error
@@ -289,7 +289,8 @@ echo "print(6 * 7)" | jupyter gateway run -
     def _notebook(self, name: str, destination: Path, config: Config) -> Notebook:
         source = Path(name)
         if not source.is_file():
-            raise UsageError(f"cannot read {source}: No such file or directory")
+            why = "it is not a file" if source.exists() else "No such file or directory"
+            raise UsageError(f"cannot read {source}: {why}")
         if self.output_dir:
             _make(destination.parent)
         if not os.access(destination.parent, os.W_OK):
@@ -301,7 +302,7 @@ echo "print(6 * 7)" | jupyter gateway run -
             first, more = notebook.repaired[:_WARNINGS], len(notebook.repaired) - _WARNINGS
             etc = f"; and {more} more" if more > 0 else ""
             say(
-                f"{self.words}: {name} is not a valid notebook, and was repaired:"
+                f"{self.words}: {name} is not a valid notebook, but is executed:"
                 f" {'; '.join(first)}{etc}"
             )
         return notebook
@@ -427,7 +428,7 @@ def is_hopeless(error: GatewayError, *, executed: bool, served: bool) -> bool:
         Whether its kernel was there: then the error is this file's own, such as a lost reply.
     served : bool
         Whether the gateway has given any file a kernel: then it knows us, and 403 has to do with
-        this kernel, or the gateway is full.
+        this kernel.
     """
     if executed or isinstance(error, GatewayConnectionClosed):
         return False
