@@ -76,7 +76,7 @@ def read_body(response: requests.Response, limit: int, *, cut: bool = False) -> 
     Raises
     ------
     BodyError
-        It is larger, or its encoding was not asked for.
+        It is larger, its encoding was not asked for, or its gzip data do not end where it does.
     requests.RequestException
         It did not come, or not whole.
     """
@@ -86,11 +86,18 @@ def read_body(response: requests.Response, limit: int, *, cut: bool = False) -> 
         if encoding not in ("", "identity", "gzip", "x-gzip"):
             raise BodyError("it has an encoding that was not asked for")
         unzip = zlib.decompressobj(_GZIP) if "gzip" in encoding else None
+        received = 0
         while chunk := _receive(response):
+            received += len(chunk)
             room = limit + 1 - len(body)
             body += unzip.decompress(chunk, room) if unzip else chunk[:room]
-            if len(body) > limit:
+            # What was received counts, too: empty blocks of gzip data become no bytes at all.
+            if len(body) > limit or received > limit + _CHUNK:
                 raise BodyError(f"it has more than {limit} bytes")
+            if unzip and unzip.unused_data:  # zlib would keep all that follows
+                raise BodyError("it goes on after the end of its gzip data")
+        if unzip and received and not unzip.eof:
+            raise BodyError("its gzip data break off")
     except zlib.error as error:
         if not cut:
             raise BodyError(f"it is not gzip: {error}") from error

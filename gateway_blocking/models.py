@@ -21,7 +21,13 @@ __all__ = [
 ]
 
 _LONGEST_ID = 255  # characters; servers make up UUIDs, and a URL has to take it
-_KINDS = {dict: "an object", list: "a list", str: "text", bool: "true or false", int: "a number"}
+_KINDS = {
+    dict: "an object",
+    list: "a list",
+    str: "text",
+    bool: "true or false",
+    int: "a whole number",
+}
 _KINDS |= {float: "a number", NoneType: "null"}
 
 

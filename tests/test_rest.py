@@ -708,8 +708,10 @@ def test_an_answer_may_be_compressed(encoding: str) -> None:
         (zipped(b"{}", 3), "gzip, gzip, gzip", "an encoding that was not asked for"),
         (b"{}", "br", "an encoding that was not asked for"),
         (b"{}", "gzip", "it is not gzip"),
+        (zipped(b"{}") + bytes(2**20), "gzip", "goes on after the end of its gzip data"),
+        (zipped(b"{}")[:-4], "gzip", "its gzip data break off"),
     ],
-    ids=["zipped", "plain", "three times", "another", "none"],
+    ids=["zipped", "plain", "three times", "another", "none", "continued", "cut off"],
 )
 def test_an_answer_that_is_not_read(body: bytes, encoding: str, fault: str) -> None:
     """It is too large once it is decoded, or a way around that limit."""
@@ -746,6 +748,30 @@ def without_end(peer: Peer) -> None:
     peer.sock.sendall(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n")
     while True:
         peer.sock.sendall(b"100000\r\n" + bytes(0x100000) + b"\r\n")
+
+
+@pytest.mark.parametrize("status", ["200 OK", "500 Oops"])
+@pytest.mark.parametrize("kind", ["empty blocks", "continued"])
+def test_gzip_data_without_end_are_not_read_on(kind: str, status: str) -> None:
+    """They decode to two bytes, but zlib keeps what follows their end, and copies it each time."""
+    packer = zlib.compressobj(9, zlib.DEFLATED, 31)
+    begun = packer.compress(b"{}") + packer.flush(zlib.Z_SYNC_FLUSH)
+    more = b"\x00\x00\x00\xff\xff" * 20_000
+    ended = threading.Event()
+
+    def script(peer: Peer) -> None:
+        head = f"HTTP/1.1 {status}\r\nContent-Encoding: gzip\r\n\r\n".encode()
+        peer.sock.sendall(head + (zipped(b"{}") if kind == "continued" else begun))
+        try:
+            while True:
+                peer.sock.sendall(more)
+        finally:
+            ended.set()
+
+    with scripted(script) as server:
+        error = error_of(CALLS["GET"], server, request_timeout=60)
+        assert ended.wait(30)
+    assert not isinstance(error, GatewayTimeout)
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="ru_maxrss has another unit elsewhere")
