@@ -36,6 +36,7 @@ __all__ = ["Heard", "Ledger", "Request"]
 _RECENT = 4096  # ids of messages among which one that comes twice is looked for
 _REMEMBERED = 1000  # requests that were given up; executions and what is missing of them
 _UNFINISHED = 256  # answered requests that still wait for their "idle", which may be lost
+_LONGEST_SESSION = 1024  # characters; that of a real kernel has 36
 _ASSUMED = 64  # messages to others whose place is not certain
 _QUEUE = 1000  # messages that wait between a kernel and its gateway before ZMQ drops some
 _UNLIMITED = frozenset({"status", "comm_open", "execute_input"})  # whatever a gateway's limits are
@@ -314,6 +315,7 @@ class Ledger:
             parent
             and session
             and isinstance(session, str)
+            and len(session) <= _LONGEST_SESSION
             and session != parent.get("session")
             and session not in self._own_sessions
             and session not in self._past

@@ -378,6 +378,14 @@ def test_a_past_process_is_not_taken_for_a_new_one(client: Client, kernel: Kerne
     assert client.ledger.incarnation == new.incarnation
 
 
+def test_a_session_that_is_too_long_is_no_kernel_process(client: Client) -> None:
+    """The past ones are remembered, a thousand of them."""
+    answer = Kernel().busy(client.asks("kernel_info_request"))
+    answer["header"]["session"] = "x" * 1025
+    assert client.hears(answer) is Heard.NEWS
+    assert client.ledger.incarnation is None
+
+
 def test_ending_an_unknown_incarnation_ends_the_requests(client: Client, kernel: Kernel) -> None:
     """And shuts no process out: the next that speaks is the kernel."""
     client.asks()
