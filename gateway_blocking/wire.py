@@ -180,6 +180,11 @@ def _checked(message: Message) -> Message:
         name, kind = required
         if type(content.get(name)) is not kind:
             raise WireError(f"a {msg_type} message has no {name!r} that is a {kind.__name__}")
+        if msg_type == "stream":
+            if content.get("name") != "stderr":
+                content["name"] = "stdout"
+        elif kind is dict:
+            _complete_display(content)
     elif msg_type == "error":
         content.update(_error_text({**_NO_ERROR, **content}))
     elif content.get("status") == "error":
@@ -194,7 +199,25 @@ _REQUIRED: Mapping[str, tuple[str, type]] = {
     "update_display_data": ("data", dict),
     "execute_result": ("data", dict),
     "input_request": ("prompt", str),
+    "status": ("execution_state", str),
 }
+_TEXTUAL = ("text/", "image/")  # types of data that are text in a message
+
+
+def _complete_display(content: dict[str, Any]) -> None:
+    """Give the content of a display what its readers take for granted besides the data."""
+    data = content["data"]
+    for kind, value in data.items():
+        if type(value) is not str and kind.startswith(_TEXTUAL) and not kind.endswith("json"):
+            data[kind] = "".join(map(str, value)) if type(value) is list else str(value)
+    if type(content.get("metadata")) is not dict:
+        content["metadata"] = {}
+    if (transient := content.get("transient")) is not None:
+        content["transient"] = transient = transient if type(transient) is dict else {}
+        if type(transient.get("display_id", "")) is not str:
+            transient["display_id"] = str(transient["display_id"])
+
+
 _NO_ERROR: Mapping[str, Any] = {"ename": "", "evalue": "", "traceback": []}
 
 

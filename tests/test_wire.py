@@ -289,6 +289,8 @@ def test_null_in_place_of_a_part(name: str, part: str) -> None:
         ("execute_result", {"data": None}),
         ("input_request", {"password": False}),
         ("input_request", {"prompt": 3}),
+        ("status", {}),
+        ("status", {"execution_state": ["idle"]}),
     ],
 )
 def test_a_message_without_what_it_is_for(msg_type: str, content: dict[str, Any]) -> None:
@@ -296,6 +298,30 @@ def test_a_message_without_what_it_is_for(msg_type: str, content: dict[str, Any]
     message: Message = SESSION.msg(msg_type, content)
     with pytest.raises(Unreadable, match=f"a {msg_type} message has no"):
         FORMATS[V1].decode(BINARY, v1_frame({**message, "buffers": []}), SESSION.unpack)
+
+
+@pytest.mark.parametrize("name", [None, "modules", 5, ["stdout"], "\x1b]0;x\x07"])
+def test_the_name_of_a_stream_is_one_of_two(name: Any) -> None:
+    """jupyter_client's output hook takes it for the name of a member of ``sys``."""
+    content = {"text": "x"} if name is None else {"text": "x", "name": name}
+    assert decode_content("stream", content) == {"text": "x", "name": "stdout"}
+    assert decode_content("stream", {"text": "x", "name": "stderr"})["name"] == "stderr"
+
+
+@pytest.mark.parametrize("msg_type", ["display_data", "update_display_data", "execute_result"])
+def test_the_text_of_a_display_is_text(msg_type: str) -> None:
+    """Each reader writes it, or joins it with other text."""
+    geo = {"application/geo+json": {"a": [1]}, "image/x+json": {"a": 1}}
+    data = {"text/plain": 5, "text/html": ["<a>", "b"], "image/png": None, **geo}
+    content = decode_content(msg_type, {"data": data, "metadata": [], "transient": 3})
+    text = {"text/plain": "5", "text/html": "<a>b", "image/png": "None"}
+    assert content == {"data": {**text, **geo}, "metadata": {}, "transient": {}}
+    shown = decode_content(msg_type, {"data": {}, "transient": {"display_id": [1]}})
+    assert shown == {"data": {}, "metadata": {}, "transient": {"display_id": "[1]"}}
+
+
+def decode_content(msg_type: str, content: dict[str, Any]) -> Any:
+    return decode_text(text_frame(header=header_of(msg_type), content=content))["content"]
 
 
 @pytest.mark.parametrize("msg_type", ["error", "execute_reply"])
