@@ -32,12 +32,12 @@ import tempfile
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 from contextlib import contextmanager, suppress
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 from urllib.request import Request, urlopen
 
 from faultproxy import FaultProxy, Link
@@ -64,9 +64,61 @@ TRUE = {"done": {1}, "lost, executed": {1}, "lost, unknown": {0, 1}, "not sent":
 TRUE |= {"restarted": {0, 1}, "error": {0, 1}, "aborted": {0}}  # error: interrupted by a restart
 ARGV = ["python", "-m", "ipykernel_launcher", "-f", "{connection_file}"]
 ARGV += ["--Session.digest_history_size=0"]  # by which others know what is repeated
-REPEATING = {"argv": ARGV, "display_name": "repeating", "language": "python"}
-# ipymini and async-kernel answer questions while they execute.
-KERNELS = ["python3", "repeating", "py", "async"]
+SPECS = {  # of kernels that install none, or that are not installed in that way
+    "repeating": {"argv": ARGV, "display_name": "repeating", "language": "python"},
+    "bash": {
+        "argv": ["python", "-m", "bash_kernel", "-f", "{connection_file}"],
+        "display_name": "bash",
+        "language": "bash",
+    },
+}
+OF_US = rb"ipykernel|ipymini|async_kernel|IRkernel"  # in the command of a kernel that is killed
+
+
+class Language(NamedTuple):
+    """What the cells are made of, with the names of what they are about in braces."""
+
+    begin: str
+    """Write number and pid to the file, and pause."""
+    end: str
+    """Write the number and when that is to the file."""
+    show: str
+    """Display or print the numbers from 0."""
+    set_state: str
+    expressions: Mapping[str, str] = {}
+    """What the reply is to contain; nothing if the kernel does not evaluate any."""
+
+
+PYTHON = Language(
+    begin="import os, time\n"
+    "with open({path!r}, 'a') as f: f.write(f'{number} {{os.getpid()}}\\n')\n"
+    "cell = {number}\ntime.sleep({pause})\n",
+    end="with open({path!r}, 'a') as f: f.write(f'{number} ended {{time.time()}}\\n')\n",
+    # Not printed: of what is printed, the kernel may make less or more messages.
+    show="from IPython.display import publish_display_data as display_data\n"
+    "for i in range({count}):\n"
+    "    display_data({{'text/plain': str(i)}})\n    time.sleep(0.008)\n",
+    set_state="state = {state}",
+    expressions={"cell": "cell", "state": "globals().get('state')"},
+)
+BASH = Language(
+    begin="echo {number} $$ >> {path}\nsleep {pause}\n",
+    end="echo {number} ended $(date +%s.%N) >> {path}\n",
+    show="for i in $(seq 0 $(({count} - 1))); do echo $i; sleep 0.008; done\n",
+    set_state="state={state}",
+)
+R = Language(
+    begin="cat({number}, ' ', Sys.getpid(), '\\n', sep='', file='{path}', append=TRUE)\n"
+    "Sys.sleep({pause})\n",
+    end="cat(sprintf('%d ended %.6f\\n', {number}L, as.numeric(Sys.time())),"
+    " file='{path}', append=TRUE)\n",
+    show="for (i in seq_len({count}) - 1L) {{ cat(i, '\\n', sep=''); Sys.sleep(0.008) }}\n",
+    set_state="state <- {state}",
+)
+# ipymini and async-kernel answer questions while they execute; bash_kernel is an ipykernel of
+# another language; IRkernel is not built on jupyter_client's Session.
+KERNELS = dict.fromkeys(("python3", "repeating", "py", "async"), PYTHON)
+KERNELS |= {"bash": BASH, "ir": R}
 log = logging.getLogger("soak")
 
 
@@ -144,9 +196,7 @@ class Faults(threading.Thread):
         self._next_kill = time.monotonic() + KILL_PAUSE
         for _, pid in self._soak.executed()[-1:]:
             with suppress(OSError):
-                if re.search(
-                    rb"ipykernel|ipymini|async_kernel", Path(f"/proc/{pid}/cmdline").read_bytes()
-                ):
+                if re.search(OF_US, Path(f"/proc/{pid}/cmdline").read_bytes()):
                     os.kill(pid, signal.SIGKILL)
 
     def _hurt_network(self, kind: str, link: Link, pause: float) -> None:
@@ -177,6 +227,7 @@ class Soak:
 
     def __init__(self, options: argparse.Namespace, port: int, token: str, path: Path) -> None:
         self.random, self.faults, self._path = random.Random(options.seed), options.faults, path
+        self._language = KERNELS[options.kernel]
         self.notes: Counter[str] = Counter()
         self.cuts: list[float] = []  # when there was a fault
         self.violations: list[str] = []
@@ -253,7 +304,8 @@ class Soak:
                 self.client.wait_for_ready(PATIENCE)
                 self._state += 1
                 with suppress(gb.GatewayConnectionError):  # its reply may be lost
-                    self.client.execute(f"state = {self._state}", reply=True)
+                    code = self._language.set_state.format(state=self._state)
+                    self.client.execute(code, reply=True)
             except RuntimeError as error:  # it was restarted once more
                 log.info("not ready: %s", str(error))
                 self._state = 0
@@ -263,13 +315,12 @@ class Soak:
         with self._lock:
             self._last += 1
             number, pause = self._last, self.random.choice([0, 0, 0, 0.01, 0.1, 0.4])
-        write = f"with open({str(self._path)!r}, 'a') as f: f.write(f'{number} {{}}\\n')\n"
-        code = "import os, time\n" + write.format("{os.getpid()}")
-        code += f"cell = {number}\ntime.sleep({pause})\n{more}" + write.format(
-            "ended {time.time()}"
-        )
-        expressions = {"cell": "cell", "state": "globals().get('state')"}
-        return number, {"code": code, "user_expressions": expressions}
+        about = {"number": number, "pause": pause, "path": str(self._path)}
+        begin, end = (part.format(**about) for part in (self._language.begin, self._language.end))
+        return number, {
+            "code": begin + more + end,
+            "user_expressions": dict(self._language.expressions),
+        }
 
     def _ask(self) -> None:
         number, arguments = self._cell()
@@ -292,27 +343,20 @@ class Soak:
             self._note_outcome(number, partial(self.client._recv_reply, msg_id))
 
     def _display_many(self) -> None:
-        """What is displayed comes in order, nothing twice, and what is missing is counted.
-
-        Not printed: of what is printed, the kernel may make less or more messages.
-        """
-        code = "from IPython.display import publish_display_data as display_data\n"
-        code += f"for i in range({DISPLAYS}):\n"
-        code += "    display_data({'text/plain': str(i)})\n    time.sleep(0.008)\n"
-        number, cell = self._cell(code)
+        """What is displayed comes in order, nothing twice, and what is missing is counted."""
+        number, cell = self._cell(self._language.show.format(count=DISPLAYS))
         outputs: list[dict[str, Any]] = []
         interactively = partial(self.client.execute_interactive, output_hook=outputs.append)
         reply = self._note_outcome(number, partial(interactively, allow_stdin=False, **cell))
         self._see(outputs)
         if self._outcomes[number] != "done":
             return
-        data = [m["content"]["data"] for m in outputs if m["msg_type"] == "display_data"]
-        displayed = [int(each["text/plain"]) for each in data]
+        displayed = numbers_in(outputs)
         if displayed != sorted(set(displayed)):
             self._violate(f"{number} displayed {displayed}")
         missing = DISPLAYS + 3 - len(outputs)  # busy, execute_input and idle come, too
         counted = self.client.missing_messages(reply["parent_header"]["msg_id"])
-        if counted is None:
+        if counted is None or self._language is not PYTHON:  # or one message has many lines
             self.notes["counting: not known whether any are missing"] += 1
         elif counted > missing or (len(displayed) < DISPLAYS and not counted):
             self._violate(f"{number}: {counted} counted as missing, {missing} are")
@@ -338,11 +382,12 @@ class Soak:
         log.info("OUTCOME %d %s", number, outcome)
         self._outcomes[number] = outcome
         if outcome == "done":
-            values = reply["content"]["user_expressions"]
+            values = reply["content"].get("user_expressions") or {}
             found = {k: v["data"]["text/plain"] for k, v in values.items() if "data" in v}
-            if found.get("cell") != str(number):
+            if self._language.expressions and found.get("cell") != str(number):
                 self._violate(f"{number} got the reply to {found.get('cell')}")
-            if self._state and found.get("state") != str(self._state):
+            state = found.get("state") if self._language.expressions else str(self._state)
+            if self._state and state != str(self._state):
                 self._violate(f"{number} is from another process: {found}, not {self._state}")
         return reply
 
@@ -389,6 +434,20 @@ class Soak:
         return "\n".join(f"  {name:<44}{count:>6}" for name, count in rows.items())
 
 
+def numbers_in(messages: list[dict[str, Any]]) -> list[int]:
+    """Return the numbers that were displayed, or printed, in the order of the messages."""
+    texts = [
+        m["content"]["data"]["text/plain"] for m in messages if m["msg_type"] == "display_data"
+    ]
+    texts += [m["content"]["text"] for m in messages if is_printed(m)]
+    return [int(word) for text in texts for word in text.split()]
+
+
+def is_printed(message: dict[str, Any]) -> bool:
+    """Return True if a message is output of the kernel, and no notice of the gateway."""
+    return message["msg_type"] == "stream" and message["content"]["name"] == "stdout"
+
+
 def is_done(batch: Future[None]) -> bool:
     """Whether it is, in time; raises what went wrong in it."""
     if wait([batch], PATIENCE).not_done:
@@ -412,9 +471,10 @@ def main() -> int:
     began = time.monotonic()
     with tempfile.TemporaryDirectory() as temporary:
         work = options.work or Path(temporary)
-        folder = work / "kernels" / "repeating"
-        folder.mkdir(parents=True)
-        (folder / "kernel.json").write_text(json.dumps(REPEATING))
+        for name, spec in SPECS.items():
+            folder = work / "kernels" / name
+            folder.mkdir(parents=True)
+            (folder / "kernel.json").write_text(json.dumps(spec))
         form = "%(asctime)s.%(msecs)03d %(threadName)s %(message)s"
         logging.basicConfig(filename=work / "log", level=logging.DEBUG, format=form, datefmt="%T")
         logging.getLogger("urllib3").setLevel(logging.INFO)
