@@ -43,6 +43,11 @@ class Launch:
         The ID that the kernel is to have.
     list_kernelspecs : callable
         Asks for the kernelspecs of a user.
+
+    Attributes
+    ----------
+    may_run : bool
+        Whether a kernel of this ID may run although the start failed.
     """
 
     def __init__(
@@ -55,6 +60,7 @@ class Launch:
         self._log: logging.Logger | logging.LoggerAdapter[Any] = self._gateway.log
         self._closing = http.closing
         self._kernel_id = kernel_id
+        self.may_run = False
         self._list_kernelspecs = list_kernelspecs
         self._launched = Deadline(self._gateway.launch_timeout + self._gateway.launch_timeout_pad)
         self._end = Deadline(2 * self._gateway.effective_request_timeout)
@@ -85,6 +91,7 @@ class Launch:
             raise
         except BaseException:  # a Ctrl-C: no caller will ever hear of this kernel
             if body.was_read and self._kernel_id:
+                self.may_run = True
                 self._give_back(self._kernel_id, "whose start was interrupted")
             raise
 
@@ -101,6 +108,7 @@ class Launch:
         if self._kernel_id is None:
             lost.args = (f"{lost}; a kernel may have been started all the same{_SEE}",)
             return None
+        self.may_run = True
         url, why = self._gateway.kernels_url, _in_short(lost)
         self._log.warning("POST %s: %s; now looking for kernel %s", url, why, self._kernel_id)
         looks, pause = 0, _LOOK_PAUSE
@@ -147,6 +155,7 @@ class Launch:
             return  # whatever that was, it is not a gateway
         fit = isinstance(given, str) and given.isprintable() and len(given) <= 255
         if kernel_id := (given if fit else self._kernel_id):
+            self.may_run = True
             self._give_back(str(kernel_id), "whose model cannot be used")
 
     def _give_back(self, kernel_id: str, which: str) -> None:
@@ -161,6 +170,7 @@ class Launch:
                 failure = error
                 break
             else:
+                self.may_run = False
                 self._log.info("kernel %s, %s, was shut down", kernel_id, which)
                 return
             if deadline.passed() or self._closing.wait(Deadline(_LOOK_PAUSE)):

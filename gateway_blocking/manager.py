@@ -364,20 +364,15 @@ class BlockingGatewayKernelManager(RemoteKernelMixin, KernelManager):
         kernel_id = choose_kernel_id(own, kernel_id)
         if not own:  # one that this process has from its own kernel is not for another
             sent["KERNEL_ID"] = kernel_id  # Enterprise Gateway reads it from there
-        with self._held_while_starting(kernel_id):
-            return self.rest.start_kernel(
-                self.kernel_name or None, sent, path=path, kernel_id=kernel_id
-            )
-
-    @contextmanager
-    def _held_while_starting(self, kernel_id: str) -> Iterator[None]:
-        """Have a kernel end with this process that ends before the gateway has answered."""
+        # From now on, since this process may end before the gateway has answered.
         with suppress(GatewayError):  # of an option that is wrong: it is told by the start itself
             self._hold_kernel(kernel_id, self.gateway.effective_request_timeout)
         try:
-            yield
+            return self.rest.start_kernel(
+                self.kernel_name or None, sent, path=path, kernel_id=kernel_id, hold=self._hold
+            )
         except BaseException:
-            self._hold_what_is_owned()  # which is none
+            self._hold = None  # released, unless the kernel may run all the same
             raise
 
     def shutdown_kernel(self, now: bool = False, restart: bool = False) -> Any:
@@ -677,7 +672,7 @@ def _at_exit(
     def delete(timeout: float) -> bool:
         manager = weak()
         try:
-            if manager is None:
+            if manager is None or manager._held_id != kernel_id:  # that has another one by now
                 rest.delete_kernel(kernel_id, timeout)
             else:
                 manager._delete_at_exit(kernel_id, timeout)

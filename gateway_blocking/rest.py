@@ -180,6 +180,7 @@ class GatewayREST:
         *,
         path: str | None = None,
         kernel_id: str | None = None,
+        hold: Hold | None = None,
     ) -> KernelModel:
         """Start a kernel.
 
@@ -201,13 +202,22 @@ class GatewayREST:
             The id that the kernel is to have, for servers that let it be chosen: a Jupyter
             Server and a Kernel Gateway read it here, an Enterprise Gateway as ``KERNEL_ID`` in
             `env`.  The answer says which id it got.  See :func:`choose_kernel_id`.
+        hold : Hold, optional
+            The hold of that kernel.  If the start fails, it is released, unless the kernel may run
+            all the same.
 
         Raises
         ------
         NoSuchKernelSpec
             The gateway does not have it.
         """
-        return Launch(self._http, kernel_id, self.list_kernelspecs).start(name, env, path)
+        launch = Launch(self._http, kernel_id, self.list_kernelspecs)
+        try:
+            return launch.start(name, env, path)
+        except BaseException:
+            if hold is not None and not launch.may_run:
+                hold.release()
+            raise
 
     def delete_kernel(self, kernel_id: str, timeout: float | None = None) -> None:
         """Shut a kernel down, or raise NoSuchKernel.

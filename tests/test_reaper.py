@@ -12,6 +12,7 @@ from typing import Any
 import certifi
 import pytest
 from conftest import wait_until
+from rawserver import Peer
 from scripted import BUSY, NOT_THERE, Server, says, scripted, sends
 from test_proxies import http_proxy
 
@@ -132,6 +133,43 @@ def test_a_proxy_with_a_login(tls: tuple[ssl.SSLContext, str], scheme: str) -> N
     assert server.lines == ["DELETE /api/kernels/k"]
     assert asked == [f"DELETE {it.url}" if scheme == "http" else f"CONNECT {server.where}"]
     assert logins == ["Basic bWU6c+lzYW1l"]
+
+
+STARTS = """
+import os, signal, sys
+from gateway_blocking import BlockingGatewayKernelManager, GatewayError
+
+options = {"kernel_launch_timeout": 0, "launch_timeout_pad": 0, "request_timeout": 5}
+km = BlockingGatewayKernelManager(url=sys.argv[1], **options)
+for _ in range(2):
+    try:
+        km.start_kernel(kernel_name="python3")
+    except GatewayError as error:
+        print(error)
+if sys.argv[2] == "killed":
+    os.kill(os.getpid(), signal.SIGKILL)
+"""
+
+
+@pytest.mark.parametrize("ending", ["normal", "killed"])
+def test_a_kernel_whose_start_was_not_answered_is_deleted(ending: str) -> None:
+    """It was not found, and may run all the same; one that was refused was not started."""
+    starts = iter((sends(b""), REFUSED))
+
+    def answer(peer: Peer) -> None:
+        method = server.lines[-1].split()[0]
+        ({"GET": NOT_THERE, "DELETE": GONE}.get(method) or next(starts))(peer)
+
+    with scripted(answer) as server:
+        command = [sys.executable, "-c", STARTS, f"http://{server.where}", ending]
+        done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+        assert "it may run all the same" in done.stdout, done
+        kernel_id = server.bodies[0]["kernel_id"]
+        wait_until(lambda: f"DELETE /api/kernels/{kernel_id}" in server.lines)
+    assert done.stderr == ""
+    assert {line for line in server.lines if "DELETE" in line} == {
+        f"DELETE /api/kernels/{kernel_id}"
+    }
 
 
 RENEWS = """
