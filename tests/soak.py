@@ -115,8 +115,9 @@ R = Language(
     show="for (i in seq_len({count}) - 1L) {{ cat(i, '\\n', sep=''); Sys.sleep(0.008) }}\n",
     set_state="state <- {state}",
 )
-# ipymini and async-kernel answer questions while they execute; bash_kernel is an ipykernel of
-# another language; IRkernel is not built on jupyter_client's Session.
+# ipymini and async-kernel answer questions while they execute.  async-kernel is not installed with
+# the tests, and ends by itself now and then (tests/kernels.py has the reason).  bash_kernel is an
+# ipykernel of another language; IRkernel is not built on jupyter_client's Session.
 KERNELS = dict.fromkeys(("python3", "repeating", "py", "async"), PYTHON)
 KERNELS |= {"bash": BASH, "ir": R}
 log = logging.getLogger("soak")

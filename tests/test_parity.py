@@ -551,13 +551,12 @@ def test_the_answers_to_code_are_the_same(
 OTHER_CODE = {
     "ir": ["cat('one\\n')", "6 * 7", "stop('x')"],
     "py": ["print('one', flush=True)", "6 * 7"],
-    "async": ["print('one', flush=True)", "6 * 7"],
     "xpython": ["print('one', flush=True)", "6 * 7", "1 / 0"],
 }
 
 
 @pytest.mark.usefixtures("_event_loop_of_jupyter")
-@pytest.mark.parametrize("name", available("py", "async", "ir", "xpython"))
+@pytest.mark.parametrize("name", available("py", "ir", "xpython"))
 def test_other_kernels_answer_the_same(name: str) -> None:
     """Same messages with the same content; these kernels listen on ports."""
     with LocalGateway() as host:

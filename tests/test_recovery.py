@@ -21,7 +21,7 @@ from typing import Any
 import pytest
 from conftest import proxy_of, upstream_of, wait_until
 from faultproxy import FaultProxy
-from kernels import available, needs
+from kernels import needs
 from rawserver import certificate
 from servers import own_gateway
 
@@ -661,17 +661,19 @@ def test_output_that_comes_too_fast(caplog: pytest.LogCaptureFixture) -> None:
 
 
 @pytest.mark.parametrize(
-    ("name", "code"),
+    "code",
     [
-        ("python3", "class P:\n def _ipython_display_(self): print('p')\nP()"),
-        pytest.param("async", "for i in range(50): display(i)", marks=needs("async")),
+        "class P:\n def _ipython_display_(self): print('p')\nP()",
+        # as async-kernel does
+        "session = get_ipython().kernel.session\n"
+        "for i in range(50): session.msg('display_data'); display(i)",
     ],
 )
 def test_numbers_that_the_kernel_does_not_use(
-    gateway: LocalGateway, caplog: pytest.LogCaptureFixture, name: str, code: str
+    gateway: LocalGateway, caplog: pytest.LogCaptureFixture, code: str
 ) -> None:
     """A kernel that makes messages and does not send them has lost none: nothing warns of it."""
-    with Manager(**gateway.options(), kernel_name=name) as km:
+    with Manager(**gateway.options()) as km:
         km.start_kernel()
         with km.client() as kc:
             kc.wait_for_ready(timeout=60)
@@ -809,22 +811,12 @@ def test_a_kernel_that_is_deaf(xeus: LocalGateway, once: Once) -> None:
 
 # --- kernels that answer questions while they execute ---------------------------------------------
 
-CONCURRENT = available("py", "async")  # ipymini, async-kernel
 
-
-@pytest.fixture
-def host(name: str, xeus: LocalGateway, gateway: LocalGateway) -> LocalGateway:
-    """A gateway for this kernel: ipymini cannot listen on files, only on ports."""
-    return xeus if name == "py" else gateway
-
-
-@pytest.mark.parametrize("name", CONCURRENT)
-def test_a_cut_while_a_concurrent_kernel_executes(
-    host: LocalGateway, once: Once, name: str
-) -> None:
+@needs("py")
+def test_a_cut_while_a_concurrent_kernel_executes(xeus: LocalGateway, once: Once) -> None:
     """Fault 46: it answers every question meanwhile, and its reply is waited for all the same.
 
-    Nothing that it had is sent again: async-kernel prints a traceback then.
+    Nothing that it had is sent again: async-kernel would print a traceback then.
     """
     outputs: list[str] = []
 
@@ -832,7 +824,7 @@ def test_a_cut_while_a_concurrent_kernel_executes(
         if message["msg_type"] == "stream":
             outputs.append(message["content"]["text"])
 
-    with proxy_of(host) as proxy, kernel_by(proxy, host, kernel_name=name) as (_km, kc):
+    with proxy_of(xeus) as proxy, kernel_by(proxy, xeus, kernel_name="py") as (_km, kc):
         with ThreadPoolExecutor(1) as pool:
             code = once.cell(more=f"print(1, flush=True)\n{once.pause}\nprint(2)")
             running = pool.submit(kc.execute_interactive, code, output_hook=see, timeout=60)
@@ -853,12 +845,10 @@ def test_a_cut_while_a_concurrent_kernel_executes(
             assert "Traceback" not in message["content"].get("text", "")
 
 
-@pytest.mark.parametrize("name", CONCURRENT)
-def test_a_concurrent_kernels_reply_that_was_swallowed(
-    host: LocalGateway, once: Once, name: str
-) -> None:
+@needs("py")
+def test_a_concurrent_kernels_reply_that_was_swallowed(xeus: LocalGateway, once: Once) -> None:
     """Fault 46: the end of a later execution proves that it is lost."""
-    with proxy_of(host) as proxy, kernel_by(proxy, host, kernel_name=name) as (_km, kc):
+    with proxy_of(xeus) as proxy, kernel_by(proxy, xeus, kernel_name="py") as (_km, kc):
         with ThreadPoolExecutor(1) as pool:
             link = proxy.websocket
             waiting = pool.submit(kc.execute, once.cell(more=once.pause), reply=True, timeout=60)
