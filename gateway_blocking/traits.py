@@ -196,7 +196,9 @@ class Headers(Text):
         if not isinstance(value, str | Mapping):
             return f"a {type(value).__name__}"
         begin, colon, _ = str(value).partition(":")
-        return repr(begin + (colon and ":...")) + " (the rest may be secret)" * bool(colon)
+        if not colon:  # it may be a token and nothing else
+            return "a text without a colon (it may be secret)"
+        return f"{begin + ':...'!r} (the rest may be secret)"
 
     def validate(self, obj: Any, value: Any) -> str | None:
         """The validated value."""
