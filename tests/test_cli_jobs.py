@@ -325,6 +325,10 @@ def test_the_bar_of_a_job_says_that_its_connection_is_lost() -> None:
         is_reconnecting = False
 
     display, job = Display(), Connected("a.ipynb", "python3", Path())
+    with Bars(display).of(Connected("a\x1b]0;b\x07.py", "python3", Path())) as on_cell:
+        assert display.text == "a\\x1b]0;b\\x07.py: starting a kernel"
+        on_cell(1, 0)
+        assert display.text == "a\\x1b]0;b\\x07.py"
     bars = Bars(display)
     with bars.of(job) as on_cell:
         on_cell(2, 3)

@@ -10,6 +10,7 @@ from queue import Empty, SimpleQueue
 from time import monotonic
 from typing import Any
 
+from ..escape import printable
 from ..locks import apart
 from .jobs import Job, OnCell
 from .terminal import say
@@ -121,12 +122,13 @@ class Bars(Progress):
     @contextmanager
     def of(self, job: Job) -> Iterator[OnCell]:
         """While this file is executed; gives what is to be told of each cell that begins."""
-        text = f"{job.name}: starting a kernel"
+        name = printable(job.name)
+        text = f"{name}: starting a kernel"
         task = self._display.add_task(text, total=None)
         self._tasks[job] = task, text
 
         def on_cell(number: int, total: int) -> None:
-            text = f"{job.name}: cell {number} of {total}" if total else job.name
+            text = f"{name}: cell {number} of {total}" if total else name
             self._tasks[job] = task, text
             self._display.update(task, description=text, completed=number - 1, total=total or None)
 
