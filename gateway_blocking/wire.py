@@ -185,7 +185,9 @@ def _checked(message: Message) -> Message:
                 content["name"] = "stdout"
         elif kind is dict:
             _complete_display(content)
-    elif msg_type == "error":
+            if msg_type == "execute_result":
+                content.setdefault("execution_count", None)
+    if msg_type == "error" or (msg_type == "execute_reply" and content["status"] == "error"):
         content.update(_error_text({**_NO_ERROR, **content}))
     elif content.get("status") == "error":
         content.update(_error_text({name: content[name] for name in _NO_ERROR if name in content}))
@@ -200,6 +202,7 @@ _REQUIRED: Mapping[str, tuple[str, type]] = {
     "execute_result": ("data", dict),
     "input_request": ("prompt", str),
     "status": ("execution_state", str),
+    "execute_reply": ("status", str),
 }
 _TEXTUAL = ("text/", "image/")  # types of data that are text in a message
 

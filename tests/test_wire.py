@@ -291,6 +291,8 @@ def test_null_in_place_of_a_part(name: str, part: str) -> None:
         ("input_request", {"prompt": 3}),
         ("status", {}),
         ("status", {"execution_state": ["idle"]}),
+        ("execute_reply", {"execution_count": 1}),
+        ("execute_reply", {"status": ["ok"]}),
     ],
 )
 def test_a_message_without_what_it_is_for(msg_type: str, content: dict[str, Any]) -> None:
@@ -315,9 +317,10 @@ def test_the_text_of_a_display_is_text(msg_type: str) -> None:
     data = {"text/plain": 5, "text/html": ["<a>", "b"], "image/png": None, **geo}
     content = decode_content(msg_type, {"data": data, "metadata": [], "transient": 3})
     text = {"text/plain": "5", "text/html": "<a>b", "image/png": "None"}
-    assert content == {"data": {**text, **geo}, "metadata": {}, "transient": {}}
+    count = {"execution_count": None} if msg_type == "execute_result" else {}
+    assert content == {"data": {**text, **geo}, "metadata": {}, "transient": {}, **count}
     shown = decode_content(msg_type, {"data": {}, "transient": {"display_id": [1]}})
-    assert shown == {"data": {}, "metadata": {}, "transient": {"display_id": "[1]"}}
+    assert shown["transient"] == {"display_id": "[1]"}
 
 
 def decode_content(msg_type: str, content: dict[str, Any]) -> Any:
@@ -340,11 +343,12 @@ def test_the_text_of_an_error_is_text(msg_type: str, traceback: Any, lines: list
 
 
 def test_an_error_that_lacks_parts() -> None:
-    """They are empty in an error that is published; a reply is left as it is."""
-    error = decode_text(text_frame(header=header_of("error"), content={"ename": "E"}))
-    assert error["content"] == {"ename": "E", "evalue": "", "traceback": []}
-    reply = decode_text(text_frame(header=header_of("execute_reply"), content={"status": "error"}))
-    assert reply["content"] == {"status": "error"}
+    """They are empty in an error of an execution; another reply is left as it is."""
+    parts = {"evalue": "", "traceback": []}
+    assert decode_content("error", {"ename": "E"}) == {"ename": "E", **parts}
+    failed = {"status": "error"}
+    assert decode_content("execute_reply", failed) == {**failed, "ename": "", **parts}
+    assert decode_content("complete_reply", failed) == failed
 
 
 def header_of(msg_type: str) -> dict[str, str]:
