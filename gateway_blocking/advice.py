@@ -48,7 +48,6 @@ FULL = (
 LOG = "its log says more"
 _SEE_TLS = '(in the documentation: "TLS and certificates")'
 _STATUSES = {
-    403: "the token is wrong or missing, or the user may not do this",
     404: "is the URL right, with the gateway's base path?",
     405: NO_GATEWAY,
     407: "this is a proxy that wants a login, as in http://user:password@...",
@@ -122,7 +121,9 @@ def for_status(status: int, sent: Mapping[str, str], proxy: str) -> str:
     proxy : str
         The proxy that the request went through, as it may be shown; "" for none.
     """
-    advice = for_login(sent) if status == 401 else _STATUSES.get(status, "")
+    advice = _STATUSES.get(status, "")
+    if status in (401, 403):  # a Jupyter Server says 403 to a wrong token
+        advice = for_login(sent) + "; or the user may not do this" * (status == 403)
     return f"{advice}; {for_proxy(proxy)}" if proxy and status in _PROXYS_OWN else advice
 
 
@@ -165,7 +166,7 @@ def for_websocket(status: int, sent: Mapping[str, str], rest_allowed: bool) -> s
             "requests are allowed: does a proxy or a policy in between refuse websockets, or may"
             " the user not use this kernel?"
         )
-    return "the token is wrong or missing, or the user may not use this kernel"
+    return f"{for_login(sent)}; or the user may not use this kernel"
 
 
 def for_redirect(target: str) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import suppress
 from email.message import Message
 from functools import partial
 from time import monotonic
@@ -43,6 +44,7 @@ __all__ = ["Requester", "check_segments"]
 _LONGEST = 64 * 1024**2  # bytes of a file
 _LONGEST_JSON = 16 * 1024**2  # bytes, which may take twenty times as much once it is parsed
 _LONGEST_REFUSAL = 64 * 1024  # bytes that are looked at
+_CHECK_TIMEOUT = 5.0  # seconds, whether a refusal means the credentials
 _XSRF_WITHIN = 4096  # bytes of a refusal
 
 
@@ -277,6 +279,7 @@ class Requester:
             text = f"{tried}: the answer cannot be read: {error}{_perhaps_done(method)}"
             raise GatewayConnectionError(text) from error
         self._log.debug("%s: %s in %.3f s", tried, answer.status, monotonic() - start)
+        self._notice_expiry(tried, answer, deadline)
         return answer.status, self._read(tried, answer, missing, wanted)
 
     def _ask(
@@ -333,15 +336,28 @@ class Requester:
             was_retried(response),
         )
 
-    def _notice_expiry(self, tried: Tried, answer: Answer) -> None:
+    def _notice_expiry(self, tried: Tried, answer: Answer, deadline: Deadline | None) -> None:
         """Warn once if credentials are refused that were accepted before."""
-        if answer.status == 401 and self.was_allowed:
-            self.was_allowed = False
-            self._log.warning(
-                "%s: the gateway does not accept the credentials any more (401): has the token"
-                " expired? What runs there goes on; set auth_token (JUPYTER_GATEWAY_AUTH_TOKEN)",
-                tried,
-            )
+        if answer.status not in (401, 403) or not self.was_allowed:
+            return
+        if answer.status == 403 and self._is_let_in(deadline):  # this only is not allowed
+            return
+        self.was_allowed = False
+        self._log.warning(
+            "%s: the gateway does not accept the credentials any more (%s): has the token"
+            " expired? What runs there goes on; set auth_token (JUPYTER_GATEWAY_AUTH_TOKEN)",
+            tried,
+            answer.status,
+        )
+
+    def _is_let_in(self, deadline: Deadline | None) -> bool:
+        """Return whether the gateway grants what every user may ask, or it cannot be known."""
+        within = (deadline or Deadline(None)).within(_CHECK_TIMEOUT)
+        with suppress(GatewayError, requests.RequestException, OSError, BodyError):
+            url = self.gateway.kernelspecs_url
+            answer = self._send(self._session, "GET", url, None, within, object)
+            return answer.status not in (401, 403)
+        return True
 
     def _login(self, deadline: Deadline | None) -> Login:
         return Login(self.gateway.request_headers(deadline.left() if deadline else None))
@@ -371,7 +387,6 @@ class Requester:
     def _read(self, tried: Tried, answer: Answer, missing: Missing, wanted: Any) -> Any:
         """Return the JSON of a good answer, or its bytes if those are wanted."""
         if not 200 <= answer.status < 300:
-            self._notice_expiry(tried, answer)
             if tried.method == "DELETE" and answer.status == 404 and answer.repeated:
                 return None  # done by an earlier try, its answer was lost
             raise refused(tried, answer, missing, self.gateway.login_note)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from gateway_blocking.advice import exceeded_limit, for_lost_output
+from gateway_blocking.advice import exceeded_limit, for_lost_output, for_status, for_websocket
 
 SAID = """IOPub {} rate exceeded.
 The Jupyter server will temporarily stop sending output
@@ -35,3 +35,18 @@ def test_lost_output_has_the_right_option_for_each_server() -> None:
     assert f"{new}iopub_data_rate_limit=0" in text
     assert "a Jupyter Server 1 with --ServerApp.iopub_data_rate_limit=0" in text
     assert "limit" not in for_lost_output("")
+
+
+@pytest.mark.parametrize(
+    ("sent", "advice"),
+    [
+        ({}, "no token was sent: set auth_token"),
+        ({"Authorization": "token x"}, "is the token right, and sent as this gateway wants it?"),
+        ({"Authorization": "Basic x"}, "are http_user (JUPYTER_GATEWAY_HTTP_USER) and http_pwd"),
+    ],
+)
+def test_a_403_says_what_was_sent(sent: dict[str, str], advice: str) -> None:
+    """A Jupyter Server answers it where a Kernel Gateway says 401."""
+    for text in (for_status(403, sent, ""), for_websocket(403, sent, rest_allowed=False)):
+        assert text.startswith(advice)
+        assert "; or the user may not" in text

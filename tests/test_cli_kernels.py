@@ -241,6 +241,16 @@ def test_an_ambiguous_prefix_stays_ambiguous(terminal: Terminal) -> None:
     assert canned.asked == ["DELETE /api/kernels/ab-1"]
 
 
+def test_a_long_id_is_shortened(terminal: Terminal) -> None:
+    """What was pasted by mistake may be of any length."""
+    with Canned(kernels=[]) as env:
+        done = terminal("stop", "a" * 100_000, **env)
+    assert done.returncode == 2
+    [line] = errors(done)
+    assert "no kernel whose id begins with 'aaaa" in line
+    assert len(line) < 400
+
+
 # --- a kernel's life ------------------------------------------------------------------------------
 
 

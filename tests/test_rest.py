@@ -391,12 +391,19 @@ def test_credentials_that_expire_are_told_at_the_first_refusal(
 ) -> None:
     """Once, and not where they never were accepted; the heartbeat meets it within seconds."""
     caplog.set_level(logging.WARNING, "tests")
-    refusal = says({}, "401 Unauthorized")
-    for scripts, times in (((says(MODEL), refusal), 1), ((refusal,), 0)):
+    refusal, forbidden = says({}, "401 Unauthorized"), says({}, "403 Forbidden")
+    specs = says({"default": "", "kernelspecs": {}})
+    for scripts, times in (
+        ((says(MODEL), refusal), 1),
+        ((refusal,), 0),
+        ((says(MODEL), forbidden), 1),  # by a Jupyter Server
+        ((says(MODEL), *(forbidden, specs) * 3), 0),  # only this kernel is another's
+        ((forbidden,), 0),
+    ):
         caplog.clear()
         options = {"log": logging.getLogger("tests"), "auth_token": SECRET}
         with scripted(*scripts) as server, rest_of(server, **options) as rest:
-            for _ in range(3):
+            for _ in range(4):
                 with suppress(GatewayAuthError):
                     rest.get_kernel("k")
         told = [record.getMessage() for record in caplog.records if record.name == "tests"]

@@ -27,6 +27,7 @@ from traitlets.config.application import LevelFormatter
 from traitlets.config.loader import ArgumentError, KVArgParseConfigLoader
 
 from .._version import __version__
+from ..advice import shown
 from ..client import BlockingGatewayKernelClient
 from ..config import GatewayClient
 from ..errors import (
@@ -401,7 +402,7 @@ def find_kernel(rest: GatewayREST, prefix: str) -> KernelModel:
     if kernel_id := _the_one(list(by_id), prefix):
         return by_id[kernel_id]
     raise UsageError(
-        f"the gateway has no kernel whose id begins with {prefix!r};"
+        f"the gateway has no kernel whose id begins with '{shown(prefix)}';"
         " jupyter gateway kernels lists those it has"
     )
 
@@ -413,8 +414,8 @@ def _unlisted(rest: GatewayREST, prefix: str) -> KernelModel:
         return rest.get_kernel(mine or prefix)
     except NoSuchKernel as error:
         raise UsageError(
-            f"the gateway has no kernel {mine or prefix!r}; as it does not let its kernels be"
-            " listed, one that was not started here needs its whole id"
+            f"the gateway has no kernel '{shown(mine or prefix)}'; as it does not let its kernels"
+            " be listed, one that was not started here needs its whole id"
         ) from error
 
 
