@@ -21,6 +21,7 @@ from traitlets import Type, Unicode, default
 
 from .adapters import proxy_for
 from .channels import Backlog, Channel, Claim, HBChannel, disinherit
+from .cleanup import cleaning_up
 from .config import GatewayClient
 from .connection import Connection, State
 from .deadline import Deadline
@@ -119,8 +120,11 @@ class BlockingGatewayKernelClient(RemoteKernelMixin, BlockingKernelClient):
         self.start_channels()
         return self
 
-    def __exit__(self, *exc_info: object) -> None:
-        self.stop_channels()
+    def __exit__(
+        self, _kind: object = None, error: BaseException | None = None, _traceback: object = None
+    ) -> None:
+        with cleaning_up(error, self.log):
+            self.stop_channels()
 
     def blocking_client(self) -> BlockingGatewayKernelClient:
         """Another client of the same kernel, with a connection of its own."""

@@ -18,6 +18,7 @@ import atexit
 import contextlib
 import importlib.util
 import json
+import logging
 import os
 import secrets
 import shutil
@@ -34,12 +35,15 @@ from queue import Empty, SimpleQueue
 from types import TracebackType
 from typing import IO, Any
 
+from .cleanup import cleaning_up
 from .deadline import Deadline
 from .errors import GatewayError, GatewayTimeout
 from .locks import apart
 from .reaper import forget
 
 __all__ = ["LocalGateway"]
+
+_log = logging.getLogger(__name__)
 
 _STOP_TIMEOUT = 5.0
 _SLICE = 1.0  # seconds of a wait, which on Windows no Ctrl-C interrupts
@@ -139,8 +143,9 @@ class LocalGateway:
         try:
             self.url = self._wait_until_it_listens(process)
             self._listens_at[:] = [self.url]
-        except BaseException:
-            self.stop()
+        except BaseException as error:
+            with cleaning_up(error, _log):
+                self.stop()
             raise
         return self
 
@@ -173,7 +178,8 @@ class LocalGateway:
         exc: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
-        self.stop()
+        with cleaning_up(exc, _log):
+            self.stop()
 
     def __repr__(self) -> str:
         return f"<LocalGateway: {self.url or 'not running'}>"

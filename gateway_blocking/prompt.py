@@ -14,7 +14,7 @@ import os
 import select
 import sys
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from types import BuiltinFunctionType
 
 from .deadline import Deadline
@@ -143,7 +143,8 @@ def _without_echo(terminal: int) -> Iterator[None]:
             termios.tcsetattr(terminal, termios.TCSAFLUSH, silent)
             yield
         finally:
-            termios.tcsetattr(terminal, termios.TCSAFLUSH, before)
+            with suppress(termios.error):  # of a terminal that is gone
+                termios.tcsetattr(terminal, termios.TCSAFLUSH, before)
     else:
         yield
 

@@ -435,3 +435,16 @@ def test_progress_on_a_terminal(terminal: Terminal) -> None:
     assert b"a.ipynb: cell 2 of 3" in shown
     assert b"a.ipynb: cell 3 of 3" in shown
     assert b"wrote a.executed.ipynb" in shown
+
+
+def test_a_notebook_that_cannot_be_saved_either_says_first_why_it_failed(
+    terminal: Terminal,
+) -> None:
+    """The cell's error is the outcome; that of the file is told beside it."""
+    name = terminal.notebook("a.ipynb", "import shutil; shutil.rmtree('out'); 1 / 0")
+    (terminal.directory / "out").mkdir()
+    done = terminal("run", "--output-dir=out", name)
+    assert done.returncode == 1, done
+    assert "ZeroDivisionError" in done.stdout + done.stderr
+    assert "a.ipynb: cannot write out/a.ipynb" in done.stderr
+    assert "a.ipynb: cell 2 failed" in done.stderr

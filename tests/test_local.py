@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 import requests
+from servers import own_gateway
 
 from gateway_blocking import local, run_kernel
 from gateway_blocking.errors import GatewayError, GatewayTimeout
@@ -238,3 +239,22 @@ def test_kernels_start_where_the_client_works(gateway: LocalGateway, tmp_path: P
     [kernel] = set(local._children(gateway.pid)) - before
     assert Path(f"/proc/{kernel}/cwd").readlink() == tmp_path
     requests.delete(f"{url}/{model['id']}", headers=headers, timeout=60).raise_for_status()
+
+
+def test_what_fails_while_it_stops_does_not_hide_the_error(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Neither that of the block nor that of a start; alone, it is raised."""
+    stop = LocalGateway.stop
+
+    def fail(gateway: LocalGateway) -> None:
+        stop(gateway)
+        raise OSError("not stopped")
+
+    monkeypatch.setattr(LocalGateway, "stop", fail)
+    with pytest.raises(KeyError) as caught, own_gateway():
+        raise KeyError
+    assert caught.value.__notes__ == ["While cleaning up: OSError: not stopped"]
+    with pytest.raises(GatewayError, match="ended with status") as failed:
+        own_gateway("--KernelGatewayApp.ip=nonsense").start()
+    assert failed.value.__notes__ == ["While cleaning up: OSError: not stopped"]
+    with pytest.raises(OSError, match="not stopped"), own_gateway():
+        pass

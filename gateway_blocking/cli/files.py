@@ -6,6 +6,7 @@ import os
 import stat
 import sys
 import tempfile
+from contextlib import suppress
 from pathlib import Path
 
 from .command import UsageError
@@ -79,7 +80,8 @@ def replace(path: Path, data: bytes, *, source: Path | None = None) -> None:
     except OSError as error:
         raise UsageError(f"cannot write {path}: {error.strerror}") from error
     finally:
-        new.unlink(missing_ok=True)
+        with suppress(OSError):  # of a folder that is gone, which was told
+            new.unlink(missing_ok=True)
 
 
 def _follow(path: Path) -> Path:

@@ -5,7 +5,8 @@ from __future__ import annotations
 import asyncio
 import logging
 import re
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -251,7 +252,6 @@ class Notebook(Job):
 
     def _execute(self, kc: BlockingGatewayKernelClient, on_cell: OnCell) -> None:
         from nbclient import NotebookClient
-        from nbclient import exceptions as nbclient_errors
 
         km: Any = kc.parent  # its manager
         info = kc.kernel_info(reply=True, timeout=_INFO_TIMEOUT)["content"]
@@ -261,6 +261,14 @@ class Notebook(Job):
         client = NotebookClient(self._nb, km=km, config=self._config, log=_SILENT)
         client.kc = kc
         self._watch_output(client)
+        with self._saved(client):
+            self._execute_all(client, kc, on_cell)
+
+    def _execute_all(
+        self, client: NotebookClient, kc: BlockingGatewayKernelClient, on_cell: OnCell
+    ) -> None:
+        from nbclient import exceptions as nbclient_errors
+
         try:
             # An event loop of this call: a Ctrl-C ends it, and its tasks with it.
             asyncio.run(self._cells(client, on_cell))
@@ -276,9 +284,6 @@ class Notebook(Job):
             raise CodeError(f"{self.where} {why}", why, running=True) from error
         except nbclient_errors.DeadKernelError as error:
             raise _how_it_died(kc) from error
-        finally:
-            client.set_widgets_metadata()
-            self._save()
 
     def _watch_output(self, client: NotebookClient) -> None:
         """Note after each cell whether its output came."""
@@ -324,7 +329,24 @@ class Notebook(Job):
                 cell, index, execution_count=client.code_cells_executed + 1
             )
 
-    def _save(self) -> None:
+    @contextmanager
+    def _saved(self, client: NotebookClient) -> Iterator[None]:
+        """Write the notebook at the end of the ``with``, also if that ends by an error.
+
+        If it then cannot be written, this is told, and the error is raised all the same.
+        """
+        try:
+            yield
+        except BaseException:
+            try:
+                self._save(client)
+            except Exception as failure:
+                say(f"{self.name}: {failure}")
+            raise
+        self._save(client)
+
+    def _save(self, client: NotebookClient) -> None:
+        client.set_widgets_metadata()
         write_notebook(self._nb, self._destination, source=self._source)
         say(f"wrote {self._destination}")
 
