@@ -138,7 +138,9 @@ def not_reached(
     if isinstance(error, requests.RequestException):
         error.request = None  # it has the login, and reports of errors show it
     if late := _too_late(error, happened, gateway, timeout):
-        return GatewayTimeout(f"{tried}: {late}"), happened[-1]
+        failure: GatewayError = GatewayTimeout(f"{tried}: {'; '.join(late)}")
+        failure.advice = late[1]
+        return failure, happened[-1]
     if isinstance(error, requests.exceptions.SSLError) or not isinstance(
         error, requests.RequestException
     ):
@@ -166,8 +168,8 @@ def _causes(error: BaseException | None) -> Iterator[BaseException]:
 
 def _too_late(
     error: Exception, happened: list[BaseException], gateway: GatewayClient, timeout: float | None
-) -> str:
-    """Which time-out it was, and what to do about it; "" where it was none."""
+) -> tuple[str, str] | None:
+    """Return which timeout it was, and what to do about it; None if it was none."""
     connect = f"{gateway.connect_timeout:g} s (connect_timeout)"
     longest = gateway.effective_request_timeout
     own = longest <= gateway.request_timeout
@@ -176,12 +178,12 @@ def _too_late(
     if timeout is not None:
         connect = request = f"{timeout:g} s"
     if isinstance(error, requests.ConnectTimeout):
-        return f"no connection within {connect}; {NO_WAY}"
+        return f"no connection within {connect}", NO_WAY
     if any("handshake operation timed out" in str(cause) for cause in happened):
-        return f"no TLS handshake within {connect}; {HTTP_ONLY}"
+        return f"no TLS handshake within {connect}", HTTP_ONLY
     if any(isinstance(cause, ReadTimeoutError) for cause in happened):  # in the body, too
-        return f"no answer within {request}; the gateway may still be working on it"
-    return ""
+        return f"no answer within {request}", "the gateway may still be working on it"
+    return None
 
 
 def _advice(tried: Tried, error: Exception, happened: BaseException) -> str:

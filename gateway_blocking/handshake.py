@@ -42,6 +42,7 @@ from .transport import MAX_INCOMING, Transport, shut_down
 __all__ = ["Endpoint", "Opening"]
 
 _Socket = TypeVar("_Socket", bound=socket.socket)
+_E = TypeVar("_E", bound=GatewayError)
 _LONGEST_HEAD = 65536  # bytes of an answer of a proxy
 _HANDSHAKE_HEADERS = ("connection", "upgrade", "sec-websocket-key", "sec-websocket-version")
 
@@ -353,6 +354,10 @@ _REFUSALS: Mapping[int, tuple[type[GatewayHTTPError], str]] = {
     ),
 }
 _NO_WEBSOCKET = (GatewayHTTPError, "does a proxy in between let websockets through?")
+_HELD_BACK = (
+    "a gateway holds it back until the kernel answers: is the kernel starting, or the gateway"
+    " overloaded?"
+)
 _REASON = re.compile(r"Handshake status \d+ (.*?) -\+-\+- ")
 
 
@@ -366,11 +371,9 @@ def _not_reached(error: Exception, endpoint: Endpoint) -> GatewayError:
     """The error for a gateway that could not be reached."""
     tried, _ = _tried(endpoint)
     if isinstance(error, TimeoutError):
-        return GatewayTimeout(
-            f"{tried}: no connection within {endpoint.connect_timeout:g} s (connect_timeout);"
-            f" {NO_WAY}"
-        )
-    return GatewayConnectionError(f"{tried}: {error}{_advice(error)}")
+        late = f"no connection within {endpoint.connect_timeout:g} s (connect_timeout)"
+        return _failure(GatewayTimeout, f"{tried}: {late}", NO_WAY)
+    return _failure(GatewayConnectionError, f"{tried}: {error}", _advice(error))
 
 
 def _refused(error: Exception, endpoint: Endpoint, ws: websocket.WebSocket) -> GatewayError:
@@ -386,8 +389,10 @@ def _refused(error: Exception, endpoint: Endpoint, ws: websocket.WebSocket) -> G
             advice = for_redirect(safe_url((ws.getheaders() or {}).get("location", "")))
         message = _body_message(getattr(error, "resp_body", None))
         said = f"{status} {reason}".rstrip() + (f" ({message})" if message else "")
-        return kind(
-            f"{tried}: the gateway answered {said}; {advice}",
+        return _failure(
+            kind,
+            f"{tried}: the gateway answered {said}",
+            advice,
             method="GET",
             url=where,
             status_code=status,
@@ -395,19 +400,23 @@ def _refused(error: Exception, endpoint: Endpoint, ws: websocket.WebSocket) -> G
             message=message,
         )
     if isinstance(error, TimeoutError | websocket.WebSocketTimeoutException):
-        return GatewayTimeout(
-            f"{tried}: no answer within {endpoint.handshake_timeout:g} s (request_timeout); a"
-            " gateway holds it back until the kernel answers: is the kernel starting, or the"
-            " gateway overloaded?"
-        )
-    return GatewayConnectionError(f"{tried}: {error}{_advice(error)}")
+        late = f"no answer within {endpoint.handshake_timeout:g} s (request_timeout)"
+        return _failure(GatewayTimeout, f"{tried}: {late}", _HELD_BACK)
+    return _failure(GatewayConnectionError, f"{tried}: {error}", _advice(error))
+
+
+def _failure(kind: type[_E], text: str, advice: str, **answer: Any) -> _E:
+    """Return an error with its advice, in its text and as an attribute."""
+    failure = kind(f"{text}; {advice}" if advice else text, **answer)
+    failure.advice = advice
+    return failure
 
 
 def _advice(error: Exception) -> str:
     if isinstance(error, ssl.SSLError):
-        return f"; {for_tls(error)}"
+        return for_tls(error)
     if isinstance(error, OSError | websocket.WebSocketConnectionClosedException):
-        return f"; {for_connection(error)}"
+        return for_connection(error)
     return ""
 
 

@@ -25,7 +25,7 @@ from .adapters import (
     proxy_for,
     was_retried,
 )
-from .advice import shown
+from .advice import NO_GATEWAY, shown
 from .bodies import BodyError, read_body
 from .config import GatewayClient
 from .deadline import Deadline
@@ -235,7 +235,9 @@ class Requester:
                         raise
                     retry = retry.increment(method, url, error=ProtocolError(str(error)))
                 except (MaxRetryError, ProtocolError, _CutOff):
-                    raise GatewayConnectionError(str(error)) from error.__cause__
+                    failure = GatewayConnectionError(str(error))
+                    failure.advice = error.advice
+                    raise failure from error.__cause__
                 self.pause(retry.get_backoff_time())
 
     def _tell(self, session: Session, method: str, url: str, *how: Any) -> Any:
@@ -398,11 +400,13 @@ class Requester:
         try:
             said = answer.json()
         except ValueError as error:
-            raise _CutOff(not_json(tried, answer)) from error
+            raise _CutOff(not_json(tried, answer), NO_GATEWAY) from error
         try:
             check(said, wanted, answer.status)
         except ModelError as error:
-            raise GatewayConnectionError(misfit(tried, answer, error)) from error
+            failure = GatewayConnectionError(misfit(tried, answer, error))
+            failure.advice = NO_GATEWAY
+            raise failure from error
         return said
 
 
@@ -426,3 +430,7 @@ def _perhaps_done(method: str) -> str:
 
 class _CutOff(Exception):
     """An answer that did not come whole."""
+
+    def __init__(self, text: str, advice: str = "") -> None:
+        super().__init__(text)
+        self.advice = advice

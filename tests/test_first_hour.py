@@ -303,6 +303,8 @@ ROWS = [
     Row("after stop_channels", served(MODEL, accepts(), DELETED), "closed", "start_channels()",
         KERNEL, then(lambda km, kc: (kc.stop_channels(), kc.execute("1")))),
 ]  # fmt: skip
+WITH_ADVICE = ["https to http", "upgrade, 400", "upgrade, 404", "upgrade, 200", "another, JSON"]
+WITH_ADVICE += ["another server", "nothing listens", "no token", "self-signed"]
 BY_STATUS = ["nothing configured", "nothing listens", "https to http", "no token", "a login page"]
 BY_STATUS += ["wrong token", "self-signed"]
 
@@ -349,6 +351,9 @@ def test_an_error_is_enough_to_go_on(row: Row, world: World) -> None:
         BlockingGatewayKernelManager(**{**QUICK, **options}) as km,
     ):
         row.call(km)
+    advice = getattr(caught.value, "advice", "")
+    assert advice in str(caught.value)
+    assert row.advice in advice or row.id not in WITH_ADVICE
     tried = row.tried.format(url=options.get("url"), folder=world.folder)
     check(str(caught.value), tried, row.came, row.advice)
     assert row.unsaid not in str(caught.value)
