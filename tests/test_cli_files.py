@@ -28,7 +28,7 @@ from gateway_blocking.cli.command import UsageError
 from gateway_blocking.cli.files import read_standard_input, replace
 from gateway_blocking.cli.jobs import doubtful_parameters
 from gateway_blocking.cli.notebooks import read_notebook, repair, write_notebook
-from gateway_blocking.cli.run import is_hopeless, take_parameters
+from gateway_blocking.cli.run import RunCommand, is_hopeless, take_parameters
 
 # --- files ----------------------------------------------------------------------------------------
 
@@ -95,6 +95,28 @@ def test_a_link_of_another_user_is_refused(tmp_path: Path) -> None:
     planted.symlink_to("victim")
     replace(own, b"new")
     assert (victim.read_text(), own.is_symlink()) == ("new", True)
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="only POSIX has named pipes")
+def test_what_is_not_a_regular_file_is_not_replaced(tmp_path: Path) -> None:
+    """A link to a device, or a named pipe: root would replace /dev/null by a notebook."""
+    pipe, link = tmp_path / "pipe.ipynb", tmp_path / "link.ipynb"
+    os.mkfifo(pipe)
+    link.symlink_to(pipe)
+    for path in (pipe, link, tmp_path):
+        with pytest.raises(UsageError, match="it is not a regular file"):
+            replace(path, b"new")
+    assert stat.S_ISFIFO(pipe.stat().st_mode)
+
+
+def test_a_link_to_itself_is_replaced(tmp_path: Path) -> None:
+    """It stands for no file, and resolve() of Python 3.11 raises RuntimeError for it."""
+    link = tmp_path / "loop.ipynb"
+    link.symlink_to(link.name)
+    command = RunCommand(output=str(link))
+    assert command._targets([str(tmp_path / "a.ipynb")]) == {str(tmp_path / "a.ipynb"): link}
+    replace(link, b"new")
+    assert link.read_bytes() == b"new"
 
 
 def test_a_file_is_never_half_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -60,10 +60,13 @@ def replace(path: Path, data: bytes, *, source: Path | None = None) -> None:
     Raises
     ------
     UsageError
-        It cannot be written, or it is a symbolic link that another user made.
+        It cannot be written, it is something else than a file (a device, say, which must not be
+        replaced), or it is a symbolic link that another user made.
     """
     try:
         target = _follow(path)
+        if target.exists() and not target.is_file():
+            raise UsageError(f"cannot write {path}: it is not a regular file")
         mode = _mode(target) if target.exists() else _mode(source) & ~_UMASK if source else None
         # O_EXCL, 0600, and a name that nobody can foresee.
         handle, name = tempfile.mkstemp(dir=target.parent, prefix=".", suffix=".tmp")

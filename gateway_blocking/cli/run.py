@@ -356,10 +356,12 @@ echo "print(6 * 7)" | jupyter gateway run -
         """Return where to write each notebook: to a file of its own, and to no original."""
         targets: dict[str, Path] = {}
         written: dict[Path, str] = {}
-        originals = {Path(name).resolve(): name for name in notebooks}
+        originals = {Path(os.path.realpath(name)): name for name in notebooks}
         for name in notebooks:
             target = self._target(Path(name))
-            same = target.resolve()
+            same = Path(
+                os.path.realpath(target)
+            )  # resolve() of Python 3.11 fails at a link to itself
             if other := written.get(same):
                 raise UsageError(f"{other} and {name} would both be written to {target}")
             if (self.output or self.output_dir) and (original := originals.get(same)):
