@@ -607,12 +607,12 @@ class Connection:
                 self._hear(error.channel, error.message, len(payload), unreadable=str(error))
             except WireError as error:
                 self._log.warning("kernel %s: a malformed message: %s", self.name, str(error))
-                self._suspect(everything=True)
+                self._miss_a_message()
             except GatewayError:  # of what was sent in answer to the message
                 raise
             except Exception:  # one message that nobody foresaw must not end all the others
                 self._log.exception("kernel %s: a message could not be handled", self.name)
-                self._suspect(everything=True)
+                self._miss_a_message()
 
     def _hear(self, name: str, message: Message, size: int, unreadable: str = "") -> None:
         """Take note of a message, and deliver it, if it can be read."""
@@ -911,6 +911,12 @@ class Connection:
             self._channels["iopub"].request_failed(msg_id, error)
 
     # --- requests without a reply ---------------------------------------------------------------
+
+    def _miss_a_message(self) -> None:
+        """Take note that a message is lost, which may be any reply or any output."""
+        with self._lock:
+            self._ledger.expect_loss()
+        self._suspect(everything=True)
 
     def _suspect(self, everything: bool = False) -> None:
         """Have it found out, soon, whether replies are missing.

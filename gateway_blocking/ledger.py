@@ -229,6 +229,10 @@ class Ledger:
 
     # --- what is heard --------------------------------------------------------------------------
 
+    def expect_loss(self) -> None:
+        """Take note that output may be lost between the last that came and the next."""
+        self._numbers.expect_loss()
+
     def expect_replay(self) -> None:
         """The websocket was opened again: what was heard before is not news."""
         self._replayed = frozenset(self._recent)
@@ -446,7 +450,8 @@ class _Numbers:
         limited : bool, optional
             Whether the cause is a limit of the gateway, and not a lost connection.
         """
-        self._expects_loss, self._limited = True, limited
+        self._limited = limited or (self._expects_loss and self._limited)
+        self._expects_loss = True
 
     def lose(self, number: int) -> None:
         """Take note that the message with a number came, but is lost."""

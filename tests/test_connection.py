@@ -340,6 +340,35 @@ def test_output_that_cannot_be_read_is_counted_as_lost(
     assert "rate" not in caplog.text
 
 
+def test_a_malformed_frame_may_have_been_output(caplog: pytest.LogCaptureFixture) -> None:
+    """Nothing tells whose message it was, but the number that is missing beside it is counted."""
+    request = Session().msg("execute_request", {"code": "1"})
+
+    def script(peer: Peer) -> None:
+        peer.accept(V1)
+        _, asked = FORMATS[V1].decode(BINARY, peer.receive().data, Session().unpack)
+        kernel = Session()
+
+        def say(channel: str, msg_type: str, content: dict[str, Any]) -> tuple[int, bytes]:
+            message = kernel.msg(msg_type, content, parent=asked)
+            return FORMATS[V1].encode(channel, message, Session().pack)
+
+        peer.send(*say(*BUSY))
+        opcode, frame = say("iopub", "stream", {"name": "stdout", "text": "1"})
+        peer.send(opcode, frame[:20])
+        peer.send(*say("shell", "execute_reply", {"status": "ok"}))
+        peer.send(*say(*IDLE))
+        stay(peer)
+
+    with connected_by_v1(script) as connection:
+        connection.send("shell", request, 10)
+        states = [channel_of(connection, "iopub").take(timeout=30) for _ in range(2)]
+        assert [message["content"]["execution_state"] for message in states] == ["busy", "idle"]
+        assert connection.missing(request["header"]["msg_id"]) == 1
+    assert "a malformed message" in caplog.text
+    assert "output is missing: at least 1 messages" in caplog.text
+
+
 # --- replies that do not come ---------------------------------------------------------------------
 
 
