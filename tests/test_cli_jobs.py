@@ -20,7 +20,7 @@ from terminal import Terminal, errors, wait_for, without_a_gateway
 
 from gateway_blocking import BlockingGatewayKernelManager
 from gateway_blocking.cli.jobs import Job
-from gateway_blocking.cli.progress import Bars
+from gateway_blocking.cli.progress import Bars, Progress
 
 # --- being stopped --------------------------------------------------------------------------------
 
@@ -448,3 +448,28 @@ def test_a_notebook_that_cannot_be_saved_either_says_first_why_it_failed(
     assert "ZeroDivisionError" in done.stdout + done.stderr
     assert "a.ipynb: cannot write out/a.ipynb" in done.stderr
     assert "a.ipynb: cell 2 failed" in done.stderr
+
+
+@pytest.mark.parametrize(("is_connected", "told"), [(True, 2), (False, 1)])
+def test_a_connection_that_is_lost_for_good_is_not_there_again(
+    is_connected: bool, told: int, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The end of the tries is no success: the job's own error tells of it."""
+
+    class Lossy(Job):
+        is_reconnecting = True  # type: ignore[assignment]
+        is_connected = False  # type: ignore[assignment]
+
+    job, shown = Lossy("a.py", "", Path()), Progress()
+    with shown.of(job):
+        shown.look()
+        job.is_reconnecting, job.is_connected = False, is_connected  # type: ignore[misc]
+        shown.look()
+    lines = capsys.readouterr().err.splitlines()
+    assert (
+        lines
+        == [
+            "a.py: connection lost, trying again",
+            "a.py: connected again",
+        ][:told]
+    )

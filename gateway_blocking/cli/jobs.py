@@ -112,6 +112,11 @@ class Job:
         """Whether its connection was lost, and is being opened again."""
         return self._kc is not None and self._kc.is_reconnecting
 
+    @property
+    def is_connected(self) -> bool:
+        """Whether its connection is there, and not closed for good."""
+        return self._kc is not None and self._kc._is_connected()
+
     def stop(self) -> None:
         """End what :meth:`execute` waits for in another thread, now or as soon as it begins."""
         with self._lock:

@@ -79,7 +79,8 @@ class Progress:
         for job, was_lost in list(self._running.items()):
             if (is_lost := job.is_reconnecting) != was_lost and job in self._running:
                 self._running[job] = is_lost
-                self.connection_changed(job, is_lost)
+                if is_lost or job.is_connected:  # else it is lost for good, and the job says so
+                    self.connection_changed(job, is_lost)
 
     def connection_changed(self, job: Job, is_lost: bool) -> None:
         """Tell that the connection of a job was lost, or is open again."""
