@@ -323,6 +323,7 @@ def test_the_bar_of_a_job_says_that_its_connection_is_lost() -> None:
 
     class Connected(Job):
         is_reconnecting = False
+        is_connected = True
 
     display, job = Display(), Connected("a.ipynb", "python3", Path())
     with Bars(display).of(Connected("a\x1b]0;b\x07.py", "python3", Path())) as on_cell:
