@@ -338,15 +338,14 @@ def test_the_gateway_may_be_in_a_configuration_file(terminal: Terminal) -> None:
 
 def test_a_gateway_that_is_not_there(terminal: Terminal) -> None:
     """Status 3 and one line that names it; with --debug the traceback as well."""
-    terminal.notebook("a.ipynb", "1")
     url = "http://127.0.0.1:9"
-    done = terminal("run", "--url", url, "a.ipynb")
+    done = terminal("exec", "--url", url, "1")
     assert done.returncode == 3
     [line] = errors(done)
-    assert line.startswith("jupyter gateway run: ")
+    assert line.startswith("jupyter gateway exec: ")
     assert url in line
-    assert terminal.files() == {"a.ipynb"}
-    done = terminal("run", "--debug", "--url", url, "a.ipynb")
+    assert terminal.files() == set()
+    done = terminal("exec", "--debug", "--url", url, "1")
     assert done.returncode == 3
     assert "Traceback" in done.stderr
     assert line in errors(done)

@@ -19,7 +19,7 @@ from queue import Empty
 from typing import Any
 
 import pytest
-from conftest import DEAF, least_time, wait_until
+from conftest import DEAF, kernels_of, least_time, wait_until
 from jupyter_client.session import Session
 from rawserver import Peer, serving
 from servers import own_gateway
@@ -649,7 +649,7 @@ def test_control_c_while_the_channels_start_leaves_nothing() -> None:
 
 
 def test_the_interpreter_exits_with_channels_running(gateway_env: LocalGateway) -> None:
-    """A script that forgets stop_channels() ends, silently."""
+    """A script that forgets stop_channels() ends, silently, and its kernel with it."""
     script = (
         "from gateway_blocking import start_new_kernel\n"
         "km, kc = start_new_kernel()\n"
@@ -659,9 +659,7 @@ def test_the_interpreter_exits_with_channels_running(gateway_env: LocalGateway) 
         [sys.executable, "-c", script], capture_output=True, text=True, timeout=60, check=False
     )
     assert (ended.returncode, ended.stderr) == (0, "")
-    with Manager(kernel_id=ended.stdout.strip(), **gateway_env.options()) as km:
-        km.start_kernel()
-        km.owned_kernel = True
+    assert ended.stdout.strip() not in kernels_of(gateway_env)
 
 
 def test_control_c_ends_a_wait_and_the_client_goes_on(kc: Client) -> None:

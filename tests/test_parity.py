@@ -310,11 +310,11 @@ def index_of(classes: Iterable[type]) -> Index:
 
 def our_classes() -> list[type]:
     """All of the package but its front, which is above client and manager."""
-    front = ("gateway_blocking.cli", "gateway_blocking.local", "gateway_blocking.__main__")
+    front = ("cli", "local", "__main__")
     modules = [
         module
         for name, module in sys.modules.items()
-        if name.startswith("gateway_blocking.") and not name.startswith(front)
+        if name.startswith("gateway_blocking.") and name.split(".")[1] not in front
     ]
     return [
         value

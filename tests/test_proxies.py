@@ -109,7 +109,7 @@ def test_a_host_may_be_excepted(
     [
         ({}, "ws://gw/", None),
         ({"http_proxy": "http://p:1"}, "ws://gw/", "http://p:1"),
-        ({"http_proxy": "p:1"}, "ws://gw/", "http://p:1"),
+        ({"http_proxy": "127.0.0.1:1"}, "ws://gw/", "http://127.0.0.1:1"),
         ({"http_proxy": "http://p:1"}, "wss://gw/", None),
         ({"HTTPS_PROXY": "http://p:1"}, "wss://gw/", "http://p:1"),
         ({"all_proxy": "http://p:1"}, "wss://gw/", "http://p:1"),
