@@ -7,8 +7,8 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -98,6 +98,7 @@ class Program:
 @contextmanager
 def program(server: Server, folder: Path, code: str, *args: str, **env: str) -> Iterator[Program]:
     """A script, in a process group of its own."""
+    folder.mkdir(exist_ok=True)
     script = folder / "script.py"
     script.write_text(PREAMBLE + code)
     with subprocess.Popen(
@@ -224,10 +225,7 @@ Manager().start_kernel()
         wait_until_gone(any_server, kernel)
 
 
-@pytest.mark.parametrize("number", [0, signal.SIGKILL])
-def test_a_kernel_that_was_restarted_ends_with_its_owner(
-    server: Server, tmp_path: Path, number: int
-) -> None:
+def test_a_kernel_that_was_restarted_ends_with_its_owner(server: Server, tmp_path: Path) -> None:
     """By its owner, and by the gateway after it died: it has the same ID."""
     code = """
 (km, kc), (other, oc) = start_new_kernel(), start_new_kernel()
@@ -238,14 +236,9 @@ while other.is_alive():
 tell(kernels=[km.kernel_id, other.kernel_id])
 wait()
 """
-    with program(server, tmp_path, code) as owner:
-        found = owner.told()["kernels"]
-        wait_until(lambda: set(found) <= kernels(server))
-        owner.end(number)
-        wait_until_gone(server, *found)
+    check_both_endings(server, tmp_path, code)
 
 
-@pytest.mark.parametrize("number", [0, signal.SIGKILL])
 @pytest.mark.parametrize(
     "code",
     [
@@ -264,14 +257,23 @@ wait()
     ids=["several", "dropped", "multi", "removed", "session", "taken over"],
 )
 def test_whatever_looks_after_a_kernel_it_ends_with_the_process(
-    server: Server, tmp_path: Path, code: str, number: int
+    server: Server, tmp_path: Path, code: str
 ) -> None:
     """Several managers, one that was dropped, one of many, sessions that are kept here."""
-    with program(server, tmp_path, f"{code}\ntell(kernels=found)\nwait()") as owner:
-        found = owner.told()["kernels"]
-        assert set(found) <= kernels(server)
-        owner.end(number)
-        wait_until_gone(server, *found)
+    check_both_endings(server, tmp_path, f"{code}\ntell(kernels=found)\nwait()")
+
+
+def check_both_endings(server: Server, tmp_path: Path, code: str) -> None:
+    """Run it twice at the same time: one comes to its end, the other is killed."""
+    with (
+        program(server, tmp_path / "ends", code) as ends,
+        program(server, tmp_path / "killed", code) as killed,
+    ):
+        for owner, number in ((ends, 0), (killed, signal.SIGKILL)):
+            found = owner.told()["kernels"]
+            wait_until(lambda: set(found) <= kernels(server))  # noqa: B023 - it is called now
+            owner.end(number)
+            wait_until_gone(server, *found)
 
 
 @pytest.mark.parametrize("number", [0, signal.SIGKILL])
@@ -379,8 +381,12 @@ else:
 assert reaper._reaper._process is None
 tell(kernels=[km.kernel_id, other.kernel_id])
 """
-    for how in ("frozen", "broken", "refused"):
-        with program(server, tmp_path, code, how) as owner:
+    with ExitStack() as stack:
+        owners = [
+            stack.enter_context(program(server, tmp_path / how, code, how))
+            for how in ("frozen", "broken", "refused")
+        ]
+        for owner in owners:
             found = owner.told()["kernels"]
             assert owner.process.wait(60) == 0
             assert not kernels(server) & set(found)
@@ -486,36 +492,41 @@ time.sleep(600)
 
 
 @pytest.mark.parametrize("method", ["fork", "spawn", "forkserver"])
-@pytest.mark.parametrize("ending", ["return", "1 / 0", "sys.exit(3)", "time.sleep(600)"])
 def test_a_kernel_ends_with_a_worker_of_multiprocessing(
-    server: Server, tmp_path: Path, method: str, ending: str
+    server: Server, tmp_path: Path, method: str
 ) -> None:
-    """Which is terminated if it does not end; the parent's kernel and the worker's are apart."""
-    code = f"""
-def work(queue):
+    """However it ends, also terminated; the parent's kernel and the workers' are apart."""
+    code = """
+ENDINGS = ("return", "1 / 0", "sys.exit(3)", "time.sleep(600)")
+
+def work(ending, queue):
     sys.stderr = open(os.devnull, "w")
     km, kc = start_new_kernel()
-    queue.put(km.kernel_id)
-    {ending}
+    queue.put((ending, km.kernel_id))
+    if ending != "return":
+        exec(ending)
 
 if __name__ == "__main__":
-    context = multiprocessing.get_context("{method}")
+    context = multiprocessing.get_context(sys.argv[1])
     km, kc = start_new_kernel()
     queue = context.Queue()
-    worker = context.Process(target=work, args=(queue,))
-    worker.start()
-    own = queue.get(timeout=120)
-    if "sleep" in "{ending}":
-        worker.terminate()
-    worker.join(60)
-    assert worker.exitcode is not None
+    workers = {e: context.Process(target=work, args=(e, queue)) for e in ENDINGS}
+    for worker in workers.values():
+        worker.start()
+    own = dict(queue.get(timeout=120) for _ in workers)
+    workers["time.sleep(600)"].terminate()
+    for worker in workers.values():
+        worker.join(60)
     assert kc.execute("6 * 7", reply=True, timeout=60)["content"]["status"] == "ok"
-    tell(kernel=km.kernel_id, own=own)
+    statuses = [worker.exitcode for worker in workers.values()]
+    tell(kernel=km.kernel_id, own=list(own.values()), statuses=statuses)
     wait()
 """
-    with program(server, tmp_path, code) as owner:
+    with program(server, tmp_path, code, method) as owner:
         told = owner.told()
-        wait_until_gone(server, told["own"])
+        assert told["statuses"] == [0, 1, 3, -signal.SIGTERM]
+        assert len(set(told["own"])) == len(told["statuses"])
+        wait_until_gone(server, *told["own"])
         assert told["kernel"] in kernels(server)
         owner.end(signal.SIGKILL)
         wait_until_gone(server, told["kernel"])
@@ -769,20 +780,23 @@ def manager_of_several(gateway: LocalGateway) -> Iterator[None]:
         yield
 
 
-@pytest.mark.parametrize("block", [one_kernel, manager_of_one, manager_of_several])
 @pytest.mark.parametrize("kind", [KeyError, SystemExit, KeyboardInterrupt])
 def test_what_fails_in_a_clean_up_does_not_hide_the_error(
-    block: Callable[[LocalGateway], Iterator[None]],
-    kind: type[BaseException],
-    caplog: pytest.LogCaptureFixture,
+    kind: type[BaseException], caplog: pytest.LogCaptureFixture
 ) -> None:
     """The gateway is gone when an error ends a ``with``: it becomes a note on that error."""
+    blocks = [contextmanager(block) for block in (one_kernel, manager_of_one, manager_of_several)]
     with own_gateway() as gateway:
-        with pytest.raises(kind, match="mine") as caught, contextmanager(block)(gateway):
+        with pytest.raises(kind, match="mine") as caught, ExitStack() as stack:
+            for block in blocks:
+                stack.enter_context(block(gateway))
             gateway.stop()
             raise kind("mine")
-        assert "While cleaning up: Gateway" in str(caught.value.__notes__)
-        assert "DELETE http://127.0.0.1" in str(caught.value.__notes__)
+        notes = caught.value.__notes__
+        assert len(notes) == len(blocks)
+        for note in notes:
+            assert note.startswith("While cleaning up: Gateway")
+            assert "DELETE http://127.0.0.1" in note
         assert ("While cleaning up" in caplog.text) == (kind is SystemExit)
 
 
