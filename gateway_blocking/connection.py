@@ -184,11 +184,18 @@ class Connection:
         self._doubts = 0  # questions that are left
         self._tries: Iterator[float] | None = None
         self._reader = threading.Thread(
-            target=self._run_reader, name=f"gateway-reader-{name[:8]}", daemon=True
+            target=self._run,
+            args=[self._run_reader],
+            name=f"gateway-reader-{name[:8]}",
+            daemon=True,
         )
         self._heartbeat = threading.Thread(
-            target=self._run_heartbeat, name=f"gateway-heartbeat-{name[:8]}", daemon=True
+            target=self._run,
+            args=[self._run_heartbeat],
+            name=f"gateway-heartbeat-{name[:8]}",
+            daemon=True,
         )
+        self._ended = {thread: Latch() for thread in (self._reader, self._heartbeat)}
         tell_after_fork(self)
 
     def __repr__(self) -> str:
@@ -407,14 +414,21 @@ class Connection:
             self._set_state(State.CLOSED)
             return
         deadline = Deadline(_CLOSE_TIMEOUT)
-        if isinstance(self._socket, Transport) and self._reader.is_alive():
+        if isinstance(self._socket, Transport):
             self._socket.send_close()
-            _join(self._reader, _GOODBYE_TIMEOUT)
+            self._has_ended(self._reader, deadline.within(_GOODBYE_TIMEOUT))
         self._abort()
         for thread in (self._reader, self._heartbeat):
-            _join(thread, deadline.left() or 0.0)
-            if thread.is_alive() and thread is not threading.current_thread():
+            if not self._has_ended(thread, deadline):
                 self._log.warning("the thread %s has not ended in time", thread.name)
+
+    def _has_ended(self, thread: threading.Thread, deadline: Deadline) -> bool:
+        """Wait for the end of a thread of ours; return False if it does not come in time.
+
+        Interrupted, ``Thread.join()`` takes a thread that runs for one that has ended, until
+        Python 3.12.  The old reader would then close the channels of the next connection.
+        """
+        return thread is threading.current_thread() or self._ended[thread].wait(deadline)
 
     def abandon(self) -> None:
         """End the connection without waiting for anything, for a client that was dropped.
@@ -447,6 +461,8 @@ class Connection:
         if self._socket is not None:
             self._socket.disinherit()
         self._socket = self._transport = None
+        for ended in self._ended.values():
+            ended.open()
 
     def _announce_close(self) -> None:
         with self._lock:
@@ -541,6 +557,13 @@ class Connection:
             self._doubt()
         elif verdict is not None:
             self.kernel_ended(verdict)
+
+    def _run(self, work: Callable[[], None]) -> None:
+        """Do the work of a thread of ours, and tell of its end."""
+        try:
+            work()
+        finally:
+            self._ended[threading.current_thread()].open()
 
     # --- the reader -----------------------------------------------------------------------------
 
@@ -1120,8 +1143,3 @@ def _closed(name: str, error: BaseException) -> GatewayConnectionClosed:
         f"the connection to kernel {name} was lost: {error}; what was asked of the kernel before"
         " may have been executed or not"
     )
-
-
-def _join(thread: threading.Thread, timeout: float) -> None:
-    if thread is not threading.current_thread() and thread.is_alive():
-        thread.join(timeout)

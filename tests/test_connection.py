@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import logging
+import os
+import signal
 import struct
 import threading
 import time
@@ -528,6 +530,41 @@ def test_close_is_bounded_and_may_be_repeated(script: Script) -> None:
         return taken
 
     assert least_time(close, 2) < 2
+
+
+def test_an_interrupted_close_is_no_end(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The next close() waits for a thread that runs, whatever Thread.join() says after a signal."""
+    ending, go_on = threading.Event(), threading.Event()
+    end = Connection._end
+
+    def slowly(self: Connection, error: BaseException) -> None:
+        ending.set()
+        assert go_on.wait(10)
+        end(self, error)
+
+    def interrupt(*args: object) -> None:
+        raise KeyboardInterrupt
+
+    def interrupt_once_it_ends() -> None:
+        assert ending.wait(10)
+        os.kill(os.getpid(), signal.SIGALRM)
+
+    monkeypatch.setattr(Connection, "_end", slowly)
+    before = signal.signal(signal.SIGALRM, interrupt)
+    try:
+        with connected(stay) as connection, ThreadPoolExecutor(1) as pool:
+            interrupting = pool.submit(interrupt_once_it_ends)
+            with pytest.raises(KeyboardInterrupt):
+                connection.close()
+            interrupting.result(timeout=10)
+            timer = threading.Timer(0.2, go_on.set)
+            timer.start()
+            connection.close()
+            assert connection.state is State.CLOSED
+            timer.join()
+    finally:
+        go_on.set()
+        signal.signal(signal.SIGALRM, before)
 
 
 def test_abandon_ends_the_threads_without_waiting() -> None:
