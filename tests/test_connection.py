@@ -283,7 +283,7 @@ def answers(*messages: tuple[str, str, dict[str, Any] | None]) -> Script:
 SPOILED: dict[str, Any] = {"this": "is not packed"}
 BUSY = ("iopub", "status", {"execution_state": "busy"})
 IDLE = ("iopub", "status", {"execution_state": "idle"})
-REPLY = Session().msg("execute_reply", {})
+REPLY = Session().msg("execute_reply", {"status": "ok"})
 
 
 @contextmanager
@@ -389,7 +389,8 @@ def serves_all_but(first: str, *spoiled: tuple[int, bytes]) -> Script:
             channel, request = FORMATS[V1].decode(BINARY, frame.data, kernel.unpack)
             executions += (execution := request["msg_type"] == "execute_request")
             is_first = execution and executions == 1
-            replies = [BUSY, (channel, request["msg_type"].replace("request", "reply"), {}), IDLE]
+            reply_type = request["msg_type"].replace("request", "reply")
+            replies = [BUSY, (channel, reply_type, {"status": "ok"}), IDLE]
             for on, msg_type, content in [] if is_first and first == "forgets" else replies:
                 if is_first and on == channel:
                     continue
@@ -457,7 +458,8 @@ def test_a_late_reply_is_no_lost_one(monkeypatch: pytest.MonkeyPatch) -> None:
             idle = kernel.msg("status", {"execution_state": "idle"}, parent=requests[-1])
             peer.send(*FORMATS[V1].encode("iopub", idle, kernel.pack))
         for request in requests:
-            reply = kernel.msg(request["msg_type"].replace("request", "reply"), {}, parent=request)
+            reply_type = request["msg_type"].replace("request", "reply")
+            reply = kernel.msg(reply_type, {"status": "ok"}, parent=request)
             peer.send(*FORMATS[V1].encode("shell", reply, kernel.pack))
         stay(peer)
 
