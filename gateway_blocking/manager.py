@@ -721,7 +721,8 @@ def start_new_kernel(
     given = {name: kwargs.pop(name) for name in list(kwargs) if name in options}
     manager = BlockingGatewayKernelManager(kernel_name=kernel_name, **given)
     try:
-        manager.rest.wait_until_up(startup_timeout)
+        if startup_timeout > 0:
+            manager.rest.wait_until_up(startup_timeout)
         manager.start_kernel(**kwargs)
         client = manager.client()
         client.start_channels()
