@@ -383,8 +383,9 @@ class Conformance:
         notebook = nbformat.v4.new_notebook(
             cells=[nbformat.v4.new_code_cell("x = 20"), nbformat.v4.new_code_cell("print(x + 22)")]
         )
-        km = BlockingGatewayKernelManager(kernel_name="python3", **server.client_options())
-        NotebookClient(notebook, km=km, timeout=60).execute()
+        options = server.client_options()
+        with BlockingGatewayKernelManager(kernel_name="python3", **options) as km:
+            NotebookClient(notebook, km=km, timeout=60).execute()
         assert notebook.cells[1].outputs[0]["text"] == "42\n"
 
 

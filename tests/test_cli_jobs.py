@@ -246,11 +246,12 @@ def test_a_gateway_that_is_killed(terminal: Terminal) -> None:
     [told] = [line for line in errors(done) if "a.ipynb: connection to the gateway lost" in line]
     assert "lost in cell 3" in told
     assert "could not be opened again, tried 3 times" in told
-    a, b = report_of(done)[1:]
+    a, b, *rest = report_of(done)[1:]
     assert a.split(None, 2)[:2] == ["a.ipynb", "gateway"]
     assert a.endswith("connection to the gateway lost in cell 3")
     assert b.endswith("connection to the gateway lost")
-    assert "DELETE" not in err
+    assert "DELETE" not in err[: err.index(b)]
+    assert all("was not shut down" in line for line in rest), "at the end, for both kernels"
     assert terminal.read("a.executed.ipynb").cells[1].outputs[0].text == "before\n"
 
 

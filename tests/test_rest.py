@@ -581,7 +581,7 @@ def test_a_redirect_is_not_followed(method: str) -> None:
 # --- answers that cannot be used ----------------------------------------------------------------
 
 GIVEN_BACK = [
-    ({"id": 5, "name": "n"}, "k", "id is a number, not text"),
+    ({"id": 5, "name": "n"}, "k", "id is a whole number, not text"),
     ({"id": "mine"}, "mine", "it has no name"),
     ({"id": "a\x1b[2J", "name": "n"}, "k", "id has a control character"),
     ({"id": "x" * 10**6, "name": "n"}, "k", "id has 1000000 characters"),
@@ -631,10 +631,14 @@ def test_a_session_whose_model_cannot_be_used_is_given_back() -> None:
         (lambda r: r.list_kernels(), [MODEL, {"id": True}], "[1] has no name"),
         (lambda r: r.list_kernels(), {}, "it is an object, not a list"),
         (lambda r: r.list_kernelspecs(), {"kernelspecs": {"a": None}}, "kernelspecs.a is null"),
-        (lambda r: r.get_kernelspec("a"), {"spec": {"argv": 5}}, "spec.argv is a number, not a"),
+        (
+            lambda r: r.get_kernelspec("a"),
+            {"spec": {"argv": 5}},
+            "spec.argv is a whole number, not a",
+        ),
         (lambda r: r.list_sessions(), [{"id": "s"}], "[0] has no kernel"),
         (lambda r: r.restart_kernel("k"), [1], "it is a list, not an object"),
-        (lambda r: r.api_version(), {"version": 3}, "version is a number, not text"),
+        (lambda r: r.api_version(), {"version": 3}, "version is a whole number, not text"),
     ],
 )
 def test_a_model_is_checked(call: Call, answer: Any, fault: str) -> None:
