@@ -394,8 +394,7 @@ class Connection:
     def give_up(self, msg_ids: Collection[str]) -> None:
         """Wait for these replies no more; one that comes all the same is dropped."""
         with self._lock:
-            given_up = [r for r in self._ledger.outstanding() if r.msg_id in msg_ids]
-            self._ledger.give_up(*given_up)
+            self._ledger.ignore_replies(msg_ids)
 
     def _is_current(self, transport: Transport) -> bool:
         return self._transport is transport and self._is_writable()

@@ -23,7 +23,7 @@ All of this was measured on real servers.  Not thread-safe: the connection has t
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Mapping, Set
+from collections.abc import Collection, Mapping, Set
 from dataclasses import dataclass
 from enum import Enum
 from typing import Any
@@ -191,6 +191,13 @@ class Ledger:
             self._requests.pop(request.msg_id, None)
             self._unfinished.pop(request.msg_id, None)
             self._given_up[request.msg_id] = request.incarnation
+        _forget_oldest(self._given_up)
+
+    def ignore_replies(self, msg_ids: Collection[str]) -> None:
+        """Give these requests up, and ignore another reply to those that have one already."""
+        self.give_up(*(request for request in self.outstanding() if request.msg_id in msg_ids))
+        for msg_id in msg_ids:
+            self._given_up.setdefault(msg_id, self.incarnation)
         _forget_oldest(self._given_up)
 
     def ask(self, *msg_ids: str) -> None:

@@ -1116,3 +1116,14 @@ def test_past_processes_are_forgotten(client: Client) -> None:
         client.hears_all(Kernel().busy(client.asks()))
         client.ledger.end_incarnation()
     assert len(client.ledger._past) == 1000
+
+
+def test_another_reply_is_ignored_if_that_is_wanted(client: Client, kernel: Kernel) -> None:
+    """Whether the first one came before or not."""
+    replied, asked = client.asks(), client.asks()
+    reply = kernel.replies(replied)
+    assert client.hears_all(kernel.busy(replied), reply) is Heard.NEWS
+    client.ledger.ignore_replies([replied["msg_id"], asked["msg_id"]])
+    assert client.ledger.hear("shell", kernel.replies(replied)) is Heard.STRANGE
+    assert client.ledger.hear("shell", kernel.replies(asked)) is Heard.STRANGE
+    assert client.ledger.outstanding() == []
