@@ -58,7 +58,7 @@ _XSRF = re.compile(r'(?:^|; *)_xsrf="?([^";]+)')  # in a Cookie header
 
 
 def proxy_for(url: str) -> str | None:
-    """The proxy that the environment names for a URL; of a websocket, that of its handshake."""
+    """Return the proxy that the environment names for a URL, or for a websocket's handshake."""
     url = as_http(url)
     proxy = select_proxy(url, get_environ_proxies(url))
     if not proxy or "://" in proxy:
@@ -84,11 +84,11 @@ class Body(BytesIO):
 
     @classmethod
     def of(cls, wanted: Mapping[str, Any]) -> Body:
-        """What is wanted as JSON, but for what is None."""
+        """Return what is wanted as JSON, but for what is None."""
         return cls(json.dumps({k: v for k, v in wanted.items() if v is not None}).encode())
 
     def read(self, size: int | None = -1, /) -> bytes:
-        """Some of it."""
+        """Return some of it."""
         self.was_read = True
         return super().read(size)
 
@@ -100,7 +100,7 @@ class Login(AuthBase):
         self._headers = headers
 
     def __call__(self, request: requests.PreparedRequest) -> requests.PreparedRequest:
-        """The request, with its headers."""
+        """Return the request, with its headers."""
         kept = request.headers.get("Cookie")
         request.headers.update(self._headers)
         own = request.headers.get("Cookie")
@@ -120,13 +120,13 @@ class OnlyXSRF(DefaultCookiePolicy):
 
 
 class RetryPolicy(Retry):
-    """When a request is repeated; a ``Retry-After`` beyond the request's time-out is not slept."""
+    """When a request is repeated; a ``Retry-After`` beyond the request's timeout is not slept."""
 
     longest: float = 0.0
 
     @classmethod
     def of(cls, gateway: GatewayClient) -> RetryPolicy:
-        """That of these options."""
+        """Return the policy of these options."""
         policy = cls(
             total=max(0, min(gateway.max_request_retries, _MAX_RETRIES)),
             allowed_methods=("GET", "DELETE"),
@@ -142,7 +142,7 @@ class RetryPolicy(Retry):
         return f"{self.total} {'try' if self.total == 1 else 'tries'} left"
 
     def new(self, **kw: Any) -> RetryPolicy:
-        """A copy with changes."""
+        """Return a copy with changes."""
         policy = super().new(**kw)
         policy.longest = self.longest
         return policy
@@ -156,7 +156,7 @@ class RetryPolicy(Retry):
         _pool: Any = None,
         _stacktrace: Any = None,
     ) -> RetryPolicy:
-        """What is left after a try, or the error where nothing is."""
+        """Return what is left after a try; raise the error if nothing is."""
         if response is not None and (self.get_retry_after(response) or 0) > self.longest:
             raise MaxRetryError(_pool, url or "", error)  # gives the caller the response
         if isinstance(error, ConnectTimeoutError) and not isinstance(error, NewConnectionError):
@@ -173,7 +173,7 @@ class RetryPolicy(Retry):
         return left
 
     def get_retry_after(self, response: Any) -> float | None:
-        """The seconds that the gateway asks for, if it does."""
+        """Return the seconds that the gateway asks for, if it does."""
         try:
             return super().get_retry_after(response)
         except InvalidHeader:

@@ -110,7 +110,7 @@ def shown(value: object, longest: int = 200) -> str:
 
 
 def for_status(status: int, sent: Mapping[str, str], proxy: str) -> str:
-    """What to do about an answer that is a refusal.
+    """Return what to do about a response that is a refusal.
 
     Parameters
     ----------
@@ -128,7 +128,7 @@ def for_status(status: int, sent: Mapping[str, str], proxy: str) -> str:
 
 
 def for_login(sent: Mapping[str, str]) -> str:
-    """What to do where the gateway does not know who it is."""
+    """Return what to do if the gateway does not accept the credentials."""
     headers = {name.lower(): value for name, value in sent.items()}
     if headers.get("authorization", "").lower().startswith("basic "):
         return (
@@ -170,7 +170,7 @@ def for_websocket(status: int, sent: Mapping[str, str], rest_allowed: bool) -> s
 
 
 def for_redirect(target: str) -> str:
-    """What to do about an answer that leads elsewhere, to a URL as it may be shown."""
+    """Return what to do about a redirect to a URL, given as it may be shown."""
     if "login" in target or "oauth" in target:
         return (
             f"it redirects to a login page, {target}: the token is wrong or missing, or this is not"
@@ -180,7 +180,7 @@ def for_redirect(target: str) -> str:
 
 
 def for_proxy(proxy: str) -> str:
-    """What to do where it may be the environment's proxy that failed."""
+    """Return what to do if the environment's proxy may have failed."""
     return (
         f"this went through the proxy {proxy} that the environment names (HTTP_PROXY, HTTPS_PROXY,"
         " ALL_PROXY); if the gateway needs none, add its host to NO_PROXY"
@@ -188,7 +188,7 @@ def for_proxy(proxy: str) -> str:
 
 
 def for_tls(error: BaseException) -> str:
-    """What to do about a TLS handshake that failed."""
+    """Return what to do about a TLS handshake that failed."""
     text = str(error)
     if "ostname mismatch" in text or "address mismatch" in text:
         return (
@@ -214,7 +214,7 @@ def for_tls(error: BaseException) -> str:
 
 
 def for_connection(error: BaseException) -> str:
-    """What to do about a connection that was not made, or ended without an answer."""
+    """Return what to do about a connection that was not made, or ended without a response."""
     text = str(error)
     if isinstance(error, TimeoutError) or "unreachable" in text or "No route" in text:
         return NO_WAY

@@ -89,7 +89,7 @@ class Mailbox(Queue[Message]):
         GatewayConnectionClosed, DeadKernelError
             None can come any more.
         ValueError
-            The time-out is negative.
+            The timeout is negative.
         """
         deadline = Deadline.of(timeout)
         if deadline is timeout and deadline.passed():
@@ -338,7 +338,7 @@ class Channel(Mailbox):
     # --- for the client -------------------------------------------------------------------------
 
     def get_msg(self, timeout: float | None = None) -> Any:
-        """The next message.  Blocks, except directly in a coroutine, where it is awaitable.
+        """Return the next message.  Block, except directly in a coroutine, where it is awaitable.
 
         ``await channel.get_msg(...)`` is what nbclient does, with other tasks beside it in its
         event loop, which a blocking call would stop.  A coroutine that calls this gets an
@@ -378,7 +378,7 @@ class Channel(Mailbox):
         return Claim(msg_id, self)
 
     def get_reply(self, msg_id: str, timeout: float | None = None) -> Message:
-        """The reply to `msg_id`, also where it has come already; other messages stay.
+        """Return the reply to `msg_id`, even if it has come already; other messages stay.
 
         Raises
         ------
@@ -468,7 +468,7 @@ class Channel(Mailbox):
                 self._end(error)
 
     def revive(self) -> None:
-        """The kernel answers again."""
+        """Accept that the kernel answers again."""
         with self.mutex:
             if self._started:
                 self._error = None
@@ -482,7 +482,7 @@ class Claim(Mailbox):
     """Within its ``with``, the answers to one request, from one channel or several.
 
     Best entered before the request is sent.  What is not taken goes back to its channel, so
-    that a reply that comes after a time-out can still be had from there.
+    that a reply that comes after a timeout can still be had from there.
 
     >>> with Claim(msg_id, shell, iopub) as claim:  # doctest: +SKIP
     ...     shell.send(request)

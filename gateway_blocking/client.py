@@ -152,7 +152,7 @@ class BlockingGatewayKernelClient(RemoteKernelMixin, BlockingKernelClient):
         Raises
         ------
         GatewayConnectionError, GatewayTimeout
-            The gateway cannot be reached, or did not answer within its time-outs.
+            The gateway cannot be reached, or did not answer within its timeouts.
         GatewayAuthError
             It refuses the credentials.
         NoSuchKernel
@@ -289,19 +289,19 @@ class BlockingGatewayKernelClient(RemoteKernelMixin, BlockingKernelClient):
     # --- messages -------------------------------------------------------------------------------
 
     def get_shell_msg(self, timeout: float | None = None) -> Message:
-        """The next message of the shell channel; see :meth:`.Channel.take`."""
+        """Return the next message of the shell channel; see :meth:`.Channel.take`."""
         return self.shell_channel.take(timeout)
 
     def get_iopub_msg(self, timeout: float | None = None) -> Message:
-        """The next message of the iopub channel; see :meth:`.Channel.take`."""
+        """Return the next message of the iopub channel; see :meth:`.Channel.take`."""
         return self.iopub_channel.take(timeout)
 
     def get_stdin_msg(self, timeout: float | None = None) -> Message:
-        """The next message of the stdin channel; see :meth:`.Channel.take`."""
+        """Return the next message of the stdin channel; see :meth:`.Channel.take`."""
         return self.stdin_channel.take(timeout)
 
     def get_control_msg(self, timeout: float | None = None) -> Message:
-        """The next message of the control channel; see :meth:`.Channel.take`."""
+        """Return the next message of the control channel; see :meth:`.Channel.take`."""
         return self.control_channel.take(timeout)
 
     def _message(self, msg_type: str, content: Mapping[str, Any] | None = None) -> Message:
@@ -332,7 +332,7 @@ class BlockingGatewayKernelClient(RemoteKernelMixin, BlockingKernelClient):
     def _recv_reply(
         self, msg_id: str, timeout: float | None = None, channel: str = "shell"
     ) -> Message:
-        """The reply to a request that was sent before; other replies stay where they are."""
+        """Return the reply to a request that was sent before; other replies stay where they are."""
         try:
             return self._channels[channel].get_reply(msg_id, timeout)
         except Empty as error:
@@ -672,7 +672,7 @@ class BlockingGatewayKernelClient(RemoteKernelMixin, BlockingKernelClient):
 
     @property
     def is_reconnecting(self) -> bool:
-        """Whether the connection was lost and is being opened again; calls wait meanwhile."""
+        """True if the connection was lost and is being opened again; calls wait meanwhile."""
         connection = self._line.connection
         return connection is not None and connection.state is State.RECONNECTING
 
@@ -692,7 +692,7 @@ class BlockingGatewayKernelClient(RemoteKernelMixin, BlockingKernelClient):
             connection.mute()
 
     def _before_restart(self) -> Callable[[], None]:
-        """The manager restarts the kernel; once it has, it calls what this returns."""
+        """Return what the manager calls once it has restarted the kernel."""
         if (connection := self._line.connection) is None:
             return lambda: None
         return partial(
@@ -704,7 +704,7 @@ class BlockingGatewayKernelClient(RemoteKernelMixin, BlockingKernelClient):
         )
 
     def _kernel_is_gone(self, text: str) -> None:
-        """The manager knows that there is no kernel any more."""
+        """Note that the manager has no kernel any more."""
         if (connection := self._line.connection) is not None:
             connection.kernel_ended(Verdict.GONE, text)
 
@@ -906,7 +906,7 @@ def _endpoint(
 
 
 def _kernel_state(rest: GatewayREST, kernel_id: str, timeout: float | None = None) -> str:
-    """The kernel's ``execution_state``; ``"gone"`` where the gateway does not know it."""
+    """Return the kernel's ``execution_state``; ``"gone"`` if the gateway does not know it."""
     try:
         return str(rest.get_kernel(kernel_id, timeout).get("execution_state", ""))
     except NoSuchKernel:

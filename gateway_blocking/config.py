@@ -1,4 +1,4 @@
-"""The options of a gateway, and what follows from them: URLs, headers, TLS, time-outs.
+"""The options of a gateway, and what follows from them: URLs, headers, TLS, timeouts.
 
 Each option is one row of :class:`GatewayClient`: a trait with its type, default and help, tagged
 with its environment variable.  Names, variables and defaults are those of jupyter_server's class
@@ -64,7 +64,7 @@ _SYNONYMS = {"kernel": "kernel_name", "user": "http_user", "password": "http_pwd
 
 
 def _guess(name: str, known: Iterable[str]) -> str:
-    """What a name may be meant for: one that has the same end, or one that is spelt alike."""
+    """Return what a name may be meant for: one with the same end, or one that is spelt alike."""
     names = [*known, *GatewayClient.class_trait_names(config=True)]
     if _SYNONYMS.get(name) in names:
         return f"; is it {_SYNONYMS[name]!r}?"
@@ -74,7 +74,7 @@ def _guess(name: str, known: Iterable[str]) -> str:
 
 
 def _env(*names: str, **metadata: Any) -> dict[str, Any]:
-    """The metadata of an option: its environment variables, the first that is set counts."""
+    """Return the metadata of an option: its environment variables, the first that is set counts."""
     return {"config": True, "env": names, **metadata}
 
 
@@ -117,7 +117,7 @@ class GatewayClient(LoggingConfigurable):
     request_timeout = Seconds(
         42.0,
         least=0.001,
-        help="Seconds for the whole answer to a request; at least the launch time-out and its pad.",
+        help="Seconds for the whole answer to a request; at least the launch timeout and its pad.",
     ).tag(**_env("JUPYTER_GATEWAY_REQUEST_TIMEOUT"))
     client_key = File(help="File of the client certificate's private key.").tag(
         **_env("JUPYTER_GATEWAY_CLIENT_KEY")
@@ -310,7 +310,7 @@ class GatewayClient(LoggingConfigurable):
 
     @classmethod
     def table(cls) -> list[tuple[str, str, str, str, str]]:
-        """A row for each option: name, type, environment variables, default, help."""
+        """Return a row for each option: name, type, environment variables, default, help."""
         kinds = {Switch: "yes or no", Seconds: "seconds", Count: "number", URL: "URL"}
         kinds.update({Headers: "JSON object", File: "file", ClassWith: "class", Listener: "object"})
         return [
@@ -392,7 +392,7 @@ class GatewayClient(LoggingConfigurable):
         return f"{self.kernels_url}/{quote(kernel_id, safe='')}"
 
     def channels_url(self, kernel_id: str, session_id: str) -> str:
-        """The websocket of the kernel; `session_id` tells the clients of a kernel apart."""
+        """Return the URL of a kernel's websocket; `session_id` tells the kernel's clients apart."""
         base = self._base_url()
         # The scheme only: a host or a path may contain "http" too.
         base = "ws" + base[len("http") :]
@@ -511,7 +511,7 @@ class GatewayClient(LoggingConfigurable):
         return self.client_cert or None
 
     def ssl_context(self) -> ssl.SSLContext:
-        """The TLS of a websocket; REST does the same with :attr:`tls_verify` and :attr:`tls_cert`.
+        """Return a websocket's TLS; REST does it with :attr:`tls_verify` and :attr:`tls_cert`.
 
         Raises
         ------
@@ -553,7 +553,7 @@ class GatewayClient(LoggingConfigurable):
 
     @property
     def launch_timeout(self) -> int:
-        """Whole seconds that a kernel may take to start; a longer request time-out extends it."""
+        """Whole seconds that a kernel may take to start; a longer request timeout extends it."""
         own, request = float(self.kernel_launch_timeout), float(self.request_timeout)
         return max(math.ceil(own), int(request - self.launch_timeout_pad))
 
@@ -571,7 +571,7 @@ class GatewayClient(LoggingConfigurable):
     def kernel_env(
         self, extra: Mapping[str, str] | None = None, cwd: str | None = None
     ) -> dict[str, str]:
-        """The environment that is sent when a kernel is started.
+        """Return the environment that is sent when a kernel is started.
 
         Parameters
         ----------

@@ -340,7 +340,7 @@ class Connection:
                 return
 
     def _writable(self, channel: str, deadline: Deadline) -> Transport:
-        """The websocket, once messages on this channel may be sent."""
+        """Wait until messages on this channel may be sent; return the websocket."""
         good = (State.OPEN,) if channel == "shell" else (State.OPEN, State.RECOVERING)
         if not self._news.wait_while(
             lambda: self._death is None and self._state not in (*good, State.CLOSED), deadline
@@ -530,12 +530,12 @@ class Connection:
             self._transport.abort("the kernel was restarted")
 
     def before_restart(self) -> tuple[str | None, list[Request]]:
-        """The kernel process, and what is asked of it, when its client is about to restart it."""
+        """Return the kernel process and its pending requests, for a client about to restart it."""
         with self._lock:
             return self._ledger.incarnation, self._ledger.outstanding()
 
     def restarted(self, incarnation: str | None, asked: list[Request], error: GatewayError) -> None:
-        """The kernel was restarted here: what was asked of the old process ends with `error`."""
+        """Fail with `error` what was asked of the process before the client's own restart."""
         with self._lock:
             lost = [
                 request
@@ -884,7 +884,7 @@ class Connection:
         )
 
     def _redated(self, request: Request) -> tuple[int, bytes]:
-        """The frame of a request that a kernel is to answer, though it may have had it before."""
+        """Return the frame of a request that a kernel is to answer even if it had it before."""
         format_ = FORMATS[request.subprotocol]
         channel, message = format_.decode(*request.frame, self._session.unpack)
         message["header"]["date"] = datetime.now(UTC)
@@ -904,7 +904,7 @@ class Connection:
             ]
 
     def _settle(self, recovery: Recovery) -> None:
-        """The kernel is done with all that was sent before: what has no answer gets none."""
+        """Fail what has no reply: the kernel is done with all that was sent before."""
         for request in recovery.in_doubt:
             with self._lock:
                 if self._recovery is not recovery:
@@ -1124,7 +1124,7 @@ class Connection:
 
 
 def _death(name: str, verdict: Verdict, text: str) -> DeadKernelError:
-    """The error for whoever waits for an answer of a kernel that gives none."""
+    """Return the error of a call that waits for a kernel which will not reply."""
     if verdict is Verdict.RESTARTED:
         return KernelRestarted(
             text or f"kernel {name} {verdict.value} Call wait_for_ready() to continue."

@@ -1,4 +1,4 @@
-"""One time-out carried through several steps."""
+"""One timeout carried through several steps."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ LONGEST = 2**31 // 1000  # seconds, some 24 days: the system's waits take no mor
 
 
 class Deadline:
-    """A moment, made from a time-out in seconds; ``None`` never comes.
+    """A moment, made from a timeout in seconds; ``None`` never comes.
 
     Every step of a call then waits for what is left of the whole:
 
@@ -25,7 +25,7 @@ class Deadline:
     Raises
     ------
     TypeError, ValueError
-        A time-out that is no number, or negative, or not a number of anything.
+        A timeout that is no number, or negative, or not a number of anything.
     """
 
     __slots__ = ("_at", "timeout")
@@ -45,7 +45,7 @@ class Deadline:
         self._at = None if timeout is None else monotonic() + timeout
 
     def left(self) -> float | None:
-        """The seconds that are left, at least 0, or None where there is no end."""
+        """Return the seconds that are left, at least 0, or None if there is no end."""
         return None if self._at is None else max(0.0, self._at - monotonic())
 
     def passed(self) -> bool:
@@ -53,7 +53,7 @@ class Deadline:
         return self._at is not None and monotonic() >= self._at
 
     def within(self, timeout: float) -> Deadline:
-        """This one, or one in `timeout` seconds, whichever comes first."""
+        """Return this one, or one in `timeout` seconds if that comes first."""
         left = self.left()
         return self if left is not None and left <= timeout else Deadline(timeout)
 

@@ -229,7 +229,7 @@ _E = TypeVar("_E", bound=BaseException)
 
 
 def fresh(error: _E) -> _E:
-    """A copy of `error` to raise, with its cause and without anybody else's traceback.
+    """Return a copy of `error` to raise, with its cause and without another thread's traceback.
 
     One event, such as a lost connection, ends many calls in many threads, and a raised
     exception object collects the traceback of each place that raises it.

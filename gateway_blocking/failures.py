@@ -121,7 +121,7 @@ class Answer(NamedTuple):
 def not_reached(
     tried: Tried, error: Exception, gateway: GatewayClient, timeout: float | None
 ) -> tuple[GatewayError, BaseException]:
-    """The error for a request that got no answer, and what happened underneath.
+    """Return the error of a request that got no response, and what happened underneath.
 
     Parameters
     ----------

@@ -19,7 +19,7 @@ class Inherited(Protocol):
     """What is no good in a child process as it is."""
 
     def after_fork(self) -> None:
-        """Called in the child, before anything else is; must neither fail nor wait."""
+        """Begin anew in the child, before any other code runs there; neither fail nor wait."""
 
 
 _inherited: WeakSet[Inherited] = WeakSet()

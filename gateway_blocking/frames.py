@@ -78,7 +78,7 @@ class FrameReader:
         self._fragments = 0
 
     def space(self) -> memoryview:
-        """Where the next bytes go; never empty, and not to be kept after :meth:`received`."""
+        """Return memory for the next bytes, never empty, and invalid after :meth:`received`."""
         if self._large is not None:
             return self._space_of_large(self._large)
         if self._start == self._end:
@@ -105,7 +105,7 @@ class FrameReader:
             self._end += count
 
     def next_frame(self) -> Frame | None:
-        """The next message or control frame, or None until more is received.
+        """Return the next message or control frame, or None until more is received.
 
         Raises
         ------

@@ -79,7 +79,7 @@ class Endpoint:
     max_incoming: int = MAX_INCOMING
     proxy: str | None = field(default=None, repr=False)
     rest_allowed: bool = False
-    """Whether requests with the same credentials were answered."""
+    """True if requests with the same credentials were answered."""
     keep_cookies: Callable[[list[str]], None] | None = field(default=None, repr=False)
     """Called with each ``Set-Cookie`` of the answer, whatever that is."""
 
@@ -112,7 +112,7 @@ class Opening:
         return self
 
     def _connect(self) -> None:
-        """A TCP connection to the gateway, through a proxy and TLS where they are asked for."""
+        """Return a TCP connection to the gateway, through a proxy and TLS if they are asked for."""
         endpoint = self.endpoint
         parts = urlsplit(endpoint.url)
         host, port = parts.hostname or "", parts.port or (443 if parts.scheme == "wss" else 80)
@@ -153,7 +153,7 @@ class Opening:
         raise error or OSError("the name has no address")
 
     def _tunnel_to(self, target: str, proxy: str, deadline: Deadline) -> socket.socket:
-        """A connection through an HTTP proxy."""
+        """Return a connection through an HTTP proxy."""
         parts = urlsplit(proxy)
         through = for_proxy(safe_url(proxy))
         if parts.scheme != "http":
@@ -222,7 +222,7 @@ def _io_limit(deadline: Deadline) -> float | None:
 
 
 def _ask_for_tunnel(sock: socket.socket, target: str, login: str, deadline: Deadline) -> None:
-    """CONNECT, which http.client does with a time-out for each byte of the answer."""
+    """CONNECT, which http.client does with a timeout for each byte of the answer."""
     lines = [f"CONNECT {target} HTTP/1.1", f"Host: {target}"]
     lines += [f"Proxy-Authorization: Basic {b64encode(login.encode()).decode()}"] if login else []
     sock.sendall("\r\n".join([*lines, "", ""]).encode())
@@ -280,7 +280,7 @@ class _Upgrade:
     Encoding: it sends headers as UTF-8; REST sends Latin-1, which is what servers decode.
 
     Time: each receive ends at one deadline, also for a server that trickles; websocket-client
-    reads byte by byte, with its time-out for each.
+    reads byte by byte, with its timeout for each.
 
     Cookies: it has one jar for all of a process, and keeps what it reads and adds what it kept
     there, with a domain but without path or expiry.  So it gets to see none, and those that it
@@ -334,7 +334,7 @@ class _Upgrade:
 
 
 def _subprotocol(ws: websocket.WebSocket, endpoint: Endpoint) -> str:
-    """What the server selected, "" for none."""
+    """Return what the server selected, "" for none."""
     selected: str = (ws.getheaders() or {}).get("sec-websocket-protocol", "")
     if selected and selected not in endpoint.subprotocols:
         raise GatewayConnectionError(
@@ -362,13 +362,13 @@ _REASON = re.compile(r"Handshake status \d+ (.*?) -\+-\+- ")
 
 
 def _tried(endpoint: Endpoint) -> tuple[str, str]:
-    """What was tried, as errors say it, and the URL in it."""
+    """Return what was tried, as errors say it, and the URL in it."""
     where = safe_url(endpoint.url)
     return f"cannot open the websocket {shown(where, 400)}", where
 
 
 def _not_reached(error: Exception, endpoint: Endpoint) -> GatewayError:
-    """The error for a gateway that could not be reached."""
+    """Return the error for a gateway that could not be reached."""
     tried, _ = _tried(endpoint)
     if isinstance(error, TimeoutError):
         late = f"no connection within {endpoint.connect_timeout:g} s (connect_timeout)"
@@ -377,7 +377,7 @@ def _not_reached(error: Exception, endpoint: Endpoint) -> GatewayError:
 
 
 def _refused(error: Exception, endpoint: Endpoint, ws: websocket.WebSocket) -> GatewayError:
-    """The error for a handshake that failed."""
+    """Return the error for a handshake that failed."""
     tried, where = _tried(endpoint)
     status = getattr(error, "status_code", None) or ws.getstatus()
     if status is not None and status != 101:

@@ -56,7 +56,7 @@ class BlockingGatewayKernelSpecManager(GatewayMixin, KernelSpecManager):
         return str(self.list_kernel_specs().get("default") or "")
 
     def list_kernel_specs(self) -> dict[str, Any]:
-        """The gateway's own list.
+        """Return the gateway's own list.
 
         Returns
         -------
@@ -71,7 +71,7 @@ class BlockingGatewayKernelSpecManager(GatewayMixin, KernelSpecManager):
         return {**listed, "kernelspecs": {name: self._located(specs[name]) for name in specs}}
 
     def find_kernel_specs(self) -> dict[str, str]:
-        """The names of the kernelspecs; each with "", because it has no directory here."""
+        """Return the names of the kernelspecs, each with "", because it has no directory here."""
         return dict.fromkeys(self.list_kernel_specs()["kernelspecs"], "")
 
     def get_all_specs(self) -> dict[str, Any]:
@@ -80,7 +80,7 @@ class BlockingGatewayKernelSpecManager(GatewayMixin, KernelSpecManager):
         return {name: {"resource_dir": "", "spec": specs[name]["spec"]} for name in specs}
 
     def get_kernel_spec(self, kernel_name: str) -> KernelSpec:
-        """A kernelspec.
+        """Return a kernelspec.
 
         Raises
         ------
@@ -92,7 +92,7 @@ class BlockingGatewayKernelSpecManager(GatewayMixin, KernelSpecManager):
         return self.kernel_spec_class(resource_dir="", **model["spec"])
 
     def get_kernel_spec_resource(self, kernel_name: str, path: str) -> bytes | None:
-        """A file that belongs to a kernelspec, such as ``logo-64x64.png``; None if it has none."""
+        """Return a file of a kernelspec, such as ``logo-64x64.png``; None if it has none."""
         try:
             self._check_allowed(kernel_name)
             return self.rest.get_kernelspec_resource(kernel_name, path)

@@ -83,7 +83,7 @@ class Request:
     first_is_busy: bool = False
     reply_number: int | None = None
     unreadable: int = 0
-    """How many messages of its output came and could not be read."""
+    """Number of messages of its output that came and could not be read."""
 
     @property
     def settled(self) -> bool:
@@ -139,7 +139,7 @@ class Ledger:
     # --- requests -------------------------------------------------------------------------------
 
     def enter(self, request: Request) -> None:
-        """A request is about to be sent."""
+        """Enter a request that is about to be sent."""
         request.incarnation = self.incarnation
         self._given_up.pop(request.msg_id, None)
         if request.msg_type == "input_reply":
@@ -155,7 +155,7 @@ class Ledger:
         return self._requests.pop(request.msg_id, None) is not None
 
     def outstanding(self) -> list[Request]:
-        """The requests whose effect is not known, in order."""
+        """Return the requests whose effect is not known, in order."""
         return [request for request in list(self._requests.values()) if not request.settled]
 
     def unreplied(self) -> list[Request]:
@@ -201,7 +201,7 @@ class Ledger:
         _forget_oldest(self._given_up)
 
     def ask(self, *msg_ids: str) -> None:
-        """The connection sends requests of its own on control, the answers to which have numbers.
+        """Note requests of the connection's own on control, whose replies have numbers.
 
         The numbers of those that are lost cannot be told from the numbers of lost output, until
         :meth:`replay_is_over`.
@@ -209,7 +209,7 @@ class Ledger:
         self._questions.update({msg_id: _Question(self._numbers.next) for msg_id in msg_ids})
 
     def end_incarnation(self) -> None:
-        """The kernel process is no more, and what was asked of it will not be answered."""
+        """Give up all requests because the kernel process has ended."""
         self.give_up(*self.outstanding())
         if self.incarnation is not None:
             self._past[self.incarnation] = None
@@ -217,7 +217,7 @@ class Ledger:
             self.incarnation = None
 
     def other_session(self) -> str:
-        """A new ``session_id``, for a gateway that is to take this client for another one."""
+        """Return a new ``session_id``, so that a gateway takes this client for another one."""
         session_id = uuid4().hex
         self._own_sessions.add(session_id)
         return session_id
@@ -241,7 +241,7 @@ class Ledger:
         self._numbers.expect_loss()
 
     def expect_replay(self) -> None:
-        """The websocket was opened again: what was heard before is not news."""
+        """Note that the websocket was opened again: what came before may be replayed."""
         self._replayed = frozenset(self._recent)
         self._numbers.expect_loss()
         self._past_questions.update(self._questions)
@@ -363,7 +363,7 @@ class Ledger:
         return Heard.NEWS
 
     def _finish(self, request: Request, last: int | None) -> Heard:
-        """The last output of a request came, with this number; or none of it comes any more."""
+        """Note that the last output of a request came, with this number, or that no more comes."""
         request.idle = True
         self._unfinished.pop(request.msg_id, None)
         if request.settled:
@@ -424,7 +424,7 @@ class _Numbers:
         self.next = 0
         """The number after the greatest that came."""
         self.skips = skips
-        """Whether numbers did not come although no loss is known that explains it."""
+        """True if numbers did not come although no loss is known that explains it."""
         self._last_output = -1  # the greatest number on iopub, where messages keep their order
         self._losses: deque[tuple[int, int]] = deque(maxlen=_REMEMBERED)  # both ends included
         self._expects_loss = True  # until the next message on iopub
@@ -578,7 +578,7 @@ def _answer_to(msg_id: str) -> str:
 
 
 def _number(msg_id: str) -> int | None:
-    """The number of a message; None where the kernel does not number them."""
+    """Return the number of a message; None if the kernel does not number them."""
     _, line, number = msg_id.rpartition("_")
     return int(number) if line and number.isdecimal() else None
 

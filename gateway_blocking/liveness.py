@@ -48,7 +48,7 @@ SPEAKS_OF_LIFE = frozenset(("status", "shutdown_reply"))
 
 
 def verdict_of(message: dict[str, Any], incarnation: str | None) -> Verdict | None:
-    """What an ``iopub`` message says of the kernel's life, or None where it says nothing.
+    """Return what an ``iopub`` message says of the kernel's life, or None if it says nothing.
 
     `incarnation` is the kernel process known until now (see :mod:`.ledger`): what another one
     says at its end is no news.

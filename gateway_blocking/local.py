@@ -157,13 +157,13 @@ class LocalGateway:
         self.url = ""
 
     def options(self) -> dict[str, str]:
-        """What to tell a manager or a ``GatewayClient``: its ``url`` and ``auth_token``."""
+        """Return what to give a manager or a ``GatewayClient``: ``url`` and ``auth_token``."""
         if not self.url:
             raise GatewayError("the local gateway is not running: call start() first")
         return {"url": self.url, "auth_token": self.token}
 
     def log_tail(self, lines: int = 20) -> str:
-        """The last lines of the gateway's log, or nothing where it does not run."""
+        """Return the last lines of the gateway's log, or nothing if it does not run."""
         if not self.log_path:
             return ""
         with self.log_path.open(encoding="locale", errors="replace") as log:
@@ -192,7 +192,7 @@ class LocalGateway:
         return {**ours, **self._env, _TOKEN_VARIABLE: self.token}
 
     def _wait_until_it_listens(self, process: subprocess.Popen[bytes]) -> str:
-        """The URL in the line that the gateway writes when it listens."""
+        """Return the URL in the line that the gateway writes when it listens."""
         assert process.stdout is not None
         line = _first_line(process.stdout, Deadline(self._start_timeout))
         if line is None:
@@ -270,7 +270,7 @@ def _stop(
 
 
 def _children(pid: int) -> list[int]:
-    """The processes that `pid` started.
+    """Return the processes that `pid` started.
 
     Known on Linux only.  Elsewhere the kernels notice themselves that their gateway is gone.
     """
@@ -340,7 +340,7 @@ def _serve() -> None:
 
 
 def _application(runtime_dir: str, token: str, args: Sequence[str]) -> Any:
-    """A configured KernelGatewayApp that does not listen yet."""
+    """Return a configured KernelGatewayApp that does not listen yet."""
     from kernel_gateway.gatewayapp import KernelGatewayApp
     from kernel_gateway.services.kernels.manager import SeedingMappingKernelManager
 

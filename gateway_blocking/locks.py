@@ -142,7 +142,7 @@ class News:
 
 
 class Latch:
-    """What threads wait for until one opens it, for good."""
+    """An event that threads wait for until one of them opens it, for good."""
 
     def __init__(self) -> None:
         self._is_open = False

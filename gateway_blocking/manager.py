@@ -56,7 +56,7 @@ _NEW_KERNEL = ("startup_timeout", *_START_ARGUMENTS)
 
 
 def _without_traceback(error: BaseException) -> BaseException:
-    """A copy to keep: tracebacks hold all that a request used, its socket, too."""
+    """Return a copy to keep: a traceback holds all that a request used, its socket included."""
     try:
         return copy.copy(error).with_traceback(None)
     except Exception:  # of a class that cannot be copied
@@ -586,7 +586,7 @@ class BlockingGatewayKernelManager(RemoteKernelMixin, KernelManager):
     # --- clients --------------------------------------------------------------------------------
 
     def client(self, **kwargs: Any) -> BlockingGatewayKernelClient:
-        """A client of the kernel, with a websocket of its own once its channels are started.
+        """Return a client of the kernel, with a websocket of its own once its channels are started.
 
         Parameters
         ----------

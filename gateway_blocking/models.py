@@ -170,7 +170,7 @@ def _parts(wanted: Any) -> dict[str, Any]:
 
 
 def _fault_of_id(value: str, where: str) -> str:
-    """An ID becomes a part of URLs, of thread names and of what is printed."""
+    """Return what is wrong with an ID, which becomes a part of URLs, thread names and texts."""
     if not value:
         return f"{where} is empty"
     if len(value) > _LONGEST_ID:

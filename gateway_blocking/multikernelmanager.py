@@ -232,7 +232,7 @@ class BlockingGatewayMultiKernelManager(GatewayMixin, MultiKernelManager):
             ) from failed[0][1]
 
     def get_kernel(self, kernel_id: str) -> BlockingGatewayKernelManager:
-        """The manager of a kernel of ours."""
+        """Return the manager of a kernel of ours."""
         return cast("BlockingGatewayKernelManager", super().get_kernel(kernel_id))
 
     def remove_kernel(self, kernel_id: str) -> Any:
@@ -265,7 +265,7 @@ class BlockingGatewayMultiKernelManager(GatewayMixin, MultiKernelManager):
     # --- what there is --------------------------------------------------------------------------
 
     def list_kernels(self) -> list[KernelModel]:
-        """The models of our kernels, as the gateway has them now.
+        """Return the models of our kernels, as the gateway has them now.
 
         One request, or one for each where the gateway does not let kernels be listed.  A kernel
         that is not there any more is not ours any longer: see :meth:`kernel_culled`.
@@ -293,7 +293,7 @@ class BlockingGatewayMultiKernelManager(GatewayMixin, MultiKernelManager):
         return models
 
     def _refresh(self, kernel_id: str) -> KernelModel | None:
-        """A kernel's model; None for one that is gone, which then is not ours any longer."""
+        """Return a kernel's model; None for one that is gone, which then is not ours any longer."""
         manager: BlockingGatewayKernelManager | None = self._kernels.get(kernel_id)
         if manager is None:
             return None
@@ -308,7 +308,7 @@ class BlockingGatewayMultiKernelManager(GatewayMixin, MultiKernelManager):
         return None
 
     def list_kernel_ids(self) -> list[str]:
-        """The ids of our kernels, see :meth:`list_kernels`."""
+        """Return the IDs of our kernels, see :meth:`list_kernels`."""
         return [model["id"] for model in self.list_kernels()]
 
     def __len__(self) -> int:
@@ -316,7 +316,7 @@ class BlockingGatewayMultiKernelManager(GatewayMixin, MultiKernelManager):
         return len(self._kernels)
 
     def kernel_model(self, kernel_id: str) -> KernelModel:
-        """A kernel's model, as the gateway has it now.
+        """Return a kernel's model, as the gateway has it now.
 
         Raises
         ------
@@ -337,7 +337,7 @@ class BlockingGatewayMultiKernelManager(GatewayMixin, MultiKernelManager):
 
 
 def _at_once(do: Callable[[_T], _R], items: Iterable[_T]) -> list[_R]:
-    """What `do` makes of each of the items, in threads of their own; all of them in any case."""
+    """Call `do` with each item, in threads of their own, all of them in any case."""
     items = list(items)
     if len(items) < 2:
         return [do(item) for item in items]

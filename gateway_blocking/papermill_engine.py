@@ -52,7 +52,7 @@ class GatewayEngine:
 
     @staticmethod
     def nb_language(nb: Any, language: str | None = None) -> Any:
-        """The language to write parameters in, by default the notebook's own."""
+        """Return the language to write parameters in, by default the notebook's own."""
         return _papermills_own().nb_language(nb, language)
 
     @staticmethod

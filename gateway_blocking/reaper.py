@@ -1,4 +1,4 @@
-"""What is deleted from a gateway when this process ends, however it ends.
+"""Deletions from a gateway when this process ends, however it ends.
 
 A local kernel ends with the process that started it.  One behind a gateway stays, unless it is
 deleted.  A :class:`Hold` stands for something that this process owns; until it is released,
@@ -120,12 +120,12 @@ class Hold:
 
     @property
     def url(self) -> str:
-        """What is deleted."""
+        """URL of what is deleted."""
         return self._deletion.url
 
     @property
     def released(self) -> bool:
-        """Whether it does not end with this process any more."""
+        """True if it does not end with this process any more."""
         return not _reaper.holds(self)
 
     def started(self) -> None:
@@ -251,7 +251,7 @@ def _python() -> str:
 
 
 class _Reaper:
-    """What this process holds, and the process that is told of it."""
+    """The holds of this process, and the reaper that is told of them."""
 
     def __init__(self) -> None:
         self.after_fork()

@@ -35,7 +35,7 @@ def main() -> None:
         if os.fork():
             os._exit(0)
     _ignore_signals()
-    os.chdir(os.sep)  # whoever owns the folder may want to remove it
+    os.chdir(os.sep)  # its owner may want to remove the folder
     if left := _read_to_the_end():
         _delete_all(left)
     os._exit(0)  # threads that a server keeps waiting end with us

@@ -61,7 +61,7 @@ def delays(
     tries: int,
     spread: Callable[[float, float], float] = random.uniform,
 ) -> Iterator[float]:
-    """The seconds to wait before each try to open a websocket again: at once, then ever longer.
+    """Yield the seconds to wait before each try to open a websocket again: ever longer.
 
     Parameters
     ----------
@@ -181,7 +181,7 @@ class Barrier:
 
     channel: str
     execution: bool = False
-    """Whether it is an empty execution, and not a question."""
+    """True if it is an empty execution, and not a question."""
     subshell: str | None = None
     """The subshell of the kernel, which executes beside the others."""
 
@@ -216,7 +216,7 @@ class Recovery:
         )
         """The msg_ids of what is asked on control; `copy` is sent twice."""
         self.has_control = True
-        """Whether the kernel answers on control, as far as known."""
+        """True if the kernel answers on control, as far as known."""
         self.unanswered: set[Barrier] = set()
         self.looks = self.quiet_looks = 0
         """How often the gateway was asked why no answer comes, and how often it is not busy."""
@@ -278,7 +278,7 @@ class Recovery:
         self.step = Step.WAITING
 
     def go_on_without_control(self) -> None:
-        """The kernel does not answer on control, as IRkernel does not: do what can be done."""
+        """Do what can be done with a kernel that does not answer on control, such as IRkernel."""
         self.has_control = False
         self.step = Step.WAITING
 

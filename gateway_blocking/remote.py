@@ -18,7 +18,7 @@ __all__ = ["GatewayMixin", "RemoteKernelMixin", "not_remotely"]
 
 
 def not_remotely(name: str, why: str) -> Callable[..., NoReturn]:
-    """A method `name` that raises :exc:`.NotRemotelyPossible` and says why."""
+    """Return a method `name` that raises :exc:`.NotRemotelyPossible` and says why."""
 
     def method(self: object, *args: Any, **kwargs: Any) -> NoReturn:
         raise NotRemotelyPossible(f"{type(self).__name__}.{name}() is not possible: {why}")
@@ -94,7 +94,7 @@ class RemoteKernelMixin(GatewayMixin, ConnectionFileMixin):
     def get_connection_info(  # type: ignore[override]  # other keys: there are no ports
         self, session: bool = False
     ) -> dict[str, Any]:
-        """What a client needs to know: ``kernel_id`` and ``url``; there are no ports.
+        """Return what a client needs to know: ``kernel_id`` and ``url``; there are no ports.
 
         A login in the URL is part of it, as the key is of jupyter_client's.
 

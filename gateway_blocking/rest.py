@@ -41,7 +41,7 @@ class GatewayREST:
     A GET or a DELETE that fails for want of a connection, or with 502, 503 or 504, is repeated,
     at growing intervals or when the gateway's ``Retry-After`` says so.  A POST is repeated only
     where it never reached the gateway: a kernel is not to be started twice, nor the next cell
-    to be interrupted.  What took all of its time-out is not repeated.
+    to be interrupted.  What took all of its timeout is not repeated.
 
     Every method raises :exc:`.GatewayConnectionError`, :exc:`.GatewayTimeout`,
     :exc:`.GatewayAuthError` or :exc:`.GatewayHTTPError`, besides what it says itself.
@@ -392,5 +392,5 @@ class GatewayREST:
 
     @property
     def was_allowed(self) -> bool:
-        """Whether the gateway accepted the credentials of the last request that was decided."""
+        """True if the gateway accepted the credentials of the last request that was decided."""
         return self._http.was_allowed

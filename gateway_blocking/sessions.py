@@ -115,7 +115,7 @@ class BlockingGatewaySessionManager(GatewayMixin):
             return self._creating.setdefault(path, Lock())
 
     def _attached(self, session: SessionModel) -> SessionModel:
-        """The session, whose kernel is one of :attr:`kernel_manager`, too."""
+        """Return the session, whose kernel is one of :attr:`kernel_manager`, too."""
         kernel_id = session["kernel"]["id"]
         if kernel_id not in self.kernel_manager:
             self.kernel_manager.start_kernel(kernel_id=kernel_id)
@@ -135,7 +135,7 @@ class BlockingGatewaySessionManager(GatewayMixin):
         return self._sessions.list()
 
     def get_session(self, **which: str) -> SessionModel:
-        """The session that is asked for.
+        """Return the session that is asked for.
 
         Parameters
         ----------

@@ -48,7 +48,7 @@ class SigtermRaises:
 
     @contextmanager
     def end(self) -> Iterator[None]:
-        """The end of the block: a SIGTERM that comes now waits until it is over."""
+        """Begin the end of the block: a SIGTERM that comes now waits until it is over."""
         self._waits = True
         try:
             yield
@@ -56,7 +56,7 @@ class SigtermRaises:
             self.__exit__()
 
     def after_fork(self) -> None:
-        """The block is over; in a child process at once, where it has nothing to clean up."""
+        """End the block; in a child process at once, because it has nothing to clean up."""
         global _unwinding
         self._waits = self._came = False
         _blocks.discard(self)

@@ -31,7 +31,7 @@ class GatewayTokenRenewerBase(LoggingConfigurable, metaclass=_Meta):
     def get_token(
         self, auth_header_key: str, auth_scheme: str | None, auth_token: str, **kwargs: Any
     ) -> str:
-        """The token to use from now on.
+        """Return the token to use from now on.
 
         Called before each request and each websocket handshake, by one thread at a time, which
         is made for the call: a request waits for it no longer than its own timeout.

@@ -57,14 +57,14 @@ class Text(Unicode[Any, Any]):
         return "a value that is not shown" if self.metadata.get("secret") else repr(value)
 
     def validate(self, obj: Any, value: Any) -> str | None:
-        """The validated value."""
+        """Return the validated value."""
         if not isinstance(value, str):  # not traitlets' own error, which would show it
             kind = type(value).__name__
             raise TraitError(f"{self.name} must be text, and this is of the type {kind}")
         return value
 
     def from_string(self, s: str) -> str | None:
-        """The value that a text stands for."""
+        """Return the value that a text stands for."""
         # As it is: neither quotes nor a ~ mean anything in a token.
         return None if s == "None" else s
 
@@ -109,7 +109,7 @@ class File(Text):
     """The path of a file; ``~`` is the home directory."""
 
     def validate(self, obj: Any, value: Any) -> str | None:
-        """The validated value."""
+        """Return the validated value."""
         path = super().validate(obj, os.fspath(value) if isinstance(value, os.PathLike) else value)
         return os.path.expanduser(path or "") or None  # noqa: PTH111  # of what may be no path yet
 
@@ -143,7 +143,7 @@ class URL(Text):
         return "a value that may contain a password"
 
     def validate(self, obj: Any, value: Any) -> str | None:
-        """The validated value."""
+        """Return the validated value."""
         text = (super().validate(obj, value) or "").strip()
         if not text:
             return None
@@ -153,7 +153,7 @@ class URL(Text):
         return scheme + text[len(scheme) :]  # the scheme in lower case
 
     def _fault(self, text: str) -> str:
-        """What is wrong with it."""
+        """Return what is wrong with it."""
         wanted = " or ".join(f"{scheme}://" for scheme in self.schemes)
         if text[0] in _QUOTES and text[-1] in _QUOTES:
             return "has quotes around it: leave them out, as Docker's --env-file passes them on"
@@ -201,7 +201,7 @@ class Headers(Text):
         return f"{begin + ':...'!r} (the rest may be secret)"
 
     def validate(self, obj: Any, value: Any) -> str | None:
-        """The validated value."""
+        """Return the validated value."""
         try:
             text = json.dumps(dict(value)) if isinstance(value, Mapping) else value
             headers = json.loads(text or "{}")
@@ -225,7 +225,7 @@ class Switch(Bool[Any, Any]):
     """Yes or no, in the usual spellings."""
 
     def from_string(self, s: str) -> bool:
-        """The value that a text stands for."""
+        """Return the value that a text stands for."""
         try:
             return _SWITCHES[s.strip().lower()]
         except KeyError:
@@ -234,7 +234,7 @@ class Switch(Bool[Any, Any]):
             ) from None
 
     def validate(self, obj: Any, value: Any) -> Any:
-        """The validated value."""
+        """Return the validated value."""
         return super().validate(obj, self.from_string(value) if isinstance(value, str) else value)
 
 
@@ -258,7 +258,7 @@ class Seconds(Float[Any, Any]):
         return min(seconds, float(LONGEST))
 
     def from_string(self, s: str) -> float:
-        """The value that a text stands for."""
+        """Return the value that a text stands for."""
         try:
             return float(s)
         except ValueError:
@@ -269,7 +269,7 @@ class Count(Int[Any, Any]):
     """A whole number."""
 
     def from_string(self, s: str) -> int:
-        """The value that a text stands for."""
+        """Return the value that a text stands for."""
         try:
             return int(s)
         except ValueError:
@@ -284,11 +284,11 @@ class ClassWith(Type[Any, Any]):
         self.method = method
 
     def from_string(self, s: str) -> str:
-        """The value that a text stands for."""
+        """Return the value that a text stands for."""
         return s
 
     def validate(self, obj: Any, value: Any) -> type:
-        """The validated value."""
+        """Return the validated value."""
         found = self._imported(value) if isinstance(value, str) else value
         if not isinstance(found, type):
             raise TraitError(f"{self.name}={value!r} is not a class")
@@ -318,7 +318,7 @@ class Listener(AnyTrait):
     """Who can be told of an event; or nobody."""
 
     def validate(self, obj: Any, value: Any) -> Any:
-        """The validated value."""
+        """Return the validated value."""
         if value is None or can_be_told(value):
             return value
         raise TraitError(

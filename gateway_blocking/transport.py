@@ -81,7 +81,7 @@ class Transport:
     # --- receiving ------------------------------------------------------------------------------
 
     def receive(self) -> tuple[int, bytes | memoryview]:
-        """The next message: its opcode, TEXT or BINARY, and its payload.
+        """Return the next message: its opcode, TEXT or BINARY, and its payload.
 
         Waits without an end: an idle kernel is silent.  :meth:`abort` ends the wait.
         """
@@ -361,7 +361,7 @@ if sys.platform == "win32":
 else:
 
     def _unacknowledged(sock: socket.socket) -> int:
-        """How many bytes the other side has not confirmed yet; 0 where the system does not tell."""
+        """Return how many bytes the other side has not confirmed; 0 if the system does not tell."""
         try:
             answer = fcntl.ioctl(sock, termios.TIOCOUTQ, bytes(4))
         except (OSError, ValueError):  # no TCP, another system, or closed meanwhile

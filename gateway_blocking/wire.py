@@ -237,7 +237,7 @@ def _error_text(parts: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _date(header: Any) -> Any:
-    """A header, or what came in its place, with its date as one."""
+    """Return a header, or what came in its place, with its date as one."""
     if type(header) is dict and type(date := header.get("date")) is str:
         header["date"] = _parse_date(date)
     return header
@@ -251,7 +251,7 @@ _NOTHING: Any = b"{}"  # the metadata of nearly all messages
 
 
 def _parent_header(part: Payload, unpack: Unpack) -> Any:
-    """A parent header from its JSON; parsed anew only if it is not that of the message before."""
+    """Return a parent header from its JSON; parse it only if the message before had another."""
     global _last_parent
     text, by, header = _last_parent
     if part == text and by is unpack:
@@ -263,7 +263,7 @@ def _parent_header(part: Payload, unpack: Unpack) -> Any:
 
 
 def _parse_date(text: str) -> datetime | str:
-    """What jupyter_client's ``parse_date`` makes of `text`, at a tenth of its cost."""
+    """Return what jupyter_client's ``parse_date`` makes of `text`, at a tenth of its cost."""
     try:
         date = datetime.fromisoformat(text)
     except ValueError:
@@ -292,7 +292,7 @@ def _parts(message: Mapping[str, Any]) -> tuple[Any, Any, Any, Any]:
 
 
 def _buffers(message: Mapping[str, Any]) -> list[memoryview]:
-    """The message's buffers as flat bytes; what has the buffer interface will do."""
+    """Return the message's buffers as flat bytes; what has the buffer interface will do."""
     views = []
     for number, buffer in enumerate(message.get("buffers") or ()):
         try:
@@ -447,7 +447,7 @@ def _offsets(parts: Sequence[Payload], first: int) -> list[int]:
 
 
 def _read_offsets(view: memoryview, order: str, number: str, size: int) -> tuple[int, ...]:
-    """The counted offsets that a binary frame begins with."""
+    """Return the counted offsets that a binary frame begins with."""
     try:
         (count,) = struct.unpack_from(order + number, view)
         if count > len(view) // size:  # checked first: a lie must not cost memory

@@ -243,7 +243,7 @@ class Command(JupyterApp):
         return status
 
     def given_id(self) -> str:
-        """The one ID of a command for one kernel, or the beginning of it."""
+        """Return the one ID of a command for one kernel, or the beginning of it."""
         if len(self.extra_args) != 1:
             raise UsageError("which kernel? give one ID; see --help")
         return str(self.extra_args[0])
@@ -252,13 +252,13 @@ class Command(JupyterApp):
 
     @contextmanager
     def rest(self) -> Iterator[GatewayREST]:
-        """The REST interface of the gateway that is configured."""
+        """Return the REST interface of the gateway that is configured."""
         with self.gateway(local=False) as gateway, GatewayREST(gateway) as rest:
             yield rest
 
     @contextmanager
     def gateway(self, *, local: bool) -> Iterator[GatewayClient]:
-        """The gateway that is configured, or else, if `local`, one for this command only."""
+        """Yield the gateway that is configured, or else, if `local`, one for this command only."""
         gateway = GatewayClient(config=self.config)
         if gateway.gateway_enabled:
             yield gateway
@@ -284,7 +284,7 @@ class Command(JupyterApp):
     def kernel(
         self, gateway: GatewayClient, name: str, *, kernel_id: str = "", cwd: Path | None = None
     ) -> Iterator[tuple[BlockingGatewayKernelManager, BlockingGatewayKernelClient]]:
-        """A kernel that is ready: a new one, which is shut down at the end, or one that runs.
+        """Yield a ready kernel: a new one, which is shut down at the end, or one that runs.
 
         One that was not started here is left running, but not what was executed on it from here:
         where that is given up, the kernel is interrupted.
@@ -361,7 +361,7 @@ class OnKernel(ShowsOutput):
     def chosen_kernel(
         self,
     ) -> Iterator[tuple[BlockingGatewayKernelManager, BlockingGatewayKernelClient]]:
-        """The kernel, ready; one that was started here is shut down at the end."""
+        """Yield the kernel, ready; one that was started here is shut down at the end."""
         self.refuse_both()
         with (
             self.gateway(local=not self.kernel_id) as gateway,
@@ -383,7 +383,7 @@ def _wait_for(km: BlockingGatewayKernelManager, kc: BlockingGatewayKernelClient)
 
 
 def find_kernel(rest: GatewayREST, prefix: str) -> KernelModel:
-    """The kernel whose id begins so.
+    """Return the kernel whose ID begins so.
 
     Raises
     ------
@@ -408,7 +408,7 @@ def find_kernel(rest: GatewayREST, prefix: str) -> KernelModel:
 
 
 def _unlisted(rest: GatewayREST, prefix: str) -> KernelModel:
-    """A kernel of a gateway that lists none, but knows each by its whole id."""
+    """Return a kernel of a gateway that lists none, but knows each by its whole ID."""
     mine = _the_one(recall(str(rest.gateway.url)), prefix)
     try:
         return rest.get_kernel(mine or prefix)
@@ -420,7 +420,7 @@ def _unlisted(rest: GatewayREST, prefix: str) -> KernelModel:
 
 
 def _the_one(ids: list[str], prefix: str) -> str | None:
-    """The id that begins so, None where none does."""
+    """Return the ID that begins so; None if none does."""
     if not prefix:
         raise UsageError("which kernel? its id is empty")
     found = [kernel_id for kernel_id in ids if kernel_id.startswith(prefix)]
@@ -485,12 +485,12 @@ class _StrictLoader(KVArgParseConfigLoader):
         _refuse(message)
 
     def _aliases(self) -> Iterator[tuple[str, str]]:
-        """The options that have a short name, with their long ones."""
+        """Return the options that have a short name, with their long ones."""
         for names, option in self.aliases.items():
             yield from ((name, _spellings(option)[0]) for name in _spellings(names))
 
     def load_config(self, *args: Any, **kwargs: Any) -> Config:
-        """What the command line says."""
+        """Return what the command line says."""
         try:
             config: Config = super().load_config(*args, **kwargs)
         except ArgumentError as error:  # has the values in its text

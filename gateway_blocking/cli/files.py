@@ -68,7 +68,7 @@ def replace(path: Path, data: bytes, *, source: Path | None = None) -> None:
         if target.exists() and not target.is_file():
             raise UsageError(f"cannot write {path}: it is not a regular file")
         mode = _mode(target) if target.exists() else _mode(source) & ~_UMASK if source else None
-        # O_EXCL, 0600, and a name that nobody can foresee.
+        # O_EXCL, 0600, and a name that cannot be foreseen.
         handle, name = tempfile.mkstemp(dir=target.parent, prefix=".", suffix=".tmp")
     except OSError as error:
         raise UsageError(f"cannot write {path}: {error.strerror}") from error

@@ -109,12 +109,12 @@ class Job:
 
     @property
     def is_reconnecting(self) -> bool:
-        """Whether its connection was lost, and is being opened again."""
+        """True if its connection was lost and is being opened again."""
         return self._kc is not None and self._kc.is_reconnecting
 
     @property
     def is_connected(self) -> bool:
-        """Whether its connection is there, and not closed for good."""
+        """True if its connection is there and is not closed for good."""
         return self._kc is not None and self._kc._is_connected()
 
     def stop(self) -> None:
@@ -207,7 +207,7 @@ class Script(Job):
             raise CodeError("", f"{reply.get('ename', 'aborted')}: {reply.get('evalue', '')}")
 
     def _exit(self, argument: str) -> None:
-        """What ``sys.exit(argument)`` means: a number is a status, anything else is a message."""
+        """Return what ``sys.exit(argument)`` means: a number is a status, all else a message."""
         if argument in _SUCCESS:
             return
         if not argument.lstrip("-").isdigit():

@@ -108,7 +108,7 @@ jupyter gateway stop --all-mine
         return self._status
 
     def _find(self, rest: GatewayREST, text: str) -> str | None:
-        """The kernel's id; None where there is none such, which is said."""
+        """Return the kernel's ID; say so and return None if there is no such kernel."""
         try:
             return (rest.get_kernel(text) if self.all_mine else find_kernel(rest, text))["id"]
         except (GatewayHTTPError, UsageError) as error:

@@ -44,7 +44,7 @@ def forget(url: str, kernel_id: str) -> None:
 
 
 def recall(url: str) -> list[str]:
-    """The ids of the kernels that were started here on the gateway at `url`, the oldest first."""
+    """Return the IDs of the kernels started here on the gateway at `url`, the oldest first."""
     found = []
     for path in _directory().glob("*.json"):
         try:

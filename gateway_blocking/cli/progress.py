@@ -24,7 +24,7 @@ _LOST = "connection lost, trying again"
 
 @contextmanager
 def progress() -> Iterator[Progress]:
-    """The display that fits standard error."""
+    """Return the display that fits standard error."""
     if not sys.stderr.isatty():
         with Progress().watching() as lines:
             yield lines

@@ -186,7 +186,7 @@ echo "print(6 * 7)" | jupyter gateway run -
             self._execute_on_kernel(gateway, job)
         except Stopped:
             pass
-        except BrokenPipeError:  # nobody reads what is printed, of the others either
+        except BrokenPipeError:  # nothing reads what is printed, of the others either
             raise
         except Exception as error:
             # If cleaning up failed, too, that is not why the file failed.
@@ -452,7 +452,7 @@ def _gateway_failure(job: Job, error: GatewayError) -> Outcome:
 
 
 def _value(text: str) -> Any:
-    """What a parameter's text means, as for papermill: a number, a word of Python, or itself."""
+    """Return what a parameter's text means, as for papermill: a number, a literal, or itself."""
     if text in ("True", "False", "None"):
         return {"True": True, "False": False}.get(text)
     for kind in (int, float):

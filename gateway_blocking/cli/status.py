@@ -204,7 +204,7 @@ jupyter gateway status --wait=60 && jupyter gateway run analysis.ipynb
 
 
 def _waited_for(gateway: GatewayClient, timeout: float) -> Iterator[_Check]:
-    """Whether the gateway came up."""
+    """Return True if the gateway came up."""
     begun = perf_counter()
     try:
         gateway.wait_until_up(timeout)
@@ -304,7 +304,7 @@ def _server(rest: GatewayREST) -> _Check:
 
 
 def _kind(rest: GatewayREST) -> str:
-    """What a Jupyter Server has and a Kernel Gateway does not."""
+    """Report what a Jupyter Server has and a Kernel Gateway does not."""
     try:
         rest.server_status()
     except GatewayHTTPError as error:
@@ -337,7 +337,7 @@ def _listing(rest: GatewayREST) -> _Check:
 
 
 def _failed(name: str, error: GatewayError) -> _Check:
-    """The errors' texts say after a semicolon what to do."""
+    """Return the text and the advice of an error, which follows a semicolon."""
     text, _, todo = str(error).partition("; ")
     return _Check(name, text, todo or "see the gateway's log")
 
@@ -351,7 +351,7 @@ def _since(begun: float) -> float:
 
 
 def _median(ask: Callable[[], object]) -> float:
-    """The milliseconds that it takes."""
+    """Return the milliseconds that it takes."""
     taken = []
     for _ in range(_ROUND_TRIPS):
         begun = perf_counter()

@@ -103,7 +103,7 @@ show = Screen()
 
 
 def _seen(data: Mapping[str, str]) -> str:
-    """The text that stands for an output on the screen."""
+    """Return the text that stands for an output on the screen."""
     if markdown := data.get("text/markdown"):
         return _markdown(markdown).rstrip("\n")
     plain = data.get("text/plain", "")
@@ -128,7 +128,7 @@ def _markdown(text: str) -> str:
 
 
 def _image(kind: str, data: str) -> str:
-    """The line that stands for an image."""
+    """Return the line that stands for an image."""
     size = len(data) * (1 if kind == "image/svg+xml" else 0.75)  # the others come as base64
     return f"[{printable(kind, _LONGEST_CELL)}, {max(1, round(size / 1000))} kB]"
 
