@@ -38,10 +38,10 @@ from .errors import (
 from .escape import OutputFilter
 from .forking import tell_after_fork
 from .handshake import Endpoint
-from .liveness import LIVING, Verdict
+from .liveness import LIVING, KernelStatus
 from .locks import Lock
 from .prompt import ask
-from .reconnect import delays
+from .recovery import delays
 from .remote import RemoteKernelMixin
 from .rest import GatewayREST
 from .wire import V1, Message, require_json
@@ -574,7 +574,7 @@ class BlockingGatewayKernelClient(RemoteKernelMixin, BlockingKernelClient):
     def _trust_kernel(self) -> None:
         """Go on with a kernel that was restarted; raise DeadKernelError if there is none."""
         connection = self._line.connection
-        if connection is not None and connection.verdict not in LIVING:
+        if connection is not None and connection.status not in LIVING:
             if not _kernel_exists(self.rest, self.kernel_id):
                 raise DeadKernelError(
                     f"Kernel died before replying to kernel_info: {self.kernel_id}"
@@ -684,7 +684,7 @@ class BlockingGatewayKernelClient(RemoteKernelMixin, BlockingKernelClient):
     def _trusts_kernel(self) -> bool:
         """Whether nothing was heard of the kernel's death; for the manager."""
         connection = self._line.connection
-        return connection is None or connection.verdict in LIVING
+        return connection is None or connection.status in LIVING
 
     def _mute(self) -> None:
         """Deliver nothing any more, at the end of the interpreter; for the manager."""
@@ -706,7 +706,7 @@ class BlockingGatewayKernelClient(RemoteKernelMixin, BlockingKernelClient):
     def _kernel_is_gone(self, text: str) -> None:
         """Note that the manager has no kernel any more."""
         if (connection := self._line.connection) is not None:
-            connection.kernel_ended(Verdict.GONE, text)
+            connection.kernel_ended(KernelStatus.GONE, text)
 
     # --- interactive execution ------------------------------------------------------------------
 

@@ -4,7 +4,7 @@ This is the only place where threads live:
 
 ``gateway-reader-<id8>``
     opens the websocket, receives, decodes and delivers; opens it again when it is lost, and then
-    finds out what became of the requests that were under way (see :mod:`.reconnect`).  It alone
+    finds out what became of the requests that were under way (see :mod:`.recovery`).  It alone
     reads a socket and gives it back at the end.
 ``gateway-heartbeat-<id8>``
     pings, gives up a websocket of which nothing is heard any more, and looks whether the kernel
@@ -50,19 +50,26 @@ from .errors import (
 from .escape import printable
 from .forking import tell_after_fork
 from .handshake import Endpoint, Opening
-from .ledger import Heard, Ledger, Request
-from .liveness import LIVING, SPEAKS_OF_LIFE, Look, Verdict, is_lost, verdict_of
+from .liveness import (
+    LIVING,
+    STATUS_MSG_TYPES,
+    KernelStatus,
+    PollResult,
+    should_abort,
+    status_from_message,
+)
 from .locks import Latch, News, RLock, apart
-from .reconnect import (
+from .recovery import (
     Barrier,
     Recovery,
     Step,
+    execution_outcome,
     is_final,
-    is_harmless,
+    is_idempotent,
+    is_safe_to_resend,
     is_worth_repeating,
-    may_repeat,
-    what_is_known,
 )
+from .requests_table import Disposition, Request, RequestTable
 from .transport import Transport
 from .wire import FORMATS, Message, Unreadable
 
@@ -163,12 +170,12 @@ class Connection:
         self._state = State.CONNECTING
         self._socket: Opening | Transport | None = None  # what close() is to end
         self._transport: Transport | None = None  # the last that was open
-        self._generation = 0  # of transports
+        self._epoch = 0  # of transports
         self._failure: BaseException | None = None
         self._closing = self._muted = False
-        self._verdict = Verdict.ALIVE
+        self._status = KernelStatus.ALIVE
         self._death: DeadKernelError | None = None
-        self._ledger = Ledger(session.session)
+        self._requests = RequestTable(session.session)
         # What is asked after a reconnection; the reader and the heartbeat go on with it.
         self._recovery: Recovery | None = None
         self._recovering = threading.Lock()
@@ -199,7 +206,7 @@ class Connection:
         tell_after_fork(self)
 
     def __repr__(self) -> str:
-        return f"<Connection {self.name[:8]}, {self._state.name}, kernel {self._verdict.name}>"
+        return f"<Connection {self.name[:8]}, {self._state.name}, kernel {self._status.name}>"
 
     @property
     def state(self) -> State:
@@ -207,9 +214,9 @@ class Connection:
         return self._state
 
     @property
-    def verdict(self) -> Verdict:
+    def status(self) -> KernelStatus:
         """What is known of the kernel."""
-        return self._verdict
+        return self._status
 
     def is_beating(self, within: float) -> bool:
         """Whether the kernel lives as far as known, and a byte came within so many seconds."""
@@ -218,16 +225,16 @@ class Connection:
             self._state not in (State.CONNECTING, State.CLOSED)
             and transport is not None
             and monotonic() - transport.last_received <= within
-            and self._verdict in LIVING
+            and self._status in LIVING
         )
 
     def missing(self, msg_id: str) -> int | None:
-        """See :meth:`.Ledger.missing`."""
-        return self._ledger.missing(msg_id)
+        """See :meth:`.RequestTable.missing`."""
+        return self._requests.missing(msg_id)
 
     def may_lack_output(self, msg_id: str) -> bool:
-        """See :meth:`.Ledger.may_lack_output`."""
-        return self._ledger.may_lack_output(msg_id)
+        """See :meth:`.RequestTable.may_lack_output`."""
+        return self._requests.may_lack_output(msg_id)
 
     # --- opening, sending, closing --------------------------------------------------------------
 
@@ -380,21 +387,21 @@ class Connection:
         with self._lock:
             if not self._is_current(transport):
                 return None
-            request.generation = self._generation
-            self._ledger.enter(request)
+            request.epoch = self._epoch
+            self._requests.add(request)
         return request
 
     def _strike(self, request: Request) -> bool:
         """Forget a request that was not sent; False where the reader took it over."""
         with self._lock:
             if request.writing:
-                self._ledger.strike(request)
+                self._requests.discard(request)
             return request.writing
 
     def give_up(self, msg_ids: Collection[str]) -> None:
         """Wait for these replies no more; one that comes all the same is dropped."""
         with self._lock:
-            self._ledger.ignore_replies(msg_ids)
+            self._requests.ignore_replies(msg_ids)
 
     def _is_current(self, transport: Transport) -> bool:
         return self._transport is transport and self._is_writable()
@@ -487,12 +494,12 @@ class Connection:
 
     # --- the kernel's life ----------------------------------------------------------------------
 
-    def kernel_ended(self, verdict: Verdict, text: str = "") -> None:
+    def kernel_ended(self, status: KernelStatus, text: str = "") -> None:
         """End every wait for an answer of a kernel that gives none any more.
 
         Parameters
         ----------
-        verdict : Verdict
+        status : KernelStatus
             What became of the kernel.
         text : str, optional
             How it came, where more is known.
@@ -500,15 +507,15 @@ class Connection:
         if self._muted:
             return
         with self._lock:
-            lost = self._ledger.outstanding()
-            if verdict is Verdict.GONE and self._ledger.incarnation is None:
+            lost = self._requests.outstanding()
+            if status is KernelStatus.GONE and self._requests.incarnation is None:
                 text = text or (
                     f"kernel {self.name} is gone before it said anything: it died while starting,"
                     " most likely, or was shut down or culled; the gateway's log says more"
                 )
-            error = _death(self.name, verdict, text)
-            self._ledger.end_incarnation()
-            known, self._verdict, self._death = self._verdict is verdict, verdict, error
+            error = _death(self.name, status, text)
+            self._requests.end_incarnation()
+            known, self._status, self._death = self._status is status, status, error
         for request in lost:
             self._channels[request.channel].request_failed(request.msg_id, error)
         if known:
@@ -521,7 +528,7 @@ class Connection:
     def revive(self) -> None:
         """Trust the kernel again, whatever was heard of it before."""
         with self._lock:
-            self._verdict, self._death = Verdict.ALIVE, None
+            self._status, self._death = KernelStatus.ALIVE, None
         for channel in self._channels.values():
             channel.revive()
         # The new process may listen elsewhere, and a gateway looks for that only when asked anew.
@@ -532,30 +539,30 @@ class Connection:
     def before_restart(self) -> tuple[str | None, list[Request]]:
         """Return the kernel process and its pending requests, for a client about to restart it."""
         with self._lock:
-            return self._ledger.incarnation, self._ledger.outstanding()
+            return self._requests.incarnation, self._requests.outstanding()
 
     def restarted(self, incarnation: str | None, asked: list[Request], error: GatewayError) -> None:
         """Fail with `error` what was asked of the process before the client's own restart."""
         with self._lock:
             lost = [
                 request
-                for request in self._ledger.outstanding()
+                for request in self._requests.outstanding()
                 if request in asked or (incarnation and request.incarnation == incarnation)
             ]
-            self._ledger.give_up(*lost)
-            if self._ledger.incarnation == incarnation:
-                self._ledger.end_incarnation()
+            self._requests.abandon(*lost)
+            if self._requests.incarnation == incarnation:
+                self._requests.end_incarnation()
         for request in lost:
             self._channels[request.channel].request_failed(request.msg_id, error)
         self.revive()
 
     def _see_life(self, message: Message, incarnation: str | None) -> None:
         """See what an iopub message says of the life of the kernel process known so far."""
-        verdict = verdict_of(message, incarnation)
-        if verdict is Verdict.DOUBTFUL:
+        status = status_from_message(message, incarnation)
+        if status is KernelStatus.SHUTTING_DOWN:
             self._doubt()
-        elif verdict is not None:
-            self.kernel_ended(verdict)
+        elif status is not None:
+            self.kernel_ended(status)
 
     def _run(self, work: Callable[[], None]) -> None:
         """Do the work of a thread of ours, and tell of its end."""
@@ -607,7 +614,7 @@ class Connection:
         transport = self._socket.complete()
         with self._lock:
             self._socket = self._transport = transport  # from here on close() says goodbye to it
-            self._generation += 1
+            self._epoch += 1
             if self._closing:
                 raise _stopped(self.name)
         self._set_state(state)
@@ -638,31 +645,33 @@ class Connection:
 
     def _hear(self, name: str, message: Message, size: int, unreadable: str = "") -> None:
         """Take note of a message, and deliver it, if it can be read."""
-        incarnation = self._ledger.incarnation
+        incarnation = self._requests.incarnation
         with self._lock.plain:
-            heard = self._ledger.hear(name, message, unreadable)
-        if heard is Heard.RESTARTED:
-            self.kernel_ended(Verdict.RESTARTED)
+            heard = self._requests.receive(name, message, unreadable)
+        if heard is Disposition.NEW_PROCESS:
+            self.kernel_ended(KernelStatus.RESTARTED)
             with self._lock.plain:
-                heard = self._ledger.hear(name, message, unreadable)
-        if name == "iopub" and message["msg_type"] in SPEAKS_OF_LIFE:
+                heard = self._requests.receive(name, message, unreadable)
+        if name == "iopub" and message["msg_type"] in STATUS_MSG_TYPES:
             self._see_life(message, incarnation)
         if name == "iopub" and message["msg_type"] == "stream":
             self._see_limit(message)
-        if message["msg_type"] == "status" and self._ledger.is_unreplied(message["parent_header"]):
+        if message["msg_type"] == "status" and self._requests.is_unreplied(
+            message["parent_header"]
+        ):
             self._suspect()  # the reply may come yet, on its own channel
         if self._has_asked:
             if (message["parent_header"].get("msg_id") or "").startswith(self._prefix):
                 self._recover(message)  # it answers to a question of our own
                 return
-        if heard is Heard.AGAIN or heard is Heard.STRANGE:
+        if heard is Disposition.DUPLICATE or heard is Disposition.STALE:
             self._log.debug(
                 "kernel %s: a %.200r dropped: %s", self.name, message["msg_type"], heard
             )
             return
-        if heard is Heard.GAP:
+        if heard is Disposition.DELIVER_INCOMPLETE:
             self._warn_of_gap(message["parent_header"]["msg_id"])
-        if heard is Heard.LOST:
+        if heard is Disposition.LOST:
             self._reply_is_unreadable(name, message, unreadable)
         elif unreadable:
             pass  # what it told is lost, and counted as that
@@ -686,7 +695,7 @@ class Connection:
         self._channels[name].deliver_loss(ReplyLost(text, msg_id=msg_id, executed=True))
 
     def _warn_of_gap(self, msg_id: str) -> None:
-        missing, why = self._ledger.missing(msg_id), self._ledger.why_unreadable(msg_id)
+        missing, why = self._requests.missing(msg_id), self._requests.why_unreadable(msg_id)
         self._log.warning(
             "kernel %s: output %s messages of the execution %s %s",
             self.name,
@@ -699,7 +708,7 @@ class Connection:
 
     def _see_limit(self, message: Message) -> None:
         """Note a limit that the server, and not the kernel, says was exceeded."""
-        if message["header"].get("session") != self._ledger.incarnation:
+        if message["header"].get("session") != self._requests.incarnation:
             content = message["content"]
             self._limit = exceeded_limit(content.get("text")) or self._limit
 
@@ -751,7 +760,7 @@ class Connection:
             else:
                 return transport
         if isinstance(error, NoSuchKernel):
-            self.kernel_ended(Verdict.GONE)
+            self.kernel_ended(KernelStatus.GONE)
         raise GatewayConnectionError(
             f"{error} (and the websocket could not be opened again, tried {tried} times within"
             f" {monotonic() - began:.0f} s)"
@@ -766,7 +775,7 @@ class Connection:
         deadline = Deadline(_WRITER_TIMEOUT)
         while True:
             with self._lock:
-                writing = [r for r in self._ledger.outstanding() if r.writing]
+                writing = [r for r in self._requests.outstanding() if r.writing]
                 if not writing or deadline.passed():
                     for request in writing:  # what became of it, the kernel will tell
                         request.writing = False
@@ -777,7 +786,7 @@ class Connection:
         with self._recovering:
             self._recovery = recovery = Recovery(self._prefix)
             with self._lock:
-                self._ledger.expect_replay()
+                self._requests.expect_replay()
                 self._probe_at = monotonic() + _PROBE_PATIENCE
                 self._changed.notify_all()
             self._ask(transport, "control", recovery.question)
@@ -793,7 +802,7 @@ class Connection:
         """Send a question of our own, or an empty execution: two alike if a msg_id comes twice."""
         if channel == "control":  # on shell it comes after all output that is in doubt
             with self._lock:
-                self._ledger.ask(*msg_ids)
+                self._requests.ask(*msg_ids)
         self._has_asked = True
         session = self._session  # whose msg() is not made for threads
         msg_type, content = (
@@ -825,7 +834,7 @@ class Connection:
                 self._ask(transport, "control", recovery.fence)
             elif step is Step.WAITING:
                 self._go_on(recovery, transport)
-            elif step is Step.SETTLING:
+            elif step is Step.GRACE:
                 self._begin_to_settle()
 
     def _begin_to_settle(self) -> None:
@@ -842,17 +851,17 @@ class Connection:
         """
         assert self._recovering.locked()
         self._tries = None  # this was a success
-        recovery.looks = recovery.quiet_looks = 0
+        recovery.polls = recovery.idle_polls = 0
         self._probe_at = monotonic() + _PROBE_PATIENCE
         for request in self._in_doubt(transport):
-            if may_repeat(request, recovery.incarnation, recovery.ignores_repetitions):
+            if is_safe_to_resend(request, recovery.incarnation, recovery.ignores_repetitions):
                 request.sent += 1
                 recovery.repeated.add(request.msg_id)
-                harmless = is_harmless(request)
+                harmless = is_idempotent(request)
                 frame = self._redated(request) if harmless else request.frame
                 transport.send(*frame, self._send_timeout)
                 if harmless:  # a new request, whose answer is as certain as any
-                    request.generation = self._generation
+                    request.epoch = self._epoch
         self._set_barriers(recovery, transport, self._in_doubt())
         if not deaf:
             self._set_state(State.OPEN)
@@ -898,8 +907,8 @@ class Connection:
         with self._lock:
             return [
                 request
-                for request in self._ledger.outstanding()
-                if request.generation < self._generation
+                for request in self._requests.outstanding()
+                if request.epoch < self._epoch
                 and (transport is None or request.subprotocol == transport.subprotocol)
             ]
 
@@ -909,11 +918,11 @@ class Connection:
             with self._lock:
                 if self._recovery is not recovery:
                     return  # the websocket was lost once more
-                if not (recovery.has_passed(request) and self._ledger.is_outstanding(request)):
+                if not (recovery.has_passed(request) and self._requests.is_outstanding(request)):
                     continue
-                self._ledger.give_up(request)
+                self._requests.abandon(request)
             repeated = request.msg_id in recovery.repeated
-            executed, why = what_is_known(request, repeated, recovery.lost)
+            executed, why = execution_outcome(request, repeated, recovery.lost)
             error = ReplyLost(
                 f"no reply to the {request.msg_type} {request.msg_id} to kernel {self.name}: {why}",
                 msg_id=request.msg_id,
@@ -925,8 +934,8 @@ class Connection:
             if self._recovery is not recovery:
                 return
             self._recovery, self._settle_at = None, _NEVER
-            self._ledger.replay_is_over()
-            unfinished = self._ledger.forget_unfinished(self._generation)
+            self._requests.replay_is_over()
+            unfinished = self._requests.forget_unfinished(self._epoch)
         for msg_id in unfinished:
             self._warn_of_gap(msg_id)
             error = ReplyLost("the last output was lost with the connection", msg_id=msg_id)
@@ -937,7 +946,7 @@ class Connection:
     def _miss_a_message(self) -> None:
         """Take note that a message is lost, which may be any reply or any output."""
         with self._lock:
-            self._ledger.expect_loss()
+            self._requests.expect_loss()
         self._suspect(everything=True)
 
     def _suspect(self, everything: bool = False) -> None:
@@ -961,8 +970,8 @@ class Connection:
                     return
                 everything, self._suspects_everything = self._suspects_everything, False
                 self._audit_at = _NEVER
-                ledger = self._ledger
-                suspects = ledger.outstanding() if everything else ledger.unreplied()
+                requests = self._requests
+                suspects = requests.outstanding() if everything else requests.unreplied()
                 if not suspects:
                     return
                 self._recovery = recovery = Recovery(self._prefix, lost=False)
@@ -1033,30 +1042,30 @@ class Connection:
         self._beat_at = monotonic() + self._ping_interval
         if self._is_writable() and self._transport is not None:
             self._transport.ping()
-        if self._verdict in LIVING:  # also while a gateway holds a handshake back
+        if self._status in LIVING:  # also while a gateway holds a handshake back
             self._look()
 
-    def _look(self) -> Look:
+    def _look(self) -> PollResult:
         """Ask the gateway for the kernel; what it says of its end is taken to heart."""
         try:
             state = self._kernel_state()
         except GatewayTimeout:
-            return Look.SILENCE
+            return PollResult.TIMEOUT
         except GatewayError as error:
             self._log.debug("kernel %s: cannot ask for it: %s", self.name, str(error))
-            return Look.REFUSAL
+            return PollResult.ERROR
         if state == "dead":
-            self.kernel_ended(Verdict.DEAD)
+            self.kernel_ended(KernelStatus.DEAD)
         elif state == "gone":
             self._doubt()  # and ask once more: whoever answers may be in a muddle
-        return Look.BUSY if state == "busy" else Look.QUIET
+        return PollResult.BUSY if state == "busy" else PollResult.IDLE
 
     def _judge_silence(self, transport: Transport) -> None:
         """Give a websocket up of which nothing is heard any more."""
         look = self._look()
         self._judge_at = monotonic() + self._ping_interval
         silence = monotonic() - transport.last_received
-        if not transport.has_input() and is_lost(
+        if not transport.has_input() and should_abort(
             silence,
             look,
             ever_heard=transport.last_received > transport.opened,
@@ -1074,21 +1083,21 @@ class Connection:
         """
         look = self._look()
         with self._recovering:
-            if self._recovery is not recovery or recovery.step is Step.SETTLING:
+            if self._recovery is not recovery or recovery.step is Step.GRACE:
                 return
             transport = self._transport
             assert transport is not None
-            recovery.looks += 1
-            recovery.quiet_looks += look is Look.QUIET
-            self._probe_at = monotonic() + _LOOK_INTERVAL * min(recovery.looks, 10)
+            recovery.polls += 1
+            recovery.idle_polls += look is PollResult.IDLE
+            self._probe_at = monotonic() + _LOOK_INTERVAL * min(recovery.polls, 10)
             if recovery.step is not Step.WAITING:
-                if recovery.quiet_looks or recovery.looks > 3:
+                if recovery.idle_polls or recovery.polls > 3:
                     recovery.go_on_without_control()
-                    self._go_on(recovery, transport, deaf=look is Look.QUIET)
+                    self._go_on(recovery, transport, deaf=look is PollResult.IDLE)
             elif recovery.is_deaf():
-                self._session_id = self._ledger.other_session()
+                self._session_id = self._requests.other_session()
                 transport.abort("the kernel is not busy, and does not answer on this websocket")
-            elif look is Look.QUIET and recovery.is_to_ask_again():
+            elif look is PollResult.IDLE and recovery.is_to_ask_again():
                 if recovery.forget_subshells():
                     self._begin_to_settle()
                 for barrier in tuple(recovery.unanswered):
@@ -1097,14 +1106,14 @@ class Connection:
     def _doubt(self) -> None:
         """Have the gateway asked about the kernel, soon and several times."""
         with self._lock:
-            if self._verdict is Verdict.ALIVE:
-                self._verdict = Verdict.DOUBTFUL
+            if self._status is KernelStatus.ALIVE:
+                self._status = KernelStatus.SHUTTING_DOWN
                 self._doubts, self._doubt_at = _DOUBT_LIMIT, monotonic()
                 self._changed.notify_all()
 
     def _resolve_doubt(self) -> None:
         """Ask the gateway about a kernel that said it shuts down, which takes a moment."""
-        if self._verdict is not Verdict.DOUBTFUL:
+        if self._status is not KernelStatus.SHUTTING_DOWN:
             self._doubt_at = _NEVER
             return
         try:
@@ -1113,24 +1122,24 @@ class Connection:
             self._log.debug("kernel %s: cannot ask for it: %s", self.name, str(error))
         else:
             if state in ("gone", "dead"):
-                self.kernel_ended(Verdict.GONE)
+                self.kernel_ended(KernelStatus.GONE)
         with self._lock:
             self._doubts -= 1
             self._doubt_at = monotonic() + _DOUBT_INTERVAL
-            if self._verdict is Verdict.DOUBTFUL and not self._doubts:
-                self._verdict = Verdict.ALIVE
-            if self._verdict is not Verdict.DOUBTFUL:
+            if self._status is KernelStatus.SHUTTING_DOWN and not self._doubts:
+                self._status = KernelStatus.ALIVE
+            if self._status is not KernelStatus.SHUTTING_DOWN:
                 self._doubt_at = _NEVER
 
 
-def _death(name: str, verdict: Verdict, text: str) -> DeadKernelError:
+def _death(name: str, status: KernelStatus, text: str) -> DeadKernelError:
     """Return the error of a call that waits for a kernel which will not reply."""
-    if verdict is Verdict.RESTARTED:
+    if status is KernelStatus.RESTARTED:
         return KernelRestarted(
-            text or f"kernel {name} {verdict.value} Call wait_for_ready() to continue."
+            text or f"kernel {name} {status.value} Call wait_for_ready() to continue."
         )
-    kind = KernelGone if verdict is Verdict.GONE else DeadKernelError
-    return kind(text or f"kernel {name} {verdict.value}")
+    kind = KernelGone if status is KernelStatus.GONE else DeadKernelError
+    return kind(text or f"kernel {name} {status.value}")
 
 
 def _stopped(name: str) -> GatewayConnectionClosed:

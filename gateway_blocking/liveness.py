@@ -1,7 +1,7 @@
-"""The one verdict "is this kernel alive", from what is heard of it: pure.
+"""Whether a kernel is alive, as its messages and the gateway tell (no I/O).
 
-The connection shows every ``iopub`` message to :func:`verdict_of`.  What the messages mean was
-measured on real servers:
+The connection passes every ``iopub`` message to :func:`status_from_message`.  The meaning of the
+messages was measured on real servers:
 
 * a gateway whose kernel died says so itself, with a ``status`` that has no parent:
   ``restarting`` where it starts it again, ``dead`` where it gave up.  The reply to what was
@@ -10,7 +10,7 @@ measured on real servers:
   and silent.  Only REST can tell whether the kernel is really gone.
 * a kernel that somebody restarts publishes one as well, with ``restart``; no ``restarting``.
 
-:func:`is_lost` is the verdict on a websocket of which nothing is heard.
+:func:`should_abort` is the verdict on a websocket of which nothing is heard.
 """
 
 from __future__ import annotations
@@ -18,39 +18,48 @@ from __future__ import annotations
 from enum import Enum
 from typing import Any
 
-__all__ = ["SPEAKS_OF_LIFE", "LIVING", "Look", "Verdict", "is_lost", "verdict_of"]
+__all__ = [
+    "STATUS_MSG_TYPES",
+    "LIVING",
+    "PollResult",
+    "KernelStatus",
+    "should_abort",
+    "status_from_message",
+]
 
 
-class Verdict(Enum):
+class KernelStatus(Enum):
     """What is known of a kernel."""
 
     ALIVE = "alive"
     RESTARTED = "was restarted, or crashed (out of memory?). Its variables are lost."
     DEAD = "died, and the gateway gave up restarting it"
     GONE = "was shut down or culled"
-    DOUBTFUL = "announced its shutdown; the gateway must be asked"
+    SHUTTING_DOWN = "announced its shutdown; the gateway must be asked"
 
 
-LIVING = (Verdict.ALIVE, Verdict.DOUBTFUL)
+LIVING = (KernelStatus.ALIVE, KernelStatus.SHUTTING_DOWN)
 
 
-class Look(Enum):
+class PollResult(Enum):
     """What the gateway's REST interface says of a kernel."""
 
     BUSY = "the kernel executes something"
-    QUIET = "the kernel is there, and not busy"
-    REFUSAL = "there is no connection, or only an error"
-    SILENCE = "no answer in time"
+    IDLE = "the kernel is there, and not busy"
+    ERROR = "there is no connection, or only an error"
+    TIMEOUT = "no answer in time"
+    DEAD = "the gateway gave up restarting the kernel"
+    GONE = "the gateway does not know the kernel"
 
 
-SPEAKS_OF_LIFE = frozenset(("status", "shutdown_reply"))
-"""The types of messages of which :func:`verdict_of` may say anything."""
+STATUS_MSG_TYPES = frozenset(("status", "shutdown_reply"))
+"""The types of messages of which :func:`status_from_message` may say anything."""
 
 
-def verdict_of(message: dict[str, Any], incarnation: str | None) -> Verdict | None:
+def status_from_message(message: dict[str, Any], incarnation: str | None) -> KernelStatus | None:
     """Return what an ``iopub`` message says of the kernel's life, or None if it says nothing.
 
-    `incarnation` is the kernel process known until now (see :mod:`.ledger`): what another one
+    `incarnation` is the kernel process known until now (see :mod:`.requests_table`): what another one
     says at its end is no news.
     """
     msg_type = message["msg_type"]
@@ -59,13 +68,13 @@ def verdict_of(message: dict[str, Any], incarnation: str | None) -> Verdict | No
             return None
         state = message["content"].get("execution_state")
         if state == "dead":
-            return Verdict.DEAD
-        return Verdict.RESTARTED if state == "restarting" else None
+            return KernelStatus.DEAD
+        return KernelStatus.RESTARTED if state == "restarting" else None
     if msg_type == "shutdown_reply":
         if not message["content"].get("restart"):
-            return Verdict.DOUBTFUL
+            return KernelStatus.SHUTTING_DOWN
         if incarnation and message["header"].get("session") == incarnation:
-            return Verdict.RESTARTED
+            return KernelStatus.RESTARTED
     return None
 
 
@@ -73,8 +82,8 @@ _FIRST_PATIENCE = 70.0
 _LAST_PATIENCE = 120.0
 
 
-def is_lost(
-    silence: float, look: Look, *, ever_heard: bool, acknowledged: bool, patience: float
+def should_abort(
+    silence: float, poll: PollResult, *, ever_heard: bool, acknowledged: bool, patience: float
 ) -> bool:
     """Whether a websocket is to be given up after so many seconds of silence, pings and all.
 
@@ -85,7 +94,7 @@ def is_lost(
     ----------
     silence, patience : float
         Seconds since something was heard, and after which that is too long.
-    look : Look
+    poll : PollResult
         What REST answers just now.
     ever_heard : bool
         Whether anything was heard on this websocket: a gateway first waits for its kernel, up to
@@ -96,6 +105,6 @@ def is_lost(
     """
     if silence < patience or (not ever_heard and silence < _FIRST_PATIENCE):
         return False
-    if look is Look.SILENCE and acknowledged:
+    if poll is PollResult.TIMEOUT and acknowledged:
         return silence >= _LAST_PATIENCE
     return True  # it answers, only not here; or there is no way to it

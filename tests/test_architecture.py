@@ -22,7 +22,7 @@ PACKAGE = Path(gateway_blocking.__file__).parent
 LAYERS = (
     {  # pure
         *("_version", "errors", "deadline", "escape", "forking", "advice"),
-        *("frames", "wire", "liveness", "ledger", "reconnect", "models"),
+        *("frames", "wire", "liveness", "requests_table", "recovery", "models"),
     },
     {  # edges
         *("tokens", "events", "urls", "traits", "config", "bodies", "adapters", "failures"),
@@ -54,8 +54,8 @@ SIDEWAYS = {
     "errors": {"escape"},
     "frames": {"errors"},
     "wire": {"errors", "frames"},
-    "ledger": {"wire"},
-    "reconnect": {"errors", "ledger", "wire"},
+    "requests_table": {"wire"},
+    "recovery": {"errors", "requests_table", "wire"},
     "models": {"advice"},
     "tokens": {"locks"},
     "traits": {"events", "urls"},

@@ -33,7 +33,7 @@ from gateway_blocking.errors import (
 )
 from gateway_blocking.frames import BINARY, CLOSE, PING, PONG, TEXT
 from gateway_blocking.handshake import Endpoint
-from gateway_blocking.liveness import Verdict
+from gateway_blocking.liveness import KernelStatus
 from gateway_blocking.locks import Lock
 from gateway_blocking.wire import FORMATS, V1
 
@@ -321,7 +321,7 @@ def test_a_reply_that_cannot_be_read_fails_its_request(
         assert caught.value.msg_id == msg_id
         assert caught.value.executed is True
         with connection._lock:
-            assert connection._ledger.outstanding() == []
+            assert connection._requests.outstanding() == []
 
 
 @pytest.mark.parametrize("content", [None, {"name": "stdout"}, {"name": "stdout", "text": 3}])
@@ -417,7 +417,7 @@ def test_a_kernel_that_is_done_and_does_not_reply(
             shell.get_reply(msg_id, timeout=30) if claimed else shell.take(timeout=30)
         assert caught.value.executed is None
         assert connection.state is State.OPEN
-        assert not connection._ledger.outstanding()
+        assert not connection._requests.outstanding()
         wait_until(lambda: connection._recovery is None)
         later = Session().msg("execute_request", {"code": "1"})
         connection.send("shell", later, 10)
@@ -582,12 +582,12 @@ def test_abandon_ends_the_threads_without_waiting() -> None:
 @pytest.mark.parametrize(
     ("state", "verdict", "kind"),
     [
-        ("restarting", Verdict.RESTARTED, KernelRestarted),
-        ("dead", Verdict.DEAD, DeadKernelError),
+        ("restarting", KernelStatus.RESTARTED, KernelRestarted),
+        ("dead", KernelStatus.DEAD, DeadKernelError),
     ],
 )
 def test_a_gateways_word_of_a_kernels_death(
-    state: str, verdict: Verdict, kind: type[DeadKernelError]
+    state: str, verdict: KernelStatus, kind: type[DeadKernelError]
 ) -> None:
     """Ends every wait, until the connection is told to trust the kernel again."""
 
@@ -602,10 +602,10 @@ def test_a_gateways_word_of_a_kernels_death(
         connection.send("shell", Session().msg("x"))
         with pytest.raises(kind):
             waiting.result(timeout=10)
-        assert connection.verdict is verdict
+        assert connection.status is verdict
         assert not connection.is_beating(60)
         connection.revive()
-        assert connection.verdict is Verdict.ALIVE
+        assert connection.status is KernelStatus.ALIVE
         with pytest.raises(Empty):
             shell.take(timeout=0)
 
@@ -623,7 +623,7 @@ def test_an_announced_shutdown_is_looked_into() -> None:
         pytest.raises(DeadKernelError, match="shut down or culled"),
     ):
         channel_of(connection, "shell").take(timeout=10)
-    assert connection.verdict is Verdict.GONE
+    assert connection.status is KernelStatus.GONE
 
 
 def test_a_kernel_that_stays_is_trusted_again(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -639,7 +639,7 @@ def test_a_kernel_that_stays_is_trusted_again(monkeypatch: pytest.MonkeyPatch) -
 
     with connected(announce_shutdown, kernel_state=state) as connection:
         wait_until(lambda: len(asked) >= module._DOUBT_LIMIT)
-        wait_until(lambda: connection.verdict is Verdict.ALIVE)
+        wait_until(lambda: connection.status is KernelStatus.ALIVE)
         assert connection.is_beating(60)
 
 
@@ -655,10 +655,10 @@ def test_a_doubt_does_not_stop_the_heartbeat() -> None:
                 peer.send(PONG, b"")
 
     with connected(script, ping_interval=0.05) as connection:
-        wait_until(lambda: connection.verdict is Verdict.DOUBTFUL)
+        wait_until(lambda: connection.status is KernelStatus.SHUTTING_DOWN)
         before = len(pings)
         wait_until(lambda: len(pings) >= before + 5)
-        assert connection.verdict is Verdict.DOUBTFUL
+        assert connection.status is KernelStatus.SHUTTING_DOWN
 
 
 def test_nobody_reads() -> None:
@@ -736,7 +736,7 @@ def test_a_heart_that_beats_once_in_an_age() -> None:
         time.sleep(0.2)
         assert connection._heartbeat.is_alive()
         connection._doubt()
-        wait_until(lambda: connection.verdict is Verdict.ALIVE)
+        wait_until(lambda: connection.status is KernelStatus.ALIVE)
 
 
 def test_a_kernel_that_is_gone_is_seen_by_the_heartbeat() -> None:
@@ -747,6 +747,6 @@ def test_a_kernel_that_is_gone_is_seen_by_the_heartbeat() -> None:
         pytest.raises(KernelGone, match="is gone before it said anything: it died while starting"),
     ):
         channel_of(connection, "shell").take(timeout=10)
-    assert connection.verdict is Verdict.GONE
+    assert connection.status is KernelStatus.GONE
     with pytest.raises(KernelGone):
         connection.send("shell", REQUEST)

@@ -150,7 +150,7 @@ def outstanding(kc: Client) -> int:
     connection = kc._line.connection
     assert connection is not None
     with connection._lock:
-        return len(connection._ledger.outstanding())
+        return len(connection._requests.outstanding())
 
 
 COUNT = """

@@ -1,4 +1,4 @@
-"""The ledger: what is outstanding, which kernel process answers, what is missing or came twice."""
+"""The table: what is outstanding, which kernel process answers, what is missing or came twice."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from jupyter_client.session import Session
 
-from gateway_blocking.ledger import Heard, Ledger, Request
+from gateway_blocking.requests_table import Disposition, Request, RequestTable
 from gateway_blocking.wire import Message
 
 CONTROL = ("interrupt_request", "shutdown_request")
@@ -70,11 +70,11 @@ class Echo(Unnumbered):
 
 
 class Client:
-    """A client with a ledger."""
+    """A client with a table."""
 
     def __init__(self) -> None:
         self.session = Session(key=b"secret")
-        self.ledger = Ledger(self.session.session)
+        self.table = RequestTable(self.session.session)
         self._next = 0  # the number that the kernel's next message has if none is dropped
 
     def asks(self, msg_type: str = "execute_request", channel: str = "shell") -> Message:
@@ -86,30 +86,30 @@ class Client:
     def enters(self, message: Message, channel: str = "shell") -> Request:
         msg_type = message["msg_type"]
         request = Request(message["msg_id"], msg_type, channel, "", (1, b"{}"))
-        self.ledger.enter(request)
+        self.table.add(request)
         return request
 
-    def hears(self, *messages: Message) -> Heard:
+    def receives(self, *messages: Message) -> Disposition:
         """Hear messages from a gateway that says so when it drops some.
 
         Returns
         -------
-        Heard
+        Disposition
             What the last of them is.
         """
         for message in messages:
             number = message["msg_id"].rpartition("_")[2]
             if number.isdecimal():
                 if int(number) > self._next:
-                    self.hears_all(self.notice())
+                    self.receives_all(self.notice())
                 self._next = int(number) + 1
-            heard = self.hears_all(message)
+            heard = self.receives_all(message)
         return heard
 
-    def hears_all(self, *messages: Message) -> Heard:
+    def receives_all(self, *messages: Message) -> Disposition:
         """Hear messages of which the gateway dropped none; return what the last of them is."""
         for message in messages:
-            heard = self.ledger.hear(channel_of(message), message)
+            heard = self.table.receive(channel_of(message), message)
         return heard
 
     def notice(self) -> Message:
@@ -121,7 +121,7 @@ class Client:
         return notice
 
     def waits_for(self) -> list[str]:
-        return [request.msg_id for request in self.ledger.outstanding()]
+        return [request.msg_id for request in self.table.outstanding()]
 
 
 def channel_of(message: Message) -> str:
@@ -154,18 +154,18 @@ def test_requests_are_outstanding_in_their_order_until_their_reply(
 ) -> None:
     """Each until its own reply comes, and not before, whatever it prints."""
     first, second, third = (client.asks() for _ in range(3))
-    client.hears(kernel.busy(second), kernel.prints(second))
+    client.receives(kernel.busy(second), kernel.prints(second))
     assert client.waits_for() == [first["msg_id"], second["msg_id"], third["msg_id"]]
-    assert client.hears(kernel.replies(second)) is Heard.NEWS
+    assert client.receives(kernel.replies(second)) is Disposition.DELIVER
     assert client.waits_for() == [first["msg_id"], third["msg_id"]]
 
 
 def test_an_idle_does_not_settle_a_request(client: Client, kernel: Kernel) -> None:
     """Its reply may still come: the order between the channels is not kept."""
     asked = client.asks()
-    client.hears(kernel.busy(asked), kernel.idle(asked))
+    client.receives(kernel.busy(asked), kernel.idle(asked))
     assert client.waits_for() == [asked["msg_id"]]
-    client.hears(kernel.replies(asked))
+    client.receives(kernel.replies(asked))
     assert client.waits_for() == []
 
 
@@ -175,18 +175,18 @@ def test_a_reply_on_another_channel_does_not_settle_a_request(
     """ipykernel publishes shutdown_reply on iopub as well, before the reply proper."""
     asked = client.asks("shutdown_request", "control")
     published = kernel.replies(asked)
-    client.ledger.hear("iopub", published)
+    client.table.receive("iopub", published)
     assert client.waits_for() == [asked["msg_id"]]
-    client.hears(kernel.replies(asked))
+    client.receives(kernel.replies(asked))
     assert client.waits_for() == []
 
 
 def test_a_comm_message_is_settled_by_its_idle(client: Client, kernel: Kernel) -> None:
     """Because it gets no reply."""
     asked = client.asks("comm_msg")
-    client.hears(kernel.busy(asked))
+    client.receives(kernel.busy(asked))
     assert client.waits_for() == [asked["msg_id"]]
-    assert client.hears(kernel.idle(asked)) is Heard.NEWS
+    assert client.receives(kernel.idle(asked)) is Disposition.DELIVER
     assert client.waits_for() == []
 
 
@@ -195,12 +195,12 @@ def test_an_input_reply_is_settled_when_the_execution_goes_on(
 ) -> None:
     """Its own id is never anybody's parent; another request's messages say nothing of it."""
     asked, other = client.asks(), client.asks()
-    client.hears(kernel.busy(asked), kernel.says("input_request", asked, prompt="?"))
+    client.receives(kernel.busy(asked), kernel.says("input_request", asked, prompt="?"))
     answer: Message = client.session.msg("input_reply", {"value": "x"})
     request = client.enters(answer, "stdin")
-    client.hears(kernel.says("stream", other))
-    assert request in client.ledger.outstanding()
-    client.hears(kernel.prints(asked))
+    client.receives(kernel.says("stream", other))
+    assert request in client.table.outstanding()
+    client.receives(kernel.prints(asked))
     assert client.waits_for() == [asked["msg_id"], other["msg_id"]]
 
 
@@ -210,19 +210,19 @@ def test_the_answer_to_the_first_input_is_settled_by_the_second(
     """And the answer to the second waits again."""
     asked = client.asks()
     for _ in range(2):
-        client.hears(kernel.says("input_request", asked, prompt="?"))
+        client.receives(kernel.says("input_request", asked, prompt="?"))
         assert client.waits_for() == [asked["msg_id"]]
         client.enters(client.session.msg("input_reply", {"value": "x"}), "stdin")
         assert len(client.waits_for()) == 2
-    client.hears(kernel.replies(asked))
+    client.receives(kernel.replies(asked))
     assert client.waits_for() == []
 
 
 def test_what_was_not_sent_is_struck_once(client: Client) -> None:
     """The second time says that there was nothing to strike."""
     request = client.enters(client.session.msg("execute_request", {}))
-    assert client.ledger.strike(request)
-    assert not client.ledger.strike(request)
+    assert client.table.discard(request)
+    assert not client.table.discard(request)
     assert client.waits_for() == []
 
 
@@ -233,7 +233,7 @@ def test_whatever_is_heard_of_a_request_tells_that_the_kernel_has_it(
     request = client.enters(asked := client.session.msg("execute_request", {}))
     assert not request.seen
     assert request.incarnation is None
-    client.hears(kernel.prints(asked))
+    client.receives(kernel.prints(asked))
     assert request.seen
     assert request.incarnation == kernel.incarnation
     assert not request.settled
@@ -242,8 +242,10 @@ def test_whatever_is_heard_of_a_request_tells_that_the_kernel_has_it(
 def test_every_message_counts_as_a_sign_of_life(client: Client, kernel: Kernel) -> None:
     """`heard` grows with each, whoever it is for."""
     asked = client.asks()
-    client.hears(*kernel.executes(asked), kernel.says("status", None, execution_state="starting"))
-    assert client.ledger.heard == 8
+    client.receives(
+        *kernel.executes(asked), kernel.says("status", None, execution_state="starting")
+    )
+    assert client.table.heard == 8
 
 
 # --- giving up ------------------------------------------------------------------------------------
@@ -254,13 +256,13 @@ def test_nobody_gets_the_reply_to_a_request_that_was_given_up(
 ) -> None:
     """What it prints is still delivered: it is true, and nobody takes it for an answer."""
     request = client.enters(asked := client.session.msg("execute_request", {}))
-    client.hears(kernel.busy(asked))
-    client.ledger.give_up(request)
+    client.receives(kernel.busy(asked))
+    client.table.abandon(request)
     assert client.waits_for() == []
-    assert client.hears(kernel.prints(asked)) is Heard.NEWS
-    assert client.hears(kernel.says("input_request", asked)) is Heard.NEWS
-    assert client.hears(kernel.replies(asked)) is Heard.STRANGE
-    assert client.hears(kernel.idle(asked)) is Heard.NEWS
+    assert client.receives(kernel.prints(asked)) is Disposition.DELIVER
+    assert client.receives(kernel.says("input_request", asked)) is Disposition.DELIVER
+    assert client.receives(kernel.replies(asked)) is Disposition.STALE
+    assert client.receives(kernel.idle(asked)) is Disposition.DELIVER
 
 
 def test_the_gateways_own_word_on_what_was_given_up_is_delivered(
@@ -268,10 +270,10 @@ def test_the_gateways_own_word_on_what_was_given_up_is_delivered(
 ) -> None:
     """It speaks in the name of the client's session."""
     request = client.enters(asked := client.session.msg("execute_request", {}))
-    client.hears(kernel.busy(asked))
-    client.ledger.give_up(request)
+    client.receives(kernel.busy(asked))
+    client.table.abandon(request)
     notice: Message = client.session.msg("stream", {"name": "stderr"}, parent=asked)
-    assert client.hears(notice) is Heard.NEWS
+    assert client.receives(notice) is Disposition.DELIVER
 
 
 def test_a_request_that_was_repeated_is_given_up_with_its_first_reply(
@@ -280,29 +282,29 @@ def test_a_request_that_was_repeated_is_given_up_with_its_first_reply(
     """A kernel that got it twice answers twice: the second answer is nobody's."""
     request = client.enters(asked := client.session.msg("complete_request", {}))
     request.sent = 2
-    assert client.hears(*kernel.serves(asked)) is Heard.NEWS
+    assert client.receives(*kernel.serves(asked)) is Disposition.DELIVER
     assert client.waits_for() == []
-    assert client.hears(kernel.replies(asked)) is Heard.STRANGE
+    assert client.receives(kernel.replies(asked)) is Disposition.STALE
 
 
 def test_a_repeated_execution_is_followed_to_its_end(client: Client, kernel: Kernel) -> None:
     """It is repeated only where it cannot run twice, and what is missing of it is of interest."""
-    client.hears(*kernel.serves(client.asks("kernel_info_request")))
+    client.receives(*kernel.serves(client.asks("kernel_info_request")))
     request = client.enters(asked := client.session.msg("execute_request", {}))
     request.sent = 2
     busy, source, _, *rest = kernel.executes(asked)
-    assert client.hears(busy, source, *rest) is Heard.GAP
-    assert client.ledger.missing(asked["msg_id"]) == 1
+    assert client.receives(busy, source, *rest) is Disposition.DELIVER_INCOMPLETE
+    assert client.table.missing(asked["msg_id"]) == 1
 
 
 def test_the_same_message_may_be_sent_again_by_its_user(client: Client, kernel: Kernel) -> None:
     """After it was given up: whoever sends it anew is to get the answer to it."""
     request = client.enters(asked := client.session.msg("execute_request", {}))
-    client.hears(kernel.busy(asked))
-    client.ledger.end_incarnation()
-    assert request not in client.ledger.outstanding()
+    client.receives(kernel.busy(asked))
+    client.table.end_incarnation()
+    assert request not in client.table.outstanding()
     client.enters(asked)
-    assert client.hears(*Kernel().executes(asked)) is not Heard.STRANGE
+    assert client.receives(*Kernel().executes(asked)) is not Disposition.STALE
     assert client.waits_for() == []
 
 
@@ -311,8 +313,8 @@ def test_the_same_message_may_be_sent_again_by_its_user(client: Client, kernel: 
 
 def test_the_first_answer_tells_the_incarnation(client: Client, kernel: Kernel) -> None:
     """What is asked from then on is meant for that process."""
-    client.hears(*kernel.serves(client.asks("kernel_info_request")))
-    assert client.ledger.incarnation == kernel.incarnation
+    client.receives(*kernel.serves(client.asks("kernel_info_request")))
+    assert client.table.incarnation == kernel.incarnation
     assert client.enters(client.session.msg("execute_request", {})).incarnation == (
         kernel.incarnation
     )
@@ -320,16 +322,19 @@ def test_the_first_answer_tells_the_incarnation(client: Client, kernel: Kernel) 
 
 def test_a_message_without_a_parent_tells_no_incarnation(client: Client, kernel: Kernel) -> None:
     """A gateway makes such messages as well, and gives them a session of its own."""
-    assert client.hears(kernel.says("status", None, execution_state="starting")) is Heard.NEWS
-    assert client.ledger.incarnation is None
+    assert (
+        client.receives(kernel.says("status", None, execution_state="starting"))
+        is Disposition.DELIVER
+    )
+    assert client.table.incarnation is None
 
 
 def test_another_clients_request_tells_the_incarnation_too(
     client: Client, stranger: Client, kernel: Kernel
 ) -> None:
     """Its session is not taken for the kernel's."""
-    assert client.hears(kernel.busy(stranger.asks())) is Heard.NEWS
-    assert client.ledger.incarnation == kernel.incarnation
+    assert client.receives(kernel.busy(stranger.asks())) is Disposition.DELIVER
+    assert client.table.incarnation == kernel.incarnation
 
 
 def test_the_gateways_word_on_another_clients_output_tells_no_incarnation(
@@ -337,62 +342,62 @@ def test_the_gateways_word_on_another_clients_output_tells_no_incarnation(
 ) -> None:
     """It speaks in this client's name there, too."""
     notice: Message = client.session.msg("stream", {}, parent=stranger.asks())
-    assert client.hears(notice) is Heard.NEWS
-    assert client.ledger.incarnation is None
+    assert client.receives(notice) is Disposition.DELIVER
+    assert client.table.incarnation is None
 
 
 def test_a_new_process_is_noticed_before_anything_else(client: Client, kernel: Kernel) -> None:
     """RESTARTED is not noted; once the old process is ended, the message is shown again."""
     old, asked = client.asks(), client.asks()
-    client.hears(kernel.busy(old))
-    heard, answer = client.ledger.heard, Kernel().replies(asked)
-    assert client.hears(answer) is Heard.RESTARTED
-    assert client.ledger.heard == heard
-    assert client.ledger.incarnation == kernel.incarnation
-    client.ledger.end_incarnation()
-    assert client.ledger.incarnation is None
+    client.receives(kernel.busy(old))
+    heard, answer = client.table.heard, Kernel().replies(asked)
+    assert client.receives(answer) is Disposition.NEW_PROCESS
+    assert client.table.heard == heard
+    assert client.table.incarnation == kernel.incarnation
+    client.table.end_incarnation()
+    assert client.table.incarnation is None
     assert client.waits_for() == []
-    assert client.hears(answer) is Heard.STRANGE  # an empty process answered
-    assert client.ledger.incarnation == answer["header"]["session"]
+    assert client.receives(answer) is Disposition.STALE  # an empty process answered
+    assert client.table.incarnation == answer["header"]["session"]
 
 
 def test_the_new_process_output_of_an_old_request_is_strange(
     client: Client, kernel: Kernel
 ) -> None:
     """All that a gateway queued over the restart is run by the wrong process."""
-    client.hears(*kernel.serves(client.asks("kernel_info_request")))
+    client.receives(*kernel.serves(client.asks("kernel_info_request")))
     asked = client.asks()
-    client.ledger.end_incarnation()
+    client.table.end_incarnation()
     for message in Kernel().executes(asked):
-        assert client.hears(message) is Heard.STRANGE
+        assert client.receives(message) is Disposition.STALE
 
 
 def test_a_past_process_is_not_taken_for_a_new_one(client: Client, kernel: Kernel) -> None:
     """What it still says, which may overtake nothing but comes late, is only output."""
     asked = client.asks()
-    client.hears(kernel.busy(asked))
-    client.ledger.end_incarnation()
-    client.hears(*(new := Kernel()).serves(client.asks("kernel_info_request")))
-    assert client.hears(kernel.prints(asked)) is Heard.NEWS
-    assert client.hears(kernel.replies(asked)) is Heard.STRANGE
-    assert client.ledger.incarnation == new.incarnation
+    client.receives(kernel.busy(asked))
+    client.table.end_incarnation()
+    client.receives(*(new := Kernel()).serves(client.asks("kernel_info_request")))
+    assert client.receives(kernel.prints(asked)) is Disposition.DELIVER
+    assert client.receives(kernel.replies(asked)) is Disposition.STALE
+    assert client.table.incarnation == new.incarnation
 
 
 def test_a_session_that_is_too_long_is_no_kernel_process(client: Client) -> None:
     """The past ones are remembered, a thousand of them."""
     answer = Kernel().busy(client.asks("kernel_info_request"))
     answer["header"]["session"] = "x" * 1025
-    assert client.hears(answer) is Heard.NEWS
-    assert client.ledger.incarnation is None
+    assert client.receives(answer) is Disposition.DELIVER
+    assert client.table.incarnation is None
 
 
 def test_ending_an_unknown_incarnation_ends_the_requests(client: Client, kernel: Kernel) -> None:
     """And shuts no process out: the next that speaks is the kernel."""
     client.asks()
-    client.ledger.end_incarnation()
+    client.table.end_incarnation()
     assert client.waits_for() == []
-    client.hears(*kernel.serves(client.asks("kernel_info_request")))
-    assert client.ledger.incarnation == kernel.incarnation
+    client.receives(*kernel.serves(client.asks("kernel_info_request")))
+    assert client.table.incarnation == kernel.incarnation
 
 
 def test_a_kernel_that_echoes_the_session_has_no_incarnation(
@@ -402,8 +407,8 @@ def test_a_kernel_that_echoes_the_session_has_no_incarnation(
     kernel = Echo()
     for asked in (client.asks(), stranger.asks()):
         for message in (kernel.busy(asked), kernel.prints(asked), *kernel.serves(asked)):
-            assert client.hears(message) is Heard.NEWS
-    assert client.ledger.incarnation is None
+            assert client.receives(message) is Disposition.DELIVER
+    assert client.table.incarnation is None
     assert client.waits_for() == []
 
 
@@ -411,9 +416,9 @@ def test_late_output_of_a_kernel_that_echoes_the_session_is_delivered(client: Cl
     """Only the reply to what was given up is not."""
     kernel = Echo()
     request = client.enters(asked := client.session.msg("execute_request", {}))
-    client.ledger.give_up(request)
-    assert client.hears(kernel.prints(asked)) is Heard.NEWS
-    assert client.hears(kernel.replies(asked)) is Heard.STRANGE
+    client.table.abandon(request)
+    assert client.receives(kernel.prints(asked)) is Disposition.DELIVER
+    assert client.receives(kernel.replies(asked)) is Disposition.STALE
 
 
 @pytest.mark.parametrize("session", [None, "", 7, ["list"]])
@@ -421,8 +426,8 @@ def test_a_session_that_is_no_text_is_no_incarnation(client: Client, session: An
     """Whatever a kernel puts there."""
     message = Kernel().busy(client.asks())
     message["header"]["session"] = session
-    assert client.hears(message) is Heard.NEWS
-    assert client.ledger.incarnation is None
+    assert client.receives(message) is Disposition.DELIVER
+    assert client.table.incarnation is None
 
 
 # --- what came twice ------------------------------------------------------------------------------
@@ -432,27 +437,27 @@ def test_only_a_replay_makes_a_message_come_again(client: Client, kernel: Kernel
     """What came before the websocket was lost is no news; what came after it is."""
     asked = client.asks()
     busy, source, *rest = kernel.executes(asked)
-    client.hears(busy, source)
-    assert client.hears(source) is Heard.NEWS  # a kernel's business
-    client.ledger.expect_replay()
-    heard = client.ledger.heard
-    assert client.hears(busy) is Heard.AGAIN
-    assert client.hears(source) is Heard.AGAIN
-    assert client.ledger.heard == heard
+    client.receives(busy, source)
+    assert client.receives(source) is Disposition.DELIVER  # a kernel's business
+    client.table.expect_replay()
+    heard = client.table.heard
+    assert client.receives(busy) is Disposition.DUPLICATE
+    assert client.receives(source) is Disposition.DUPLICATE
+    assert client.table.heard == heard
     for message in rest:
-        assert client.hears(message) in (Heard.NEWS, Heard.GAP)
-    client.ledger.replay_is_over()
-    assert client.hears(busy) is Heard.NEWS
+        assert client.receives(message) in (Disposition.DELIVER, Disposition.DELIVER_INCOMPLETE)
+    client.table.replay_is_over()
+    assert client.receives(busy) is Disposition.DELIVER
 
 
 def test_a_replay_does_not_hide_a_gap(client: Client, kernel: Kernel) -> None:
     """What comes twice counts once, so that the missing message is missed."""
     asked = client.asks()
     busy, source, *lost_and_more = kernel.executes(asked)
-    client.hears(busy, source)
-    client.ledger.expect_replay()
-    assert client.hears(busy, source, *lost_and_more[1:]) is Heard.GAP
-    assert client.ledger.missing(asked["msg_id"]) == 1
+    client.receives(busy, source)
+    client.table.expect_replay()
+    assert client.receives(busy, source, *lost_and_more[1:]) is Disposition.DELIVER_INCOMPLETE
+    assert client.table.missing(asked["msg_id"]) == 1
 
 
 # --- what is missing ------------------------------------------------------------------------------
@@ -467,8 +472,8 @@ def test_nothing_is_missing_of_a_complete_execution(
     messages = kernel.executes(asked)
     messages.insert(reply_at, messages.pop(-2))
     for message in messages:
-        assert client.hears(message) is Heard.NEWS
-    assert client.ledger.missing(asked["msg_id"]) == 0
+        assert client.receives(message) is Disposition.DELIVER
+    assert client.table.missing(asked["msg_id"]) == 0
 
 
 @pytest.mark.parametrize("dropped", [1, 2, 7])
@@ -480,14 +485,14 @@ def test_a_gap_is_as_wide_as_what_was_dropped(
     asked = client.asks()
     *messages, reply, idle = kernel.executes(asked, prints=10)
     del messages[3 : 3 + dropped]
-    client.hears(*messages)
+    client.receives(*messages)
     if not reply_last:
-        client.hears(reply)
-    assert client.ledger.missing(asked["msg_id"]) is None
-    assert client.hears(idle) is Heard.GAP
+        client.receives(reply)
+    assert client.table.missing(asked["msg_id"]) is None
+    assert client.receives(idle) is Disposition.DELIVER_INCOMPLETE
     if reply_last:
-        assert client.hears(reply) is Heard.NEWS
-    assert client.ledger.missing(asked["msg_id"]) == dropped
+        assert client.receives(reply) is Disposition.DELIVER
+    assert client.table.missing(asked["msg_id"]) == dropped
     assert client.waits_for() == []
 
 
@@ -498,7 +503,7 @@ def test_every_gap_is_counted_exactly(data: st.DataObject, kinds: list[str]) -> 
     Before it, another client's execution, of which some is dropped, too, is another matter.
     """
     client, kernel, stranger = Client(), Kernel(), Client()
-    client.hears(*outputs_of(kernel.executes(stranger.asks()))[data.draw(st.integers(0, 5)) :])
+    client.receives(*outputs_of(kernel.executes(stranger.asks()))[data.draw(st.integers(0, 5)) :])
     asked = client.asks()
     busy = kernel.busy(asked)
     outputs = [kernel.says(kind, asked) for kind in kinds]
@@ -506,8 +511,8 @@ def test_every_gap_is_counted_exactly(data: st.DataObject, kinds: list[str]) -> 
     kept = [message for message in outputs if data.draw(st.booleans())]
     heard = [busy, *kept, idle]
     heard.insert(data.draw(st.integers(0, len(heard))), reply)
-    client.hears(*heard)
-    assert client.ledger.missing(asked["msg_id"]) == len(outputs) - len(kept)
+    client.receives(*heard)
+    assert client.table.missing(asked["msg_id"]) == len(outputs) - len(kept)
     assert client.waits_for() == []
 
 
@@ -522,14 +527,14 @@ def test_other_clients_and_the_control_channel_leave_and_hide_no_gap(
 ) -> None:
     """Their replies have numbers, but only their outputs come here; comms have no reply."""
     asked, comm = client.asks(), stranger.asks("comm_msg")
-    client.hears(kernel.busy(asked), kernel.says("execute_input", asked))
-    client.hears(*outputs_of(kernel.serves(stranger.asks("interrupt_request", "control"))))
-    client.hears(*kernel.serves(client.asks("interrupt_request", "control")))
-    client.hears(kernel.busy(comm), kernel.says("comm_msg", comm), kernel.idle(comm))
+    client.receives(kernel.busy(asked), kernel.says("execute_input", asked))
+    client.receives(*outputs_of(kernel.serves(stranger.asks("interrupt_request", "control"))))
+    client.receives(*kernel.serves(client.asks("interrupt_request", "control")))
+    client.receives(kernel.busy(comm), kernel.says("comm_msg", comm), kernel.idle(comm))
     for _ in range(dropped):
         kernel.prints(asked)
-    client.hears(kernel.replies(asked), kernel.idle(asked))
-    assert client.ledger.missing(asked["msg_id"]) == dropped
+    client.receives(kernel.replies(asked), kernel.idle(asked))
+    assert client.table.missing(asked["msg_id"]) == dropped
 
 
 @pytest.mark.parametrize(
@@ -547,14 +552,14 @@ def test_an_answer_to_another_that_began_before_hides_no_gap(
     asked, other = client.asks(), stranger.asks("kernel_info_request", "control")
     steps = iter([kernel.busy, kernel.replies, kernel.idle])
     answers = [next(steps)(other) for _ in range(before)]
-    client.hears(answers[0], kernel.busy(asked), kernel.says("execute_input", asked))
+    client.receives(answers[0], kernel.busy(asked), kernel.says("execute_input", asked))
     for _ in range(dropped):
         kernel.prints(asked)
     answers = [step(other) for step in steps]
-    client.hears(answers[-1], kernel.prints(asked), kernel.replies(asked))
-    heard = client.hears(kernel.idle(asked))
-    assert client.ledger.missing(asked["msg_id"]) == missing
-    assert heard is (Heard.NEWS if dropped == 0 else Heard.GAP)
+    client.receives(answers[-1], kernel.prints(asked), kernel.replies(asked))
+    heard = client.receives(kernel.idle(asked))
+    assert client.table.missing(asked["msg_id"]) == missing
+    assert heard is (Disposition.DELIVER if dropped == 0 else Disposition.DELIVER_INCOMPLETE)
 
 
 @pytest.mark.parametrize(("dropped", "missing"), [(0, None), (2, 2)])
@@ -563,12 +568,12 @@ def test_an_answer_to_another_that_is_not_over_is_no_gap(
 ) -> None:
     """Whether its reply is what did not come is not known when the execution ends."""
     asked, other = client.asks(), stranger.asks("kernel_info_request", "control")
-    client.hears(kernel.busy(asked), kernel.busy(other))
+    client.receives(kernel.busy(asked), kernel.busy(other))
     for _ in range(dropped):
         kernel.prints(asked)
     kernel.replies(other)
-    client.hears(kernel.replies(asked), kernel.idle(asked), kernel.idle(other))
-    assert client.ledger.missing(asked["msg_id"]) == missing
+    client.receives(kernel.replies(asked), kernel.idle(asked), kernel.idle(other))
+    assert client.table.missing(asked["msg_id"]) == missing
 
 
 @pytest.mark.parametrize(("dropped", "missing"), [(0, None), (2, 2)])
@@ -577,13 +582,13 @@ def test_a_gateways_own_question_is_no_gap(
 ) -> None:
     """It keeps the answer's first status for itself, and passes on the last."""
     asked, question = client.asks(), stranger.asks("kernel_info_request", "control")
-    client.hears(kernel.busy(asked))
+    client.receives(kernel.busy(asked))
     _, _, idle = kernel.serves(question)
-    client.hears(idle)
+    client.receives(idle)
     for _ in range(dropped):
         kernel.prints(asked)
-    client.hears(kernel.replies(asked), kernel.idle(asked))
-    assert client.ledger.missing(asked["msg_id"]) == missing
+    client.receives(kernel.replies(asked), kernel.idle(asked))
+    assert client.table.missing(asked["msg_id"]) == missing
 
 
 def test_a_reply_that_comes_after_the_idle_fills_its_own_place(
@@ -591,13 +596,13 @@ def test_a_reply_that_comes_after_the_idle_fills_its_own_place(
 ) -> None:
     """And gives back the one that was taken for it: channels have no common order."""
     asked, other = client.asks(), client.asks("kernel_info_request", "control")
-    client.hears(kernel.busy(asked), kernel.busy(other))
+    client.receives(kernel.busy(asked), kernel.busy(other))
     reply = kernel.replies(other)
     kernel.prints(asked)  # lost, and its number is nearer to the idle
-    client.hears(kernel.idle(other))
-    client.ledger.hear("control", reply)
-    client.hears(kernel.replies(asked), kernel.idle(asked))
-    assert client.ledger.missing(asked["msg_id"]) == 1
+    client.receives(kernel.idle(other))
+    client.table.receive("control", reply)
+    client.receives(kernel.replies(asked), kernel.idle(asked))
+    assert client.table.missing(asked["msg_id"]) == 1
 
 
 def test_another_clients_execution_between_two_leaves_no_gap(
@@ -608,8 +613,8 @@ def test_another_clients_execution_between_two_leaves_no_gap(
     first = kernel.executes(mine[0])
     between = outputs_of(kernel.executes(stranger.asks()))
     for message in (*first, *between, *kernel.executes(mine[1])):
-        assert client.hears(message) is Heard.NEWS
-    assert [client.ledger.missing(asked["msg_id"]) for asked in mine] == [0, 0]
+        assert client.receives(message) is Disposition.DELIVER
+    assert [client.table.missing(asked["msg_id"]) for asked in mine] == [0, 0]
 
 
 def test_late_output_of_a_request_that_was_given_up_leaves_no_gap(
@@ -617,23 +622,23 @@ def test_late_output_of_a_request_that_was_given_up_leaves_no_gap(
 ) -> None:
     """A thread that an earlier execution began may print during a later one."""
     request = client.enters(early := client.session.msg("execute_request", {}))
-    client.hears(kernel.busy(early))
-    client.ledger.give_up(request)
+    client.receives(kernel.busy(early))
+    client.table.abandon(request)
     asked = client.asks()
-    client.hears(kernel.busy(asked), kernel.prints(early))
-    assert client.hears(kernel.replies(asked), kernel.idle(asked)) is Heard.NEWS
-    assert client.ledger.missing(asked["msg_id"]) == 0
+    client.receives(kernel.busy(asked), kernel.prints(early))
+    assert client.receives(kernel.replies(asked), kernel.idle(asked)) is Disposition.DELIVER
+    assert client.table.missing(asked["msg_id"]) == 0
 
 
 def test_the_answer_to_what_was_given_up_leaves_no_gap(client: Client, kernel: Kernel) -> None:
     """On the control channel it may come in the middle of an execution."""
     request = client.enters(early := client.session.msg("interrupt_request", {}), "control")
-    client.hears(kernel.busy(early))
-    client.ledger.give_up(request)
+    client.receives(kernel.busy(early))
+    client.table.abandon(request)
     asked = client.asks()
-    client.hears(kernel.busy(asked), kernel.replies(early), kernel.idle(early))
-    assert client.hears(kernel.replies(asked), kernel.idle(asked)) is Heard.NEWS
-    assert client.ledger.missing(asked["msg_id"]) == 0
+    client.receives(kernel.busy(asked), kernel.replies(early), kernel.idle(early))
+    assert client.receives(kernel.replies(asked), kernel.idle(asked)) is Disposition.DELIVER
+    assert client.table.missing(asked["msg_id"]) == 0
 
 
 @pytest.mark.parametrize(("dropped", "missing"), [(0, None), (2, 2)])
@@ -642,14 +647,16 @@ def test_a_lost_question_of_the_connection_may_be_what_is_missing(
 ) -> None:
     """Whether the kernel got it nobody knows."""
     asked = client.asks()
-    client.hears(kernel.busy(asked))
-    client.ledger.ask((question := client.session.msg("kernel_info_request"))["msg_id"])
+    client.receives(kernel.busy(asked))
+    client.table.ask((question := client.session.msg("kernel_info_request"))["msg_id"])
     kernel.serves(question)
-    client.ledger.expect_replay()
+    client.table.expect_replay()
     for _ in range(dropped):
         kernel.prints(asked)
-    assert client.hears(kernel.replies(asked), kernel.idle(asked)) is Heard.GAP
-    assert client.ledger.missing(asked["msg_id"]) == missing
+    assert (
+        client.receives(kernel.replies(asked), kernel.idle(asked)) is Disposition.DELIVER_INCOMPLETE
+    )
+    assert client.table.missing(asked["msg_id"]) == missing
 
 
 @pytest.mark.parametrize("heard", [["reply", "idle"], ["reply"]])
@@ -659,16 +666,16 @@ def test_an_answer_to_the_connection_that_a_gateway_did_not_pass_on(
 ) -> None:
     """It listens to a kernel's output a moment later than to its replies."""
     asked = client.asks()
-    client.hears(kernel.busy(asked))
-    client.ledger.ask((question := client.session.msg("kernel_info_request"))["msg_id"])
+    client.receives(kernel.busy(asked))
+    client.table.ask((question := client.session.msg("kernel_info_request"))["msg_id"])
     _busy, reply, idle = kernel.serves(question)
-    assert client.ledger.hear("control", reply) is Heard.NEWS
+    assert client.table.receive("control", reply) is Disposition.DELIVER
     if "idle" in heard:
-        client.hears(idle)
+        client.receives(idle)
     for _ in range(dropped):
         kernel.prints(asked)
-    client.hears(kernel.replies(asked), kernel.idle(asked))
-    assert client.ledger.missing(asked["msg_id"]) == (dropped or None)
+    client.receives(kernel.replies(asked), kernel.idle(asked))
+    assert client.table.missing(asked["msg_id"]) == (dropped or None)
 
 
 @pytest.mark.parametrize("dropped", [0, 1, 3])
@@ -677,35 +684,35 @@ def test_other_questions_of_the_connection_hide_no_gap(
     client: Client, kernel: Kernel, dropped: int, answered: str
 ) -> None:
     """Not those that are answered, late or not, and not those lost before the execution."""
-    client.ledger.ask("lost")
-    client.ledger.expect_replay()
-    client.ledger.replay_is_over()
+    client.table.ask("lost")
+    client.table.expect_replay()
+    client.table.replay_is_over()
     asked = client.asks()
-    client.hears(kernel.busy(asked))
-    client.ledger.ask((question := client.session.msg("kernel_info_request"))["msg_id"])
+    client.receives(kernel.busy(asked))
+    client.table.ask((question := client.session.msg("kernel_info_request"))["msg_id"])
     if answered == "before":
-        client.hears(*kernel.serves(question))
+        client.receives(*kernel.serves(question))
     elif answered == "late":
-        client.ledger.expect_replay()
-        client.hears(*kernel.serves(question))
+        client.table.expect_replay()
+        client.receives(*kernel.serves(question))
     for _ in range(dropped):
         kernel.prints(asked)
-    client.hears(kernel.replies(asked), kernel.idle(asked))
-    assert client.ledger.missing(asked["msg_id"]) == dropped
+    client.receives(kernel.replies(asked), kernel.idle(asked))
+    assert client.table.missing(asked["msg_id"]) == dropped
 
 
 def test_what_was_lost_before_a_question_is_no_answer_to_it(client: Client, kernel: Kernel) -> None:
     """Though its answers have not all come yet: the kernel numbers them later."""
     asked = client.asks()
-    client.hears(kernel.busy(asked))
+    client.receives(kernel.busy(asked))
     for _ in range(3):
         kernel.prints(asked)
-    client.hears(kernel.replies(asked))
-    client.ledger.ask((question := client.session.msg("kernel_info_request"))["msg_id"])
+    client.receives(kernel.replies(asked))
+    client.table.ask((question := client.session.msg("kernel_info_request"))["msg_id"])
     idle, (_busy, reply, _idle) = kernel.idle(asked), kernel.serves(question)
-    client.ledger.hear("control", reply)
-    client.hears(idle)
-    assert client.ledger.missing(asked["msg_id"]) == 3
+    client.table.receive("control", reply)
+    client.receives(idle)
+    assert client.table.missing(asked["msg_id"]) == 3
 
 
 def test_a_question_to_a_kernel_that_was_not_heard_of_may_be_what_is_missing(
@@ -713,32 +720,32 @@ def test_a_question_to_a_kernel_that_was_not_heard_of_may_be_what_is_missing(
 ) -> None:
     """How far the kernel before it had counted means nothing."""
     for _ in range(9):
-        client.hears(*kernel.executes(client.asks()))
-    client.ledger.end_incarnation()
-    client.ledger.ask((question := client.session.msg("kernel_info_request"))["msg_id"])
+        client.receives(*kernel.executes(client.asks()))
+    client.table.end_incarnation()
+    client.table.ask((question := client.session.msg("kernel_info_request"))["msg_id"])
     new, asked = Kernel(), client.asks()
-    client.hears(new.busy(asked))
+    client.receives(new.busy(asked))
     new.serves(question)
-    client.ledger.expect_replay()
-    client.hears(new.replies(asked), new.idle(asked))
-    assert client.ledger.missing(asked["msg_id"]) is None
+    client.table.expect_replay()
+    client.receives(new.replies(asked), new.idle(asked))
+    assert client.table.missing(asked["msg_id"]) is None
 
 
 def test_where_busy_is_missing_at_least_that_is_missing(client: Client, kernel: Kernel) -> None:
     """How many were lost before what came first cannot be known."""
     asked = client.asks()
-    assert client.hears(*kernel.executes(asked)[1:]) is Heard.GAP
-    assert client.ledger.missing(asked["msg_id"]) == 1
+    assert client.receives(*kernel.executes(asked)[1:]) is Disposition.DELIVER_INCOMPLETE
+    assert client.table.missing(asked["msg_id"]) == 1
     asked = client.asks()
-    assert client.hears(*kernel.executes(asked, prints=5)[4:]) is Heard.GAP
-    assert client.ledger.missing(asked["msg_id"]) == 1
+    assert client.receives(*kernel.executes(asked, prints=5)[4:]) is Disposition.DELIVER_INCOMPLETE
+    assert client.table.missing(asked["msg_id"]) == 1
 
 
 def test_where_only_the_idle_came_something_is_missing(client: Client, kernel: Kernel) -> None:
     """And the reply, if that came, does not change it."""
     asked = client.asks()
-    assert client.hears(*kernel.executes(asked)[-2:]) is Heard.GAP
-    assert client.ledger.missing(asked["msg_id"]) == 1
+    assert client.receives(*kernel.executes(asked)[-2:]) is Disposition.DELIVER_INCOMPLETE
+    assert client.table.missing(asked["msg_id"]) == 1
 
 
 @pytest.mark.parametrize("kind", [Unnumbered, Echo])
@@ -748,8 +755,8 @@ def test_of_a_kernel_without_numbers_nothing_is_known(
     """None, and no warning, whether something was lost or not."""
     kernel, asked = kind(), client.asks()
     for message in (kernel.busy(asked), kernel.replies(asked), kernel.idle(asked)):
-        assert client.hears(message) is Heard.NEWS
-    assert client.ledger.missing(asked["msg_id"]) is None
+        assert client.receives(message) is Disposition.DELIVER
+    assert client.table.missing(asked["msg_id"]) is None
     assert client.waits_for() == []
 
 
@@ -758,9 +765,9 @@ def test_the_gateways_notice_does_not_fill_the_gap(client: Client, kernel: Kerne
     asked = client.asks()
     busy, source, *dropped, reply, idle = kernel.executes(asked, prints=10)
     notice: Message = client.session.msg("stream", {"name": "stderr"}, parent=asked)
-    assert client.hears(busy, source, notice, reply) is Heard.NEWS
-    assert client.hears(idle) is Heard.GAP
-    assert client.ledger.missing(asked["msg_id"]) == len(dropped) == 10
+    assert client.receives(busy, source, notice, reply) is Disposition.DELIVER
+    assert client.receives(idle) is Disposition.DELIVER_INCOMPLETE
+    assert client.table.missing(asked["msg_id"]) == len(dropped) == 10
 
 
 def test_the_gateways_notice_is_not_the_first_number(client: Client, kernel: Kernel) -> None:
@@ -770,8 +777,8 @@ def test_the_gateways_notice_is_not_the_first_number(client: Client, kernel: Ker
     asked = client.asks()
     _, source, *_, reply, idle = kernel.executes(asked, prints=10)
     notice: Message = client.session.msg("stream", {"name": "stderr"}, parent=asked)
-    assert client.hears(notice, source, reply, idle) is Heard.GAP
-    assert client.ledger.missing(asked["msg_id"]) == 11
+    assert client.receives(notice, source, reply, idle) is Disposition.DELIVER_INCOMPLETE
+    assert client.table.missing(asked["msg_id"]) == 11
 
 
 def test_two_messages_of_one_number_are_no_negative_gap(client: Client, kernel: Kernel) -> None:
@@ -780,9 +787,9 @@ def test_two_messages_of_one_number_are_no_negative_gap(client: Client, kernel: 
     busy, one = kernel.busy(asked), kernel.prints(asked)
     two = {**kernel.prints(asked), "msg_id": one["msg_id"]}
     kernel.session.message_count -= 1
-    client.hears(busy, one, two)
-    assert client.hears(kernel.replies(asked), kernel.idle(asked)) is Heard.NEWS
-    assert client.ledger.missing(asked["msg_id"]) == 0
+    client.receives(busy, one, two)
+    assert client.receives(kernel.replies(asked), kernel.idle(asked)) is Disposition.DELIVER
+    assert client.table.missing(asked["msg_id"]) == 0
 
 
 @pytest.mark.parametrize("double", ["busy", "reply"])
@@ -792,27 +799,27 @@ def test_two_messages_of_one_number_hide_no_gap(
 ) -> None:
     """An answer on control, which the connection asked for, and an output beside it."""
     asked = client.asks()
-    client.hears(kernel.busy(asked))
+    client.receives(kernel.busy(asked))
     question = client.session.msg("kernel_info_request")
-    client.ledger.ask(question["msg_id"])
+    client.table.ask(question["msg_id"])
     for step in ("busy", "reply", "idle"):
         answer = {"busy": kernel.busy, "reply": kernel.replies, "idle": kernel.idle}[step](question)
-        client.hears(answer)
+        client.receives(answer)
         if step == double:
             kernel.session.message_count -= 1
-            client.hears(kernel.prints(asked))
+            client.receives(kernel.prints(asked))
     for _ in range(dropped):
         kernel.prints(asked)
-    client.hears(kernel.replies(asked), kernel.idle(asked))
-    assert client.ledger.missing(asked["msg_id"]) == dropped
+    client.receives(kernel.replies(asked), kernel.idle(asked))
+    assert client.table.missing(asked["msg_id"]) == dropped
 
 
 def test_only_executions_are_examined(client: Client, kernel: Kernel) -> None:
     """A completion has no output that could be missed."""
     asked = client.asks("complete_request")
     busy, _, reply, idle = kernel.busy(asked), kernel.prints(asked), *kernel.serves(asked)[1:]
-    assert client.hears(busy, reply, idle) is Heard.NEWS
-    assert client.ledger.missing(asked["msg_id"]) is None
+    assert client.receives(busy, reply, idle) is Disposition.DELIVER
+    assert client.table.missing(asked["msg_id"]) is None
 
 
 # --- the end of waiting, and of memory ------------------------------------------------------------
@@ -825,12 +832,12 @@ def test_an_idle_that_was_lost_is_not_waited_for(
     """It is missing, and what else is; what has no reply stays outstanding."""
     asked, open_ = client.asks(), client.asks()
     busy, *outputs, reply, idle = kernel.executes(asked, prints=10)
-    client.hears(busy, *outputs[dropped:], reply)
-    assert client.ledger.forget_unfinished(math.inf) == [asked["msg_id"]]
-    assert client.ledger.missing(asked["msg_id"]) == dropped + 1
+    client.receives(busy, *outputs[dropped:], reply)
+    assert client.table.forget_unfinished(math.inf) == [asked["msg_id"]]
+    assert client.table.missing(asked["msg_id"]) == dropped + 1
     assert client.waits_for() == [open_["msg_id"]]
-    assert client.hears(idle) is Heard.NEWS
-    assert client.ledger.forget_unfinished(math.inf) == []
+    assert client.receives(idle) is Disposition.DELIVER
+    assert client.table.forget_unfinished(math.inf) == []
 
 
 def test_where_idle_was_lost_the_answers_to_others_are_not_missing(
@@ -838,20 +845,20 @@ def test_where_idle_was_lost_the_answers_to_others_are_not_missing(
 ) -> None:
     """A recovery asks its questions on control while the kernel executes."""
     asked = client.asks()
-    client.hears(kernel.busy(asked))
+    client.receives(kernel.busy(asked))
     for _ in range(3):
-        client.hears(*kernel.serves(client.asks("interrupt_request", "control")))
-    client.hears(kernel.prints(asked), kernel.replies(asked))
-    client.ledger.forget_unfinished(math.inf)
-    assert client.ledger.missing(asked["msg_id"]) == 1
+        client.receives(*kernel.serves(client.asks("interrupt_request", "control")))
+    client.receives(kernel.prints(asked), kernel.replies(asked))
+    client.table.forget_unfinished(math.inf)
+    assert client.table.missing(asked["msg_id"]) == 1
 
 
 def test_where_idle_was_lost_nothing_is_known_of_a_kernel_without_numbers(client: Client) -> None:
     """Not even that it was sent."""
     kernel, asked = Unnumbered(), client.asks()
-    client.hears(*kernel.executes(asked)[:-1])
-    client.ledger.forget_unfinished(math.inf)
-    assert client.ledger.missing(asked["msg_id"]) is None
+    client.receives(*kernel.executes(asked)[:-1])
+    client.table.forget_unfinished(math.inf)
+    assert client.table.missing(asked["msg_id"]) is None
 
 
 def test_what_was_sent_on_the_newest_websocket_is_waited_for(
@@ -859,36 +866,36 @@ def test_what_was_sent_on_the_newest_websocket_is_waited_for(
 ) -> None:
     """Only what was sent on an earlier one is forgotten."""
     sent: list[Message] = [client.session.msg("execute_request", {}) for _ in range(2)]
-    for generation, asked in enumerate(sent):
-        client.enters(asked).generation = generation
+    for epoch, asked in enumerate(sent):
+        client.enters(asked).epoch = epoch
     scripts = [kernel.executes(asked) for asked in sent]
-    client.hears(*scripts[0][:-1], *scripts[1][:-1])
-    assert client.ledger.forget_unfinished(1) == [sent[0]["msg_id"]]
-    client.hears(scripts[0][-1], scripts[1][-1])
-    assert [client.ledger.missing(asked["msg_id"]) for asked in sent] == [1, 0]
+    client.receives(*scripts[0][:-1], *scripts[1][:-1])
+    assert client.table.forget_unfinished(1) == [sent[0]["msg_id"]]
+    client.receives(scripts[0][-1], scripts[1][-1])
+    assert [client.table.missing(asked["msg_id"]) for asked in sent] == [1, 0]
 
 
 def test_another_name_is_still_this_client(client: Client, kernel: Kernel) -> None:
     """What a gateway says in it is no kernel's, and is delivered late, too."""
-    name = client.ledger.other_session()
-    assert name not in (client.session.session, client.ledger.other_session())
+    name = client.table.other_session()
+    assert name not in (client.session.session, client.table.other_session())
     request = client.enters(asked := client.session.msg("execute_request", {}))
     notice: Message = Session(key=b"secret", session=name).msg("stream", {}, parent=asked)
-    assert client.hears(notice) is Heard.NEWS
-    assert client.ledger.incarnation is None
-    client.hears(kernel.busy(asked))
-    client.ledger.give_up(request)
-    assert client.hears(notice) is Heard.NEWS
+    assert client.receives(notice) is Disposition.DELIVER
+    assert client.table.incarnation is None
+    client.receives(kernel.busy(asked))
+    client.table.abandon(request)
+    assert client.receives(notice) is Disposition.DELIVER
 
 
 def test_many_requests_under_way_lose_no_count(client: Client, kernel: Kernel) -> None:
     """A thousand cells sent at once: that most are not answered is no reason to forget others."""
     asked = [client.asks() for _ in range(1000)]
     *messages, idle = kernel.executes(asked[0])
-    client.hears(*messages)
+    client.receives(*messages)
     client.asks()
-    client.hears(idle)
-    assert client.ledger.missing(asked[0]["msg_id"]) == 0
+    client.receives(idle)
+    assert client.table.missing(asked[0]["msg_id"]) == 0
 
 
 def test_a_long_life_takes_no_more_memory(client: Client, kernel: Kernel) -> None:
@@ -896,16 +903,16 @@ def test_a_long_life_takes_no_more_memory(client: Client, kernel: Kernel) -> Non
     for number in range(6000):
         asked = client.asks()
         if number % 3 == 0:
-            client.ledger.give_up(*client.ledger.outstanding())
-        client.hears(kernel.replies(asked))
+            client.table.abandon(*client.table.outstanding())
+        client.receives(kernel.replies(asked))
         if number % 3 == 1:
-            client.hears(kernel.idle(asked))
-    ledger = client.ledger
-    assert client.ledger.heard == 8000
-    assert len(ledger._requests) < 1000
-    assert len(ledger._given_up) <= 1000
-    assert len(ledger._missing) <= 1000
-    assert len(ledger._recent) <= 4096
+            client.receives(kernel.idle(asked))
+    table = client.table
+    assert client.table.heard == 8000
+    assert len(table._requests) < 1000
+    assert len(table._given_up) <= 1000
+    assert len(table._missing) <= 1000
+    assert len(table._recent) <= 4096
 
 
 def test_a_request_that_was_given_up_long_ago_is_forgotten_first(
@@ -914,9 +921,9 @@ def test_a_request_that_was_given_up_long_ago_is_forgotten_first(
     """The newest of many is still known."""
     sent: list[Message] = [client.session.msg("execute_request", {}) for _ in range(1500)]
     for asked in sent:
-        client.ledger.give_up(client.enters(asked))
-    assert client.hears(kernel.replies(sent[-1])) is Heard.STRANGE
-    assert client.hears(kernel.replies(sent[0])) is Heard.NEWS
+        client.table.abandon(client.enters(asked))
+    assert client.receives(kernel.replies(sent[-1])) is Disposition.STALE
+    assert client.receives(kernel.replies(sent[0])) is Disposition.DELIVER
 
 
 # --- what cannot be read --------------------------------------------------------------------------
@@ -927,38 +934,38 @@ def test_output_that_cannot_be_read_is_missing(client: Client, kind: type[Kernel
     """It is counted, also where the kernel does not number its messages; with the reason."""
     kernel, asked = kind(), client.asks()
     busy, source, one, two, three, reply, idle = kernel.executes(asked)
-    client.hears(busy, source, one)
+    client.receives(busy, source, one)
     for message in (two, three):
-        assert client.ledger.hear("iopub", message, "no JSON") is Heard.NEWS
-    assert client.hears(reply, idle) is Heard.GAP
-    assert client.ledger.missing(asked["msg_id"]) == 2
-    assert client.ledger.why_unreadable(asked["msg_id"]) == "no JSON"
+        assert client.table.receive("iopub", message, "no JSON") is Disposition.DELIVER
+    assert client.receives(reply, idle) is Disposition.DELIVER_INCOMPLETE
+    assert client.table.missing(asked["msg_id"]) == 2
+    assert client.table.why_unreadable(asked["msg_id"]) == "no JSON"
 
 
 def test_a_status_that_cannot_be_read_is_no_output(client: Client, kernel: Kernel) -> None:
     """It is one message that is missing, as if it had not come."""
     asked = client.asks()
     busy, *rest, reply, idle = kernel.executes(asked)
-    client.ledger.hear("iopub", {**busy, "content": {}}, "no JSON")
-    client.hears(*rest, reply, idle)
-    assert client.ledger.missing(asked["msg_id"]) == 1
-    assert client.ledger.why_unreadable(asked["msg_id"]) == ""
+    client.table.receive("iopub", {**busy, "content": {}}, "no JSON")
+    client.receives(*rest, reply, idle)
+    assert client.table.missing(asked["msg_id"]) == 1
+    assert client.table.why_unreadable(asked["msg_id"]) == ""
 
 
 def test_a_reply_that_cannot_be_read_is_lost(client: Client, kernel: Kernel) -> None:
     """Its request is given up, so that it ends now; what is printed later is still delivered."""
     asked = client.asks()
-    client.hears(kernel.busy(asked))
-    assert client.ledger.hear("shell", kernel.replies(asked), "no JSON") is Heard.LOST
+    client.receives(kernel.busy(asked))
+    assert client.table.receive("shell", kernel.replies(asked), "no JSON") is Disposition.LOST
     assert client.waits_for() == []
-    assert client.hears(kernel.prints(asked)) is Heard.NEWS
+    assert client.receives(kernel.prints(asked)) is Disposition.DELIVER
 
 
 def test_a_question_that_cannot_be_read_is_lost(client: Client, kernel: Kernel) -> None:
     """The kernel waits for an answer that cannot be given."""
     asked = client.asks()
     question = kernel.says("input_request", asked)
-    assert client.ledger.hear("stdin", question, "no JSON") is Heard.LOST
+    assert client.table.receive("stdin", question, "no JSON") is Disposition.LOST
     assert client.waits_for() == []
 
 
@@ -967,8 +974,11 @@ def test_what_is_not_waited_for_may_be_unreadable(
 ) -> None:
     """The reply to a request of another client, or on another channel, ends nothing here."""
     asked = client.asks()
-    assert client.ledger.hear("shell", kernel.replies(stranger.asks()), "why") is not Heard.LOST
-    assert client.ledger.hear("control", kernel.replies(asked), "why") is not Heard.LOST
+    assert (
+        client.table.receive("shell", kernel.replies(stranger.asks()), "why")
+        is not Disposition.LOST
+    )
+    assert client.table.receive("control", kernel.replies(asked), "why") is not Disposition.LOST
     assert client.waits_for() == [asked["msg_id"]]
 
 
@@ -1000,9 +1010,9 @@ def test_a_gap_that_no_loss_explains_is_not_known_to_be_one(
     """Nothing is said to be missing: all 150 displays came."""
     for _ in range(3):
         asked = client.asks()
-        assert client.hears_all(*skipping.shows(asked, displays=50)) is Heard.NEWS
-        assert client.ledger.missing(asked["msg_id"]) is None
-        assert not client.ledger.may_lack_output(asked["msg_id"])
+        assert client.receives_all(*skipping.shows(asked, displays=50)) is Disposition.DELIVER
+        assert client.table.missing(asked["msg_id"]) is None
+        assert not client.table.may_lack_output(asked["msg_id"])
 
 
 def test_a_result_that_displays_itself_is_no_gap(client: Client, kernel: Kernel) -> None:
@@ -1011,32 +1021,32 @@ def test_a_result_that_displays_itself_is_no_gap(client: Client, kernel: Kernel)
     before = [kernel.busy(asked), kernel.says("execute_input", asked)]
     kernel.says("execute_result", asked)
     after = [kernel.prints(asked), kernel.replies(asked), kernel.idle(asked)]
-    assert client.hears_all(*before, *after) is Heard.NEWS
-    assert client.ledger.missing(asked["msg_id"]) is None
+    assert client.receives_all(*before, *after) is Disposition.DELIVER
+    assert client.table.missing(asked["msg_id"]) is None
 
 
 def test_where_numbers_are_skipped_a_loss_is_not_counted(
     client: Client, skipping: Skipping
 ) -> None:
     """Two numbers are two messages or one: some may be missing, which is said."""
-    client.hears_all(*skipping.shows(client.asks()))
+    client.receives_all(*skipping.shows(client.asks()))
     asked = client.asks()
     busy, echo, _, *rest = skipping.shows(asked)
-    assert client.hears_all(busy, echo, client.notice(), *rest) is Heard.GAP
-    assert client.ledger.missing(asked["msg_id"]) is None
-    assert client.ledger.may_lack_output(asked["msg_id"])
+    assert client.receives_all(busy, echo, client.notice(), *rest) is Disposition.DELIVER_INCOMPLETE
+    assert client.table.missing(asked["msg_id"]) is None
+    assert client.table.may_lack_output(asked["msg_id"])
     asked = client.asks()
-    assert client.hears_all(*skipping.shows(asked)) is Heard.NEWS
+    assert client.receives_all(*skipping.shows(asked)) is Disposition.DELIVER
 
 
 def test_a_restarted_kernel_skips_numbers_still(client: Client, skipping: Skipping) -> None:
     """Whether it does is a matter of its program."""
-    client.hears_all(*skipping.shows(client.asks()))
-    client.ledger.end_incarnation()
+    client.receives_all(*skipping.shows(client.asks()))
+    client.table.end_incarnation()
     asked, another = client.asks(), Skipping()
     busy, echo, _, *rest = another.shows(asked)
-    client.hears_all(busy, echo, client.notice(), *rest)
-    assert client.ledger.missing(asked["msg_id"]) is None
+    client.receives_all(busy, echo, client.notice(), *rest)
+    assert client.table.missing(asked["msg_id"]) is None
 
 
 def test_what_is_skipped_beside_a_loss_makes_it_uncertain(
@@ -1045,8 +1055,8 @@ def test_what_is_skipped_beside_a_loss_makes_it_uncertain(
     """One execution shows both: its gap is wider than what was lost."""
     asked = client.asks()
     busy, echo, _, *rest = skipping.shows(asked)
-    assert client.hears_all(busy, echo, client.notice(), *rest) is Heard.GAP
-    assert client.ledger.missing(asked["msg_id"]) is None
+    assert client.receives_all(busy, echo, client.notice(), *rest) is Disposition.DELIVER_INCOMPLETE
+    assert client.table.missing(asked["msg_id"]) is None
 
 
 def test_a_lost_connection_explains_only_what_is_missing_around_it(
@@ -1055,10 +1065,10 @@ def test_a_lost_connection_explains_only_what_is_missing_around_it(
     """The first message on iopub after it ends the loss, also if a reply overtook it."""
     asked = client.asks()
     busy, *outputs, reply, idle = kernel.executes(asked, prints=5)
-    client.hears_all(busy, *outputs[:2])
-    client.ledger.expect_replay()
-    assert client.hears_all(reply, *outputs[4:], idle) is Heard.GAP
-    assert client.ledger.missing(asked["msg_id"]) == 2
+    client.receives_all(busy, *outputs[:2])
+    client.table.expect_replay()
+    assert client.receives_all(reply, *outputs[4:], idle) is Disposition.DELIVER_INCOMPLETE
+    assert client.table.missing(asked["msg_id"]) == 2
 
 
 def test_a_lost_connection_explains_nothing_that_comes_later(
@@ -1067,12 +1077,12 @@ def test_a_lost_connection_explains_nothing_that_comes_later(
     """The kernel's word on the client's own question ends the loss, before the displays."""
     asked, question = client.asks(), client.asks("kernel_info_request", "control")
     busy, echo = skipping.busy(asked), skipping.says("execute_input", asked)
-    client.hears_all(busy, echo)
-    client.ledger.expect_replay()
-    client.hears_all(*skipping.serves(question))
+    client.receives_all(busy, echo)
+    client.table.expect_replay()
+    client.receives_all(*skipping.serves(question))
     rest = [skipping.displays(asked), skipping.replies(asked), skipping.idle(asked)]
-    assert client.hears_all(*rest) is Heard.NEWS
-    assert client.ledger.missing(asked["msg_id"]) is None
+    assert client.receives_all(*rest) is Disposition.DELIVER
+    assert client.table.missing(asked["msg_id"]) is None
 
 
 def test_a_limit_lasts_until_what_it_does_not_exempt(client: Client, kernel: Kernel) -> None:
@@ -1083,19 +1093,24 @@ def test_a_limit_lasts_until_what_it_does_not_exempt(client: Client, kernel: Ker
     served = kernel.serves(other)
     kernel.prints(asked)
     rest = [kernel.prints(asked), kernel.replies(asked), kernel.idle(asked)]
-    assert client.hears_all(busy, echo, client.notice(), *served, *rest) is Heard.GAP
-    assert client.ledger.missing(asked["msg_id"]) == 2
+    assert (
+        client.receives_all(busy, echo, client.notice(), *served, *rest)
+        is Disposition.DELIVER_INCOMPLETE
+    )
+    assert client.table.missing(asked["msg_id"]) == 2
 
 
-@pytest.mark.parametrize(("prints", "heard"), [(900, Heard.NEWS), (1100, Heard.GAP)])
+@pytest.mark.parametrize(
+    ("prints", "heard"), [(900, Disposition.DELIVER), (1100, Disposition.DELIVER_INCOMPLETE)]
+)
 def test_very_much_output_may_be_lost_on_its_way_to_the_gateway(
-    client: Client, kernel: Kernel, prints: int, heard: Heard
+    client: Client, kernel: Kernel, prints: int, heard: Disposition
 ) -> None:
     """ZMQ drops silently what is more than 1000 messages."""
     asked = client.asks()
     *messages, _, reply, idle = kernel.executes(asked, prints=prints)
-    assert client.hears_all(*messages, reply, idle) is heard
-    assert client.ledger.missing(asked["msg_id"]) is None
+    assert client.receives_all(*messages, reply, idle) is heard
+    assert client.table.missing(asked["msg_id"]) is None
 
 
 def test_what_cannot_be_read_is_no_number_that_was_skipped(client: Client, kernel: Kernel) -> None:
@@ -1103,27 +1118,27 @@ def test_what_cannot_be_read_is_no_number_that_was_skipped(client: Client, kerne
     for notice in ([], [client.notice()]):
         asked = client.asks()
         busy, first, second, *rest = kernel.executes(asked)
-        client.hears_all(busy, first, *notice)
+        client.receives_all(busy, first, *notice)
         if not notice:
-            client.ledger.hear("iopub", second, "it is not JSON")
-        client.hears_all(*rest)
-        assert client.ledger.missing(asked["msg_id"]) == 1
+            client.table.receive("iopub", second, "it is not JSON")
+        client.receives_all(*rest)
+        assert client.table.missing(asked["msg_id"]) == 1
 
 
 def test_past_processes_are_forgotten(client: Client) -> None:
     """A gateway that makes up a new process with each message fills no memory."""
     for _ in range(3000):
-        client.hears_all(Kernel().busy(client.asks()))
-        client.ledger.end_incarnation()
-    assert len(client.ledger._past) == 1000
+        client.receives_all(Kernel().busy(client.asks()))
+        client.table.end_incarnation()
+    assert len(client.table._past) == 1000
 
 
 def test_another_reply_is_ignored_if_that_is_wanted(client: Client, kernel: Kernel) -> None:
     """Whether the first one came before or not."""
     replied, asked = client.asks(), client.asks()
     reply = kernel.replies(replied)
-    assert client.hears_all(kernel.busy(replied), reply) is Heard.NEWS
-    client.ledger.ignore_replies([replied["msg_id"], asked["msg_id"]])
-    assert client.ledger.hear("shell", kernel.replies(replied)) is Heard.STRANGE
-    assert client.ledger.hear("shell", kernel.replies(asked)) is Heard.STRANGE
-    assert client.ledger.outstanding() == []
+    assert client.receives_all(kernel.busy(replied), reply) is Disposition.DELIVER
+    client.table.ignore_replies([replied["msg_id"], asked["msg_id"]])
+    assert client.table.receive("shell", kernel.replies(replied)) is Disposition.STALE
+    assert client.table.receive("shell", kernel.replies(asked)) is Disposition.STALE
+    assert client.table.outstanding() == []

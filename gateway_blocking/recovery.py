@@ -30,7 +30,7 @@ from enum import Enum
 from uuid import uuid4
 
 from .errors import GatewayAuthError, NoSuchKernel
-from .ledger import Request
+from .requests_table import Request
 from .wire import Message
 
 __all__ = [
@@ -39,10 +39,10 @@ __all__ = [
     "Step",
     "delays",
     "is_final",
-    "is_harmless",
+    "is_idempotent",
     "is_worth_repeating",
-    "may_repeat",
-    "what_is_known",
+    "is_safe_to_resend",
+    "execution_outcome",
 ]
 
 _HARMLESS = frozenset(
@@ -88,7 +88,7 @@ def is_final(error: Exception) -> bool:
 # --- what was under way ---------------------------------------------------------------------------
 
 
-def is_harmless(request: Request) -> bool:
+def is_idempotent(request: Request) -> bool:
     """Whether it changes nothing in a kernel to be asked this, however often."""
     return request.msg_type in _HARMLESS
 
@@ -100,14 +100,16 @@ def is_worth_repeating(request: Request, incarnation: str | None) -> bool:
     """
     return bool(
         not request.seen
-        and not is_harmless(request)
+        and not is_idempotent(request)
         and request.sent <= _MOST_REPETITIONS
         and request.incarnation
         and request.incarnation == incarnation
     )
 
 
-def may_repeat(request: Request, incarnation: str | None, ignores_repetitions: bool | None) -> bool:
+def is_safe_to_resend(
+    request: Request, incarnation: str | None, ignores_repetitions: bool | None
+) -> bool:
     """Return True if a request is to be sent again, and certainly is not executed twice.
 
     Parameters
@@ -119,12 +121,12 @@ def may_repeat(request: Request, incarnation: str | None, ignores_repetitions: b
     ignores_repetitions : bool or None
         Whether that ignores a message which it had before.
     """
-    if is_harmless(request):  # unless it is what the connection breaks of
+    if is_idempotent(request):  # unless it is what the connection breaks of
         return request.sent <= _MOST_REPETITIONS
     return bool(ignores_repetitions) and is_worth_repeating(request, incarnation)
 
 
-def what_is_known(
+def execution_outcome(
     request: Request, repeated: bool, reconnected: bool = True
 ) -> tuple[bool | None, str]:
     """Return what is known of a request without a reply that gets none any more.
@@ -172,7 +174,7 @@ class Step(Enum):
     TESTING = "asking whether the kernel ignores what it had before"
     FENCING = "asking whether a second answer to the same question is still to come"
     WAITING = "waiting for the kernel to be done with what was sent before"
-    SETTLING = "everything was answered that will be"
+    GRACE = "everything was answered that will be"
 
 
 @dataclass(frozen=True)
@@ -218,7 +220,7 @@ class Recovery:
         self.has_control = True
         """True if the kernel answers on control, as far as known."""
         self.unanswered: set[Barrier] = set()
-        self.looks = self.quiet_looks = 0
+        self.polls = self.idle_polls = 0
         """How often the gateway was asked why no answer comes, and how often it is not busy."""
         self._prefix = prefix
         self._copies = 0
@@ -252,7 +254,7 @@ class Recovery:
         if barrier.execution:  # which is later than the question on the same channel
             self.unanswered.discard(Barrier(barrier.channel))
         if not self.unanswered:
-            self.step = Step.SETTLING
+            self.step = Step.GRACE
 
     def ask(self, barrier: Barrier) -> str:
         """Return the msg_id of a request that is to be the barrier, perhaps once more."""
@@ -284,11 +286,11 @@ class Recovery:
 
     def is_deaf(self) -> bool:
         """Return True if the kernel does not answer here, though it has nothing else to do."""
-        return self.lost and Barrier("shell") in self.unanswered and self.quiet_looks > 1
+        return self.lost and Barrier("shell") in self.unanswered and self.idle_polls > 1
 
     def is_to_ask_again(self) -> bool:
         """Return True if a barrier may have been lost: asked ever more seldom."""
-        return self.quiet_looks >= 4 and self.quiet_looks & (self.quiet_looks - 1) == 0
+        return self.idle_polls >= 4 and self.idle_polls & (self.idle_polls - 1) == 0
 
     def forget_subshells(self) -> bool:
         """Wait no more for subshells, which may have been deleted; return True if that was all.
@@ -298,5 +300,5 @@ class Recovery:
         self._barriers = {i: b for i, b in self._barriers.items() if b.subshell is None}
         self.unanswered = {barrier for barrier in self.unanswered if barrier.subshell is None}
         if not self.unanswered:
-            self.step = Step.SETTLING
+            self.step = Step.GRACE
         return not self.unanswered

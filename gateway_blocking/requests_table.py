@@ -31,7 +31,7 @@ from uuid import uuid4
 
 from .wire import Message
 
-__all__ = ["Heard", "Ledger", "Request"]
+__all__ = ["Disposition", "RequestTable", "Request"]
 
 _RECENT = 4096  # ids of messages among which one that comes twice is looked for
 _REMEMBERED = 1000  # requests that were given up; executions and what is missing of them
@@ -43,14 +43,14 @@ _UNLIMITED = frozenset({"status", "comm_open", "execute_input"})  # whatever a g
 _ANSWERS = 3  # messages with a number of what asks for no output: busy, reply, idle
 
 
-class Heard(Enum):
+class Disposition(Enum):
     """What a message is."""
 
-    NEWS = "to be delivered"
-    GAP = "to be delivered; the last of an execution of which messages are missing"
-    AGAIN = "replayed, though it came before"
-    STRANGE = "of a request that was given up, or from another process than the one it was sent to"
-    RESTARTED = "the first from a new kernel process; the old one's state is lost"
+    DELIVER = "to be delivered"
+    DELIVER_INCOMPLETE = "to be delivered; the last of an execution of which messages are missing"
+    DUPLICATE = "replayed, though it came before"
+    STALE = "of a request that was given up, or from another process than the one it was sent to"
+    NEW_PROCESS = "the first from a new kernel process; the old one's state is lost"
     LOST = "what its request waits for, but it cannot be read; the request was given up"
 
 
@@ -70,7 +70,7 @@ class Request:
     """The kernel process that it was meant for; None where none was known."""
     writing: bool = True
     """Whether a thread is writing it to the websocket just now."""
-    generation: int = 0
+    epoch: int = 0
     """Which of the connection's websockets it was sent on first."""
     sent: int = 1
     """How often it was sent."""
@@ -105,7 +105,7 @@ class _Question:
         return min(max(0, self.unheard), numbers.missing(max(first, self.first), last))
 
 
-class Ledger:
+class RequestTable:
     """The requests of one client, in the order in which they were sent.
 
     Parameters
@@ -138,7 +138,7 @@ class Ledger:
 
     # --- requests -------------------------------------------------------------------------------
 
-    def enter(self, request: Request) -> None:
+    def add(self, request: Request) -> None:
         """Enter a request that is about to be sent."""
         request.incarnation = self.incarnation
         self._given_up.pop(request.msg_id, None)
@@ -150,7 +150,7 @@ class Ledger:
                 self._requests.pop(self._one_way.popleft(), None)
         self._requests[request.msg_id] = request
 
-    def strike(self, request: Request) -> bool:
+    def discard(self, request: Request) -> bool:
         """Forget a request, which was not sent after all; False where that was done already."""
         return self._requests.pop(request.msg_id, None) is not None
 
@@ -171,7 +171,7 @@ class Ledger:
         """Return True if a request still waits for its effect to be known."""
         return self._requests.get(request.msg_id) is request and not request.settled
 
-    def forget_unfinished(self, generation: float) -> list[str]:
+    def forget_unfinished(self, epoch: float) -> list[str]:
         """Wait no more for the last output of what has its reply, and was sent before.
 
         Returns the msg_ids of these requests.
@@ -179,13 +179,13 @@ class Ledger:
         unfinished = [
             request
             for request in list(self._unfinished.values())
-            if request.settled and request.generation < generation
+            if request.settled and request.epoch < epoch
         ]
         for request in unfinished:
             self._finish(request, None)
         return [request.msg_id for request in unfinished]
 
-    def give_up(self, *requests: Request) -> None:
+    def abandon(self, *requests: Request) -> None:
         """Nobody is to get an answer to these any more, should one come all the same."""
         for request in requests:
             self._requests.pop(request.msg_id, None)
@@ -195,7 +195,7 @@ class Ledger:
 
     def ignore_replies(self, msg_ids: Collection[str]) -> None:
         """Give these requests up, and ignore another reply to those that have one already."""
-        self.give_up(*(request for request in self.outstanding() if request.msg_id in msg_ids))
+        self.abandon(*(request for request in self.outstanding() if request.msg_id in msg_ids))
         for msg_id in msg_ids:
             self._given_up.setdefault(msg_id, self.incarnation)
         _forget_oldest(self._given_up)
@@ -210,7 +210,7 @@ class Ledger:
 
     def end_incarnation(self) -> None:
         """Give up all requests because the kernel process has ended."""
-        self.give_up(*self.outstanding())
+        self.abandon(*self.outstanding())
         if self.incarnation is not None:
             self._past[self.incarnation] = None
             _forget_oldest(self._past)
@@ -252,7 +252,7 @@ class Ledger:
         self._questions.clear()
         self._past_questions.clear()
 
-    def hear(self, channel: str, message: Message, unreadable: str = "") -> Heard:
+    def receive(self, channel: str, message: Message, unreadable: str = "") -> Disposition:
         """Take note of a message that came.
 
         One that is ``RESTARTED`` is not noted, but to be shown again after
@@ -269,11 +269,11 @@ class Ledger:
         """
         msg_id, parent = message["msg_id"], message["parent_header"]
         if self._replayed and msg_id in self._replayed:
-            return Heard.AGAIN
+            return Disposition.DUPLICATE
         session, parent_id = message["header"].get("session"), parent.get("msg_id")
         if session != self.incarnation and self.is_incarnation(session, parent):
             if self.incarnation is not None:
-                return Heard.RESTARTED
+                return Disposition.NEW_PROCESS
             self.incarnation, self._numbers = session, _Numbers(self._numbers.skips)
             for question in self._questions.values():
                 question.first = 0
@@ -298,10 +298,10 @@ class Ledger:
         if self._given_up and parent_id in self._given_up:
             output = channel == "iopub" or channel == "stdin"
             late = output and session in (self._given_up[parent_id], *self._own_sessions)
-            return Heard.NEWS if late else Heard.STRANGE
+            return Disposition.DELIVER if late else Disposition.STALE
         if unreadable and self._awaits(channel, message["msg_type"], parent_id):
-            self.give_up(self._requests[parent_id])
-            return Heard.LOST
+            self.abandon(self._requests[parent_id])
+            return Disposition.LOST
         return self._follow(channel, message, parent_id, number)
 
     def _note_unreadable(self, msg_id: Any, why: str) -> None:
@@ -332,7 +332,9 @@ class Ledger:
             and session not in self._past
         )
 
-    def _follow(self, channel: str, message: Message, parent_id: str, number: int | None) -> Heard:
+    def _follow(
+        self, channel: str, message: Message, parent_id: str, number: int | None
+    ) -> Disposition:
         """See how far the request is that a message belongs to."""
         msg_type, request = message["msg_type"], self._requests.get(parent_id)
         if parent_id == self._input_asked_by:  # it goes on, so that it has its answer
@@ -341,7 +343,7 @@ class Ledger:
             self._input_asked_by = parent_id
         state = _state(message)
         if request is None:
-            return Heard.NEWS
+            return Disposition.DELIVER
         if not request.seen:
             request.seen = True
             request.incarnation = request.incarnation or self.incarnation
@@ -357,19 +359,19 @@ class Ledger:
             elif len(self._unfinished) > _UNFINISHED:
                 self._finish(next(iter(self._unfinished.values())), None)
             if request.sent > 1 and request.msg_type != "execute_request":
-                self.give_up(request)  # a kernel that got it twice answers twice
+                self.abandon(request)  # a kernel that got it twice answers twice
         if state == "idle":
             return self._finish(request, number)
-        return Heard.NEWS
+        return Disposition.DELIVER
 
-    def _finish(self, request: Request, last: int | None) -> Heard:
+    def _finish(self, request: Request, last: int | None) -> Disposition:
         """Note that the last output of a request came, with this number, or that no more comes."""
         request.idle = True
         self._unfinished.pop(request.msg_id, None)
         if request.settled:
             self._requests.pop(request.msg_id, None)
         if request.msg_type != "execute_request":
-            return Heard.NEWS
+            return Disposition.DELIVER
         first, end = request.first, request.reply_number if last is None else last
         missing, doubtful = None, False
         if first is not None and end is not None:
@@ -379,11 +381,11 @@ class Ledger:
         self._missing[request.msg_id] = missing
         _forget_oldest(self._missing)
         if missing or doubtful:
-            return Heard.GAP
+            return Disposition.DELIVER_INCOMPLETE
         if first is not None and end is not None:
             self._unsuspected[request.msg_id] = None
             _forget_oldest(self._unsuspected)
-        return Heard.NEWS
+        return Disposition.DELIVER
 
     def _count(
         self, request: Request, first: int, end: int, without_idle: bool

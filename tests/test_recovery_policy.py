@@ -18,17 +18,17 @@ from gateway_blocking.errors import (
     KernelGone,
     NoSuchKernel,
 )
-from gateway_blocking.ledger import Request
-from gateway_blocking.reconnect import (
+from gateway_blocking.recovery import (
     Barrier,
     Recovery,
     Step,
     delays,
+    execution_outcome,
     is_final,
+    is_safe_to_resend,
     is_worth_repeating,
-    may_repeat,
-    what_is_known,
 )
+from gateway_blocking.requests_table import Request
 from gateway_blocking.wire import Message
 
 KERNEL = Session(key=b"secret")
@@ -123,8 +123,8 @@ HARMFUL = ["execute_request", "comm_msg", "comm_open", "input_reply", "shutdown_
 @pytest.mark.parametrize("ignores", [True, False, None])
 def test_what_only_asks_may_always_be_repeated(what: str, ignores: bool | None) -> None:
     """To whatever kernel, also a new process, also one that answers twice."""
-    assert may_repeat(request(f"{what}_request", incarnation="old"), "new", ignores)
-    assert may_repeat(request(f"{what}_request"), None, ignores)
+    assert is_safe_to_resend(request(f"{what}_request", incarnation="old"), "new", ignores)
+    assert is_safe_to_resend(request(f"{what}_request"), None, ignores)
 
 
 @pytest.mark.parametrize("msg_type", HARMFUL)
@@ -144,7 +144,7 @@ def test_what_does_something_goes_only_to_its_process_if_that_ignores_repetition
     msg_type: str, meant_for: str | None, there: str | None, ignores: bool | None, may: bool
 ) -> None:
     """Anything in doubt is not sent again."""
-    assert may_repeat(request(msg_type, incarnation=meant_for), there, ignores) is may
+    assert is_safe_to_resend(request(msg_type, incarnation=meant_for), there, ignores) is may
 
 
 @pytest.mark.parametrize("msg_type", HARMFUL)
@@ -152,7 +152,7 @@ def test_what_the_kernel_has_is_not_sent_again(msg_type: str) -> None:
     """Something was heard of it: then nothing is gained, and async-kernel prints a traceback."""
     seen = request(msg_type, incarnation="k", seen=True)
     assert not is_worth_repeating(seen, "k")
-    assert not may_repeat(seen, "k", True)
+    assert not is_safe_to_resend(seen, "k", True)
     assert is_worth_repeating(request(msg_type, incarnation="k"), "k")
 
 
@@ -160,21 +160,21 @@ def test_what_the_kernel_has_is_not_sent_again(msg_type: str) -> None:
 def test_a_question_is_sent_again_whatever_was_heard_of_it(what: str) -> None:
     """Its answer is what is lost; for that no kernel has to be tested."""
     seen = request(f"{what}_request", incarnation="k", seen=True)
-    assert may_repeat(seen, "k", None)
+    assert is_safe_to_resend(seen, "k", None)
     assert not is_worth_repeating(request(f"{what}_request", incarnation="k"), "k")
 
 
 @pytest.mark.parametrize("msg_type", ["execute_request", "kernel_info_request"])
 def test_nothing_is_repeated_for_ever(msg_type: str) -> None:
     """It may be the request itself that the connection breaks of."""
-    assert may_repeat(request(msg_type, incarnation="k", sent=20), "k", True)
-    assert not may_repeat(request(msg_type, incarnation="k", sent=21), "k", True)
+    assert is_safe_to_resend(request(msg_type, incarnation="k", sent=20), "k", True)
+    assert not is_safe_to_resend(request(msg_type, incarnation="k", sent=21), "k", True)
 
 
 @pytest.mark.parametrize("repeated", [True, False])
 def test_what_was_seen_was_executed(repeated: bool) -> None:
     """Whether or not it was sent again."""
-    executed, why = what_is_known(request(seen=True), repeated)
+    executed, why = execution_outcome(request(seen=True), repeated)
     assert executed is True
     assert "executed it, once" in why
     assert "ignored" not in why
@@ -182,14 +182,14 @@ def test_what_was_seen_was_executed(repeated: bool) -> None:
 
 def test_what_was_repeated_without_an_answer_was_executed() -> None:
     """Else the repetition would have been executed and answered."""
-    executed, why = what_is_known(request(), repeated=True)
+    executed, why = execution_outcome(request(), repeated=True)
     assert executed is True
     assert "ignored it" in why
 
 
 def test_of_what_was_neither_seen_nor_repeated_nothing_is_known() -> None:
     """And the text says so, and why it was not sent again."""
-    executed, why = what_is_known(request(), repeated=False)
+    executed, why = execution_outcome(request(), repeated=False)
     assert executed is None
     assert "nobody knows" in why
     assert "twice" in why
@@ -204,7 +204,7 @@ def test_a_reply_that_is_missing_though_nothing_was_lost(
 ) -> None:
     """An interrupt may have come before the kernel began; no text speaks of a lost connection."""
     asked = request(seen=seen, idle=idle)
-    found, why = what_is_known(asked, repeated=False, reconnected=False)
+    found, why = execution_outcome(asked, repeated=False, reconnected=False)
     assert found is executed
     assert "connection" not in why
 
@@ -287,7 +287,7 @@ def test_all_barriers_must_be_passed(order: tuple[int, ...]) -> None:
         assert recovery.hear(answer(msg_id, kind)) is None
         assert recovery.hear(answer(msg_id, kind)) is None
     assert recovery.step is Step.WAITING
-    assert recovery.hear(answer(*last)) is Step.SETTLING
+    assert recovery.hear(answer(*last)) is Step.GRACE
     assert recovery.hear(answer(*last)) is None
 
 
@@ -298,14 +298,14 @@ def test_a_question_is_no_proof_that_an_execution_ended() -> None:
     assert recovery.hear(answer(question)) is None
     assert not recovery.has_passed(running)
     assert recovery.step is Step.WAITING
-    assert recovery.hear(answer(execution, "execute_reply")) is Step.SETTLING
+    assert recovery.hear(answer(execution, "execute_reply")) is Step.GRACE
     assert recovery.has_passed(running)
 
 
 def test_a_later_execution_is_behind_the_question() -> None:
     """Which a kernel may have lost."""
     recovery, (_, execution) = waiting(SHELL, EXECUTION)
-    assert recovery.hear(answer(execution, "execute_reply")) is Step.SETTLING
+    assert recovery.hear(answer(execution, "execute_reply")) is Step.GRACE
 
 
 def test_its_own_idle_is_a_proof() -> None:
@@ -313,7 +313,7 @@ def test_its_own_idle_is_a_proof() -> None:
     recovery, (question,) = waiting(SHELL)
     done, running = request(idle=True), request()
     assert not recovery.has_passed(done)
-    assert recovery.hear(answer(question)) is Step.SETTLING
+    assert recovery.hear(answer(question)) is Step.GRACE
     assert recovery.has_passed(done)
     assert not recovery.has_passed(running)
 
@@ -333,34 +333,34 @@ def test_a_subshell_that_was_deleted_holds_nothing_up() -> None:
     """What was sent to it ends only by what is heard of itself."""
     recovery, (main, _) = waiting(EXECUTION, Barrier("shell", True, "sub"))
     assert not recovery.forget_subshells()
-    assert recovery.hear(answer(main, "execute_reply")) is Step.SETTLING
+    assert recovery.hear(answer(main, "execute_reply")) is Step.GRACE
     assert not recovery.has_passed(request(subshell="sub"))
     recovery, _ = waiting(Barrier("shell", True, "sub"))
     assert recovery.forget_subshells()
-    assert recovery.step is Step.SETTLING
+    assert recovery.step is Step.GRACE
 
 
 def test_a_barrier_may_be_set_again() -> None:
     """The first may have been lost; either answer will do."""
     for number in (0, 1):
         recovery, msg_ids = waiting(EXECUTION, EXECUTION)
-        assert recovery.hear(answer(msg_ids[number], "execute_reply")) is Step.SETTLING
+        assert recovery.hear(answer(msg_ids[number], "execute_reply")) is Step.GRACE
 
 
 def test_a_barrier_is_set_again_ever_more_seldom() -> None:
     """A kernel may look idle while it executes for hours."""
     recovery = Recovery("ours_")
     again = []
-    for recovery.quiet_looks in range(1000):
+    for recovery.idle_polls in range(1000):
         if recovery.is_to_ask_again():
-            again.append(recovery.quiet_looks)
+            again.append(recovery.idle_polls)
     assert again == [4, 8, 16, 32, 64, 128, 256, 512]
 
 
 def test_a_kernel_that_answers_any_question_is_not_deaf() -> None:
     """Though it is not busy, as a gateway has it, and does not answer the execution."""
     recovery, (question, _) = waiting(SHELL, EXECUTION)
-    recovery.quiet_looks = 2
+    recovery.idle_polls = 2
     assert recovery.is_deaf()
     recovery.hear(answer(question))
     assert not recovery.is_deaf()
@@ -371,9 +371,9 @@ def test_without_a_loss_only_the_barriers_are_asked() -> None:
     recovery = Recovery("ours_", lost=False)
     assert recovery.step is Step.WAITING
     question = recovery.ask(SHELL)
-    recovery.quiet_looks = 5
+    recovery.idle_polls = 5
     assert not recovery.is_deaf()
-    assert recovery.hear(answer(question)) is Step.SETTLING
+    assert recovery.hear(answer(question)) is Step.GRACE
 
 
 def test_only_replies_count() -> None:
@@ -397,5 +397,5 @@ def test_without_control_the_shell_alone_is_the_barrier() -> None:
     for msg_id in (recovery.question, recovery.copy, recovery.fence):
         assert recovery.hear(answer(msg_id)) is None
     assert recovery.ignores_repetitions is None
-    assert recovery.hear(answer(execution, "execute_reply")) is Step.SETTLING
+    assert recovery.hear(answer(execution, "execute_reply")) is Step.GRACE
     assert recovery.has_passed(request(channel="control"))
