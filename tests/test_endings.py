@@ -80,7 +80,7 @@ def works(client):
 
 def is_undisturbed(client):
     "It works, and on its first websocket."
-    return works(client) and client._line.connection._generation == 1
+    return works(client) and client._line.connection._epoch == 1
 """
 
 

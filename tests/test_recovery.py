@@ -136,13 +136,13 @@ def wait_until_open_again(kc: Client, after: int = 1) -> None:
     """Wait for the connection that follows one that was lost, or is about to be noticed as lost."""
     connection = kc._line.connection
     assert connection is not None
-    wait_until(lambda: connection._generation > after and connection.state is State.OPEN)
+    wait_until(lambda: connection._epoch > after and connection.state is State.OPEN)
 
 
 def generation_of(kc: Client) -> int:
     """Which of the client's connections it is."""
     assert kc._line.connection is not None
-    return kc._line.connection._generation
+    return kc._line.connection._epoch
 
 
 def outstanding(kc: Client) -> int:
