@@ -59,8 +59,8 @@ STATUS_MSG_TYPES = frozenset(("status", "shutdown_reply"))
 def status_from_message(message: dict[str, Any], incarnation: str | None) -> KernelStatus | None:
     """Return what an ``iopub`` message says of the kernel's life, or None if it says nothing.
 
-    `incarnation` is the kernel process known until now (see :mod:`.requests_table`): what another one
-    says at its end is no news.
+    `incarnation` is the kernel process known until now (see :mod:`.requests_table`).  What another
+    process says at its end does not count.
     """
     msg_type = message["msg_type"]
     if msg_type == "status":
