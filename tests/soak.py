@@ -40,9 +40,8 @@ from pathlib import Path
 from typing import Any, NamedTuple
 from urllib.request import Request, urlopen
 
-from faultproxy import FaultProxy, Link
-
 import gateway_blocking as gb
+from support.faultproxy import FaultProxy, Link
 
 SERVERS = {  # module, application, options
     "kg": ("kernel_gateway", "KernelGatewayApp", ()),
@@ -116,8 +115,8 @@ R = Language(
     set_state="state <- {state}",
 )
 # ipymini and async-kernel answer questions while they execute.  async-kernel is not installed with
-# the tests, and ends by itself now and then (tests/kernels.py has the reason).  bash_kernel is an
-# ipykernel of another language; IRkernel is not built on jupyter_client's Session.
+# the tests, and ends by itself now and then (tests/support/kernels.py has the reason).  bash_kernel
+# is an ipykernel of another language; IRkernel is not built on jupyter_client's Session.
 KERNELS = dict.fromkeys(("python3", "repeating", "py", "async"), PYTHON)
 KERNELS |= {"bash": BASH, "ir": R}
 log = logging.getLogger("soak")

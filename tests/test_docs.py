@@ -19,18 +19,19 @@ import nbformat
 import pytest
 from jupyter_server.gateway import gateway_client, managers
 from nbformat.v4 import new_code_cell
-from servers_table import tables
-from terminal import Terminal
 
 import gateway_blocking
 from gateway_blocking import GatewayClient, deadline, errors
 from gateway_blocking.local import LocalGateway
+from servers_table import tables
+from support.terminal import Terminal
 
 ROOT = Path(__file__).parent.parent
 README = ROOT / "README.rst"
 DOCS = ROOT / "docs"
 PAGES = [README, *sorted(DOCS.rglob("*.rst"))]
 EXAMPLE = DOCS / "examples" / "example.ipynb"
+TESTS = {path.name: path for path in (ROOT / "tests").rglob("test_*.py")}
 
 
 def _name(page: Path) -> str:
@@ -246,7 +247,7 @@ def test_the_table_of_faults_names_tests_that_exist() -> None:
     named = re.findall(r"``(test_\w+\.py)::(test_\w+)``", page)
     assert len(named) >= 35
     for file, test in named:
-        assert f"\ndef {test}(" in (ROOT / "tests" / file).read_text(), test
+        assert f"\ndef {test}(" in TESTS[file].read_text(), test
     numbers = [int(number) for number in re.findall(r"^   \* - (\d+)$", page, re.MULTILINE)]
     assert numbers == list(range(1, len(numbers) + 1))
 
@@ -301,11 +302,11 @@ def test_everything_of_jupyter_servers_gateway_has_its_row() -> None:
 def test_the_tests_that_it_names_exist() -> None:
     """In the files that it gives for them, and no row is without."""
     text = " ".join(FROM_JUPYTER_SERVER.read_text().split())
-    cited = re.findall(r"((?:``test_\w+``,? )+)in ``tests/(test_\w+)\.py``", text)
+    cited = re.findall(r"((?:``test_\w+``,? )+)in ``(test_\w+\.py)``", text)
     assert len(cited) > 100
-    for names, module in cited:
-        source = (ROOT / "tests" / f"{module}.py").read_text()
+    for names, file in cited:
+        source = TESTS[file].read_text()
         for name in re.findall(r"test_\w+", names):
-            assert f"def {name}(" in source, f"{name} is not in {module}.py"
+            assert f"def {name}(" in source, f"{name} is not in {file}"
     assert "(none)" not in text
     assert "(pending)" not in text
