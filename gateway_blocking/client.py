@@ -20,7 +20,8 @@ from jupyter_client.session import Session
 from traitlets import Type, Unicode, default
 
 from .adapters import proxy_for
-from .channels import Backlog, Channel, Claim, HBChannel, disinherit
+from .backlog import Backlog
+from .channels import Channel, Claim, HBChannel, close_after_fork
 from .cleanup import cleaning_up
 from .config import GatewayClient
 from .connection import Connection, State
@@ -239,7 +240,7 @@ class BlockingGatewayKernelClient(RemoteKernelMixin, BlockingKernelClient):
             " make a client here, such as with the manager's client()"
         )
         self._hb_channel.stop()
-        disinherit(self._channels.values(), error)
+        close_after_fork(self._channels.values(), error)
 
     @property
     def channels_running(self) -> bool:
@@ -635,7 +636,7 @@ class BlockingGatewayKernelClient(RemoteKernelMixin, BlockingKernelClient):
             if deadline.passed():
                 raise _not_ready(self.kernel_id, deadline)
             message = self._message("kernel_info_request")
-            claim.add(message["msg_id"])
+            claim.add_request(message["msg_id"])
 
     def missing_messages(self, msg_id: str) -> int | None:
         """How many messages of an execution have not come: output that is lost.

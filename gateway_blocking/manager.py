@@ -19,15 +19,15 @@ from jupyter_client.managerabc import KernelManagerABC
 from jupyter_client.multikernelmanager import MultiKernelManager
 from traitlets import DottedObjectName, Type, Unicode, default
 
-from .channels import (
-    Settling,
-    called_by_coroutine,
-    error_before_clean_up_of_caller,
-    startup_timeout_of_caller,
-)
 from .cleanup import cleaning_up
 from .client import BlockingGatewayKernelClient
 from .config import GatewayClient, refuse_unknown
+from .coroutines import (
+    QueueDrain,
+    called_by_coroutine,
+    error_before_cleanup_of_caller,
+    startup_timeout_of_caller,
+)
 from .deadline import Deadline
 from .errors import GatewayError, GatewayTimeout, NoKernel, NoSuchKernel, NotRemotelyPossible
 from .events import KERNEL_ACTIONS
@@ -400,12 +400,12 @@ class BlockingGatewayKernelManager(RemoteKernelMixin, KernelManager):
                 "shutdown_kernel(restart=True) is half of a restart, and a gateway does the"
                 " whole: call restart_kernel()"
             )
-        settling = None
-        with cleaning_up(error_before_clean_up_of_caller(), self.log):
+        drain = None
+        with cleaning_up(error_before_cleanup_of_caller(), self.log):
             if self._shut_down_or_let_go() and called_by_coroutine():
-                settling = Settling([client.iopub_channel for client in self._clients])
+                drain = QueueDrain([client.iopub_channel for client in self._clients])
         self._release_resources()
-        return settling
+        return drain
 
     def _shut_down_or_let_go(self) -> bool:
         """Shut the kernel down, and return True; or leave one running that is not ours."""
@@ -507,7 +507,7 @@ class BlockingGatewayKernelManager(RemoteKernelMixin, KernelManager):
             The gateway had to be asked, and did not answer.
         """
         alive = False
-        with cleaning_up(error_before_clean_up_of_caller(), self.log):
+        with cleaning_up(error_before_cleanup_of_caller(), self.log):
             alive = self._is_alive()
         return alive  # noqa: RET504 - False if that failed
 
@@ -634,8 +634,8 @@ class BlockingGatewayKernelManager(RemoteKernelMixin, KernelManager):
         self.start_kernel(**kw)
 
     async def _async_shutdown_kernel(self, now: bool = False, restart: bool = False) -> None:
-        if settling := self.shutdown_kernel(now, restart):
-            await settling
+        if drain := self.shutdown_kernel(now, restart):
+            await drain
 
     async def _async_restart_kernel(
         self, now: bool = False, newports: bool = False, **kw: Any

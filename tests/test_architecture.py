@@ -27,7 +27,8 @@ LAYERS = (
     {  # edges
         *("tokens", "events", "urls", "traits", "config", "bodies", "adapters", "failures"),
         *("http", "launch", "rest"),
-        *("locks", "transport", "handshake", "channels", "signals", "prompt"),
+        *("locks", "transport", "handshake", "signals", "prompt"),
+        *("mailbox", "backlog", "coroutines", "channels"),
         *("cleanup", "reaper", "reaper_process"),
     },
     {"connection"},  # engine
@@ -68,7 +69,9 @@ SIDEWAYS = {
     "reaper": {"locks"},
     "rest": {"config", "failures", "http", "launch", "reaper"},
     "transport": {"locks"},
-    "channels": {"locks"},
+    "mailbox": {"locks"},
+    "coroutines": {"locks", "mailbox"},
+    "channels": {"backlog", "coroutines", "locks", "mailbox"},
     "handshake": {"traits", "transport"},
     "client": {"remote"},
     "kernelspec": {"remote"},
@@ -108,13 +111,13 @@ HOMES = {
     "papermill": {"cli.jobs", "papermill_engine"},
     "rich": {"cli.progress", "cli.terminal"},
     "jupyter_console": {"cli.shell"},
-    "asyncio": {"channels", "cli.jobs", "cli.shell"},
+    "asyncio": {"coroutines", "cli.jobs", "cli.shell"},
     "subprocess": {"local", "reaper", "manager"},  # of the latter only the names of its arguments
     "socket": {"transport", "handshake", "cli.status"},
     "ssl": {"config", "failures", "launch", "transport", "handshake", "cli.status"}
     | {"reaper_process"},
     "threading": {  # locks; who starts threads, see below
-        *("tokens", "locks", "channels", "signals", "connection", "multikernelmanager"),
+        *("tokens", "locks", "mailbox", "signals", "connection", "multikernelmanager"),
         *("local", "cli.progress", "reaper_process"),
     },
 }

@@ -15,8 +15,10 @@ import pytest
 from jupyter_client.channelsabc import ChannelABC, HBChannelABC
 from jupyter_client.session import Session
 
-from gateway_blocking import channels
-from gateway_blocking.channels import Backlog, Channel, Claim, HBChannel, Settling
+from gateway_blocking import coroutines
+from gateway_blocking.backlog import Backlog
+from gateway_blocking.channels import Channel, Claim, HBChannel
+from gateway_blocking.coroutines import QueueDrain
 from gateway_blocking.deadline import Deadline
 from gateway_blocking.errors import (
     DeadKernelError,
@@ -250,8 +252,8 @@ def test_settling_lets_others_take(channel: Channel, run: Callable[..., Any]) ->
         await asyncio.sleep(0)
         for number in range(5):  # nobody is there for the last two
             channel.deliver(message(msg_type=str(number)))
-        Settling([channel])
-        await Settling([channel])
+        QueueDrain([channel])
+        await QueueDrain([channel])
         await task
         return taken, channel.qsize()
 
@@ -534,7 +536,7 @@ def test_death_is_told_late_to_a_coroutine(
     channel: Channel, run: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """So that nbclient, which looks by itself every second, can tell in its own words."""
-    monkeypatch.setattr(channels, "_DEATH_GRACE", 0.5)
+    monkeypatch.setattr(coroutines, "_DEATH_GRACE", 0.5)
     channel.kernel_died(DeadKernelError("gone"))
     start = time.monotonic()
 
