@@ -37,7 +37,10 @@ LAYERS = (
     },
     {"local", "papermill_engine", "__init__"},  # front
     # what all commands share
-    {"cli.command", "cli.terminal", "cli.files", "cli.notebooks", "cli.mine"},
+    {
+        *("cli.errors", "cli.terminal", "cli.files", "cli.notebooks", "cli.mine"),
+        *("cli.argv", "cli.kernel_lookup", "cli.command"),
+    },
     {  # commands
         *("cli.run", "cli.jobs", "cli.progress"),
         *("cli.listing", "cli.status", "cli.lifecycle", "cli.talk", "cli.console"),
@@ -78,10 +81,12 @@ SIDEWAYS = {
     "manager": {"client", "kernelspec", "remote"},
     "multikernelmanager": {"kernelspec", "manager", "remote"},
     "sessions": {"multikernelmanager", "remote"},
-    "cli.command": {"cli.mine", "cli.terminal"},
+    "cli.argv": {"cli.errors"},
+    "cli.command": {"cli.argv", "cli.errors", "cli.kernel_lookup", "cli.terminal"},
+    "cli.files": {"cli.errors"},
+    "cli.kernel_lookup": {"cli.errors", "cli.mine"},
     "cli.mine": {"cli.terminal"},
-    "cli.files": {"cli.command"},
-    "cli.notebooks": {"cli.command", "cli.files"},
+    "cli.notebooks": {"cli.errors", "cli.files"},
     "cli.run": {"cli.jobs", "cli.progress"},
     "cli.progress": {"cli.jobs"},
     "cli.status": {"cli.listing"},
@@ -99,7 +104,7 @@ HOMES = {
     "websocket": {"handshake"},
     "traitlets": {"config", "tokens", "traits", "papermill_engine"}
     | MIRROR
-    | {f"cli.{name}" for name in ("command", "jobs", "lifecycle")}
+    | {f"cli.{name}" for name in ("argv", "command", "jobs", "lifecycle")}
     | {f"cli.{name}" for name in ("listing", "run", "shell", "status")},
     "jupyter_client": {"errors", "wire", "channels"} | ENGINE | MIRROR - {"sessions"},
     "jupyter_core": {"cli.app", "cli.command", "cli.mine"},

@@ -11,7 +11,8 @@ from types import FrameType
 
 from jupyter_core.application import NoStart, base_flags
 
-from .command import OK, USAGE, Command, Signal, UsageError
+from .command import Command
+from .errors import OK, USAGE, Signal, UsageError
 
 __all__ = ["GatewayApp", "main"]
 

@@ -10,59 +10,39 @@ import copy
 import json
 import logging
 import os
-import re
-import signal
 import traceback
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from difflib import get_close_matches
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any
 
 from jupyter_core.application import JupyterApp
 from traitlets import Bool, TraitError, Unicode
-from traitlets.config import Config
 from traitlets.config.application import LevelFormatter
-from traitlets.config.loader import ArgumentError, KVArgParseConfigLoader
+from traitlets.config.loader import KVArgParseConfigLoader
 
 from .._version import __version__
-from ..advice import shown
 from ..client import BlockingGatewayKernelClient
 from ..config import GatewayClient
-from ..errors import (
-    GatewayAuthError,
-    GatewayConnectionError,
-    GatewayError,
-    KernelNotReady,
-    NoSuchKernel,
-)
+from ..errors import GatewayConnectionError, GatewayError, KernelNotReady
 from ..escape import printable
 from ..manager import BlockingGatewayKernelManager
-from ..models import KernelModel
 from ..rest import GatewayREST
 from ..traits import Text
-from .mine import recall
+from .argv import StrictLoader, with_option_name
+from .errors import FAILED, GATEWAY, USAGE, Signal, UsageError, may_still_execute
+from .kernel_lookup import find_kernel
 from .terminal import say, show
 
 __all__ = [
     "ALIASES",
-    "FAILED",
     "FLAGS",
-    "GATEWAY",
-    "OK",
     "READY_TIMEOUT",
-    "USAGE",
-    "CodeError",
     "Command",
     "OnKernel",
     "ShowsOutput",
-    "Signal",
-    "UsageError",
-    "find_kernel",
 ]
-
-OK, FAILED, USAGE, GATEWAY = 0, 1, 2, 3
 
 READY_TIMEOUT = 60.0  # seconds for a new kernel
 _PATIENCE = 2.0
@@ -83,36 +63,6 @@ FLAGS: dict[str, Any] = {
         "Show what happens, and the traceback of every error.",
     ),
 }
-
-
-class UsageError(Exception):
-    """The command cannot do what it was asked to."""
-
-
-class CodeError(Exception):
-    """The code failed, or took too long.
-
-    Parameters
-    ----------
-    text : str
-        What a line is to say of it; empty where all is said.
-    why : str
-        The same for a table.
-    running : bool
-        Whether the kernel still runs it.
-    """
-
-    def __init__(self, text: str, why: str, running: bool = False) -> None:
-        super().__init__(text)
-        self.why, self.running = why, running
-
-
-class Signal(KeyboardInterrupt):
-    """A signal that asks us to end."""
-
-    def __init__(self, number: int) -> None:
-        super().__init__(signal.Signals(number).name)
-        self.number = number
 
 
 class _Escaping(LevelFormatter):
@@ -147,7 +97,7 @@ class Command(JupyterApp):
     def _create_loader(
         self, argv: Any, aliases: Any, flags: Any, classes: Any
     ) -> KVArgParseConfigLoader:
-        return _StrictLoader(
+        return StrictLoader(
             argv, aliases, flags, classes=classes, log=self.log, subcommands=self.subcommands
         )
 
@@ -182,7 +132,7 @@ class Command(JupyterApp):
         try:
             super()._load_config(*args, **kwargs)
         except TraitError as error:  # traitlets would exit with 1 and a line of its own
-            raise UsageError(_of_option(str(error))) from error
+            raise UsageError(with_option_name(str(error))) from error
 
     def start_show_config(self) -> None:
         """Show the configuration, without what is secret."""
@@ -300,24 +250,10 @@ class Command(JupyterApp):
                 try:
                     yield km, kc
                 except BaseException as error:
-                    if _may_run_on(error) and not km.owned_kernel:
+                    if may_still_execute(error) and not km.owned_kernel:
                         with suppress(GatewayError):  # the error that brought us here tells more
                             km.interrupt_kernel()
                     raise
-
-
-def _may_run_on(error: BaseException | None) -> bool:
-    """Whether code of ours may still run on the kernel when this is raised."""
-    if isinstance(error, CodeError):
-        return error.running
-    if isinstance(error, UsageError):  # of a file, say; but perhaps on the way out
-        error = error.__context__
-        while isinstance(error, OSError):
-            error = error.__context__
-        return isinstance(error, CodeError | GatewayError | KeyboardInterrupt) and _may_run_on(
-            error
-        )
-    return True
 
 
 class ShowsOutput(Command):
@@ -382,68 +318,6 @@ def _wait_for(km: BlockingGatewayKernelManager, kc: BlockingGatewayKernelClient)
         kc.wait_for_ready()
 
 
-def find_kernel(rest: GatewayREST, prefix: str) -> KernelModel:
-    """Return the kernel whose ID begins so.
-
-    Raises
-    ------
-    UsageError
-        There is none, or more than one.
-    GatewayError
-        The gateway could not be asked.
-    """
-    try:
-        models = rest.list_kernels()
-    except GatewayAuthError as error:
-        if error.status_code != 403:
-            raise
-        return _unlisted(rest, prefix)
-    by_id = {model["id"]: model for model in models}
-    if kernel_id := _the_one(list(by_id), prefix):
-        return by_id[kernel_id]
-    raise UsageError(
-        f"the gateway has no kernel whose id begins with '{shown(prefix)}';"
-        " jupyter gateway kernels lists those it has"
-    )
-
-
-def _unlisted(rest: GatewayREST, prefix: str) -> KernelModel:
-    """Return a kernel of a gateway that lists none, but knows each by its whole ID."""
-    mine = _the_one(recall(str(rest.gateway.url)), prefix)
-    try:
-        return rest.get_kernel(mine or prefix)
-    except NoSuchKernel as error:
-        raise UsageError(
-            f"the gateway has no kernel '{shown(mine or prefix)}'; as it does not let its kernels"
-            " be listed, one that was not started here needs its whole id"
-        ) from error
-
-
-def _the_one(ids: list[str], prefix: str) -> str | None:
-    """Return the ID that begins so; None if none does."""
-    if not prefix:
-        raise UsageError("which kernel? its id is empty")
-    found = [kernel_id for kernel_id in ids if kernel_id.startswith(prefix)]
-    if len(found) > 1:
-        raise UsageError(f"more than one kernel's id begins with {prefix!r}: {', '.join(found)}")
-    return found[0] if found else None
-
-
-# --- the command line -----------------------------------------------------------------------------
-
-
-_TRAIT = re.compile(r"The (?:value of the )?'(\w+)' trait of an? \w+ instance ")
-
-
-def _of_option(text: str) -> str:
-    """Return what traitlets says of a bad value, with the option as it is typed."""
-    return _TRAIT.sub(lambda match: f"--{match[1].replace('_', '-')} ", text)
-
-
-def _refuse(message: str) -> NoReturn:
-    raise UsageError(message) from None
-
-
 def _cause(error: Exception, file: str) -> str:
     """Return what kind of error a configuration file has, and in which line."""
     kind, name = type(error).__name__, Path(file).stem
@@ -457,62 +331,3 @@ def _cause(error: Exception, file: str) -> str:
     if isinstance(error, NameError | SyntaxError):
         return f"{where}; a text, such as a token, needs quotes there"
     return where
-
-
-def _spellings(names: Any) -> tuple[str, ...]:
-    """Those of one option, which traitlets takes as a name or several."""
-    return (names,) if isinstance(names, str) else names
-
-
-class _StrictLoader(KVArgParseConfigLoader):
-    """A mistyped option is an error: ``--inplcae`` must not mean ``write somewhere else``."""
-
-    def _create_parser(self) -> None:
-        super()._create_parser()
-        self.parser.error = self._refuse_argument  # type: ignore[method-assign]
-
-    def _refuse_argument(self, message: str) -> NoReturn:
-        if without_value := re.fullmatch(r"argument --?(\S+): expected one argument", message):
-            name = without_value[1]
-            if "." not in name:  # what argparse does not know it takes for an option, too
-                self._handle_unrecognized_alias(name)
-            name = next((short for short, long in self._aliases() if long == name), name)
-            _refuse(f"--{name} needs a value, as in --{name}=...")
-        if unknown := re.fullmatch(r"unrecognized arguments: -*([\w.-]*).*", message, re.DOTALL):
-            self._handle_unrecognized_alias(unknown[1])
-        if with_value := re.match(r"argument -*([^:/]+).*: ignored explicit argument", message):
-            _refuse(f"--{with_value[1]} takes no value")
-        _refuse(message)
-
-    def _aliases(self) -> Iterator[tuple[str, str]]:
-        """Return the options that have a short name, with their long ones."""
-        for names, option in self.aliases.items():
-            yield from ((name, _spellings(option)[0]) for name in _spellings(names))
-
-    def load_config(self, *args: Any, **kwargs: Any) -> Config:
-        """Return what the command line says."""
-        try:
-            config: Config = super().load_config(*args, **kwargs)
-        except ArgumentError as error:  # has the values in its text
-            found = re.match(r"Error loading argument ([\w.]+)", str(error))
-            name = found[1] if found else "an option"
-            name = next((short for short, long in self._aliases() if long == name), name)
-            why = "is given more than once" if "only accepts one" in str(error) else "is malformed"
-            _refuse(f"--{name} {why}")
-        for cls in self.classes:
-            for name in ("kernel_id", "url"):  # of a shell variable that is not set
-                if config.get(cls.__name__, {}).get(name) == "":
-                    _refuse(f"--{name.replace('_', '-')} is given, and empty")
-            known = cls.class_trait_names(config=True)
-            for name in sorted(set(config.get(cls.__name__, ())) - set(known)):
-                hint = "".join(f"; is it {close}?" for close in get_close_matches(name, known, 1))
-                _refuse(f"there is no option --{cls.__name__}.{name}{hint}")
-        return config
-
-    def _handle_unrecognized_alias(self, arg: str) -> NoReturn:
-        spellings = [name for each in (*self.aliases, *self.flags) for name in _spellings(each)]
-        names = [name for name in spellings if len(name) > 1]
-        found = [name for name in names if name.startswith(arg) or arg.endswith(f"-{name}")]
-        found = found or get_close_matches(arg, names, 1)
-        hint = f"; is it --{found[0]}?" if found else ""
-        _refuse(f"there is no option --{arg}{hint}")

@@ -11,7 +11,8 @@ from typing import Any
 
 from ..errors import GatewayError
 from ..manager import BlockingGatewayKernelManager
-from .command import OK, OnKernel, Signal, UsageError
+from .command import OnKernel
+from .errors import OK, Signal, UsageError
 from .terminal import say
 
 __all__ = ["ConsoleCommand"]

@@ -9,7 +9,7 @@ import tempfile
 from contextlib import suppress
 from pathlib import Path
 
-from .command import UsageError
+from .errors import UsageError
 
 __all__ = ["read_standard_input", "read_text", "replace"]
 

@@ -20,7 +20,7 @@ from ..errors import (
     KernelGone,
 )
 from ..locks import Lock
-from .command import FAILED, CodeError, UsageError
+from .errors import FAILED, CodeError, UsageError
 from .notebooks import read_notebook, write_notebook
 from .terminal import say, show
 

@@ -11,7 +11,9 @@ from ..errors import GatewayError, GatewayHTTPError, NoSuchKernel
 from ..escape import printable
 from ..launch import choose_kernel_id
 from ..rest import GatewayREST
-from .command import FLAGS, OK, Command, UsageError, find_kernel
+from .command import FLAGS, Command
+from .errors import OK, UsageError
+from .kernel_lookup import find_kernel
 from .mine import forget, recall, remember
 from .terminal import say, write
 

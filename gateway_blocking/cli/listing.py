@@ -13,7 +13,8 @@ from ..advice import NO_LISTING
 from ..errors import GatewayError, KernelsNotListed
 from ..models import KernelModel
 from ..rest import GatewayREST
-from .command import FLAGS, OK, Command, UsageError
+from .command import FLAGS, Command
+from .errors import OK, UsageError
 from .terminal import say, table, write
 
 __all__ = ["KernelsCommand", "KernelspecsCommand", "Listing"]

@@ -10,7 +10,7 @@ from typing import Any
 from uuid import uuid4
 
 from ..advice import shown
-from .command import UsageError
+from .errors import UsageError
 from .files import read_text, replace
 
 __all__ = ["read_notebook", "repair", "silence_nbformat", "write_notebook"]

@@ -28,16 +28,8 @@ from ..errors import (
     WireError,
 )
 from ..manager import BlockingGatewayKernelManager
-from .command import (
-    FAILED,
-    GATEWAY,
-    OK,
-    READY_TIMEOUT,
-    USAGE,
-    CodeError,
-    OnKernel,
-    UsageError,
-)
+from .command import READY_TIMEOUT, OnKernel
+from .errors import FAILED, GATEWAY, OK, USAGE, CodeError, UsageError
 from .files import read_standard_input, read_text
 from .jobs import Job, Notebook, Outcome, Script, Stopped
 from .mine import remember

@@ -16,7 +16,8 @@ from traitlets import Float
 
 from ..deadline import Deadline
 from ..errors import GatewayError, GatewayTimeout, KernelRestarted, ReplyLost
-from .command import READY_TIMEOUT, Signal
+from .command import READY_TIMEOUT
+from .errors import Signal
 from .terminal import say, show
 
 __all__ = ["Shell"]

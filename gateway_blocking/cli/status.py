@@ -29,7 +29,8 @@ from ..models import KernelSpecs
 from ..rest import GatewayREST
 from ..tokens import NoOpTokenRenewer
 from ..traits import safe_url
-from .command import ALIASES, GATEWAY, OK, READY_TIMEOUT
+from .command import ALIASES, READY_TIMEOUT
+from .errors import GATEWAY, OK
 from .listing import Listing
 from .terminal import write
 

@@ -6,18 +6,11 @@ import signal
 
 from ..client import BlockingGatewayKernelClient
 from ..errors import DeadKernelError, KernelRestarted
-from .command import (
-    FAILED,
-    OK,
-    CodeError,
-    OnKernel,
-    ShowsOutput,
-    Signal,
-    UsageError,
-    find_kernel,
-)
+from .command import OnKernel, ShowsOutput
+from .errors import FAILED, OK, CodeError, Signal, UsageError
 from .files import read_standard_input
 from .jobs import Script
+from .kernel_lookup import find_kernel
 from .terminal import say, show
 
 __all__ = ["AttachCommand", "ExecCommand"]

@@ -24,7 +24,7 @@ from gateway_blocking import (
     NoSuchKernelSpec,
     ReplyLost,
 )
-from gateway_blocking.cli.command import UsageError
+from gateway_blocking.cli.errors import UsageError
 from gateway_blocking.cli.files import read_standard_input, replace
 from gateway_blocking.cli.jobs import doubtful_parameters
 from gateway_blocking.cli.notebooks import read_notebook, repair, write_notebook

@@ -1,0 +1,59 @@
+"""Which kernel an ID on a command line means: the whole of it, or its beginning."""
+
+from __future__ import annotations
+
+from ..advice import shown
+from ..errors import GatewayAuthError, NoSuchKernel
+from ..models import KernelModel
+from ..rest import GatewayREST
+from .errors import UsageError
+from .mine import recall
+
+__all__ = ["find_kernel"]
+
+
+def find_kernel(rest: GatewayREST, prefix: str) -> KernelModel:
+    """Return the kernel whose ID begins so.
+
+    Raises
+    ------
+    UsageError
+        There is none, or more than one.
+    GatewayError
+        The gateway could not be asked.
+    """
+    try:
+        models = rest.list_kernels()
+    except GatewayAuthError as error:
+        if error.status_code != 403:
+            raise
+        return _unlisted(rest, prefix)
+    by_id = {model["id"]: model for model in models}
+    if kernel_id := _the_one(list(by_id), prefix):
+        return by_id[kernel_id]
+    raise UsageError(
+        f"the gateway has no kernel whose id begins with '{shown(prefix)}';"
+        " jupyter gateway kernels lists those it has"
+    )
+
+
+def _unlisted(rest: GatewayREST, prefix: str) -> KernelModel:
+    """Return a kernel of a gateway that lists none, but knows each by its whole ID."""
+    mine = _the_one(recall(str(rest.gateway.url)), prefix)
+    try:
+        return rest.get_kernel(mine or prefix)
+    except NoSuchKernel as error:
+        raise UsageError(
+            f"the gateway has no kernel '{shown(mine or prefix)}'; as it does not let its kernels"
+            " be listed, one that was not started here needs its whole id"
+        ) from error
+
+
+def _the_one(ids: list[str], prefix: str) -> str | None:
+    """Return the ID that begins so; None if none does."""
+    if not prefix:
+        raise UsageError("which kernel? its id is empty")
+    found = [kernel_id for kernel_id in ids if kernel_id.startswith(prefix)]
+    if len(found) > 1:
+        raise UsageError(f"more than one kernel's id begins with {prefix!r}: {', '.join(found)}")
+    return found[0] if found else None
