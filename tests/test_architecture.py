@@ -38,13 +38,14 @@ LAYERS = (
     {"local", "papermill_engine", "__init__"},  # front
     # what all commands share
     {
-        *("cli.errors", "cli.terminal", "cli.files", "cli.notebooks", "cli.mine"),
+        *("cli.errors", "cli.terminal", "cli.files", "cli.notebooks", "cli.started"),
         *("cli.argv", "cli.kernel_lookup", "cli.command"),
     },
     {  # commands
         *("cli.run", "cli.jobs", "cli.progress"),
-        *("cli.listing", "cli.status", "cli.lifecycle", "cli.talk", "cli.console"),
-        "cli.shell",
+        *("cli.kernels", "cli.kernelspecs", "cli.status"),
+        *("cli.start", "cli.stop", "cli.interrupt", "cli.restart"),
+        *("cli.exec", "cli.attach", "cli.console", "cli.shell"),
     },
     {"cli.app", "cli", "__main__"},  # the application
 )
@@ -84,13 +85,12 @@ SIDEWAYS = {
     "cli.argv": {"cli.errors"},
     "cli.command": {"cli.argv", "cli.errors", "cli.kernel_lookup", "cli.terminal"},
     "cli.files": {"cli.errors"},
-    "cli.kernel_lookup": {"cli.errors", "cli.mine"},
-    "cli.mine": {"cli.terminal"},
+    "cli.kernel_lookup": {"cli.errors", "cli.started"},
     "cli.notebooks": {"cli.errors", "cli.files"},
+    "cli.started": {"cli.terminal"},
     "cli.run": {"cli.jobs", "cli.progress"},
     "cli.progress": {"cli.jobs"},
-    "cli.status": {"cli.listing"},
-    "cli.talk": {"cli.jobs"},
+    "cli.exec": {"cli.jobs"},
     "cli.console": {"cli.shell"},
     "cli": {"cli.app"},
     "__main__": {"cli"},
@@ -104,10 +104,10 @@ HOMES = {
     "websocket": {"handshake"},
     "traitlets": {"config", "tokens", "traits", "papermill_engine"}
     | MIRROR
-    | {f"cli.{name}" for name in ("argv", "command", "jobs", "lifecycle")}
-    | {f"cli.{name}" for name in ("listing", "run", "shell", "status")},
+    | {f"cli.{name}" for name in ("argv", "command", "jobs", "run")}
+    | {f"cli.{name}" for name in ("shell", "status", "stop")},
     "jupyter_client": {"errors", "wire", "channels"} | ENGINE | MIRROR - {"sessions"},
-    "jupyter_core": {"cli.app", "cli.command", "cli.mine"},
+    "jupyter_core": {"cli.app", "cli.command", "cli.started"},
     "IPython": {"client"},
     "nbclient": {"cli.notebooks", "cli.jobs"},
     "nbformat": {"cli.notebooks"},

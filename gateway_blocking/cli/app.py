@@ -86,11 +86,11 @@ class GatewayApp(Command):
     subcommands = {  # noqa: RUF012 - as in every traitlets application
         "run": ("gateway_blocking.cli.run.RunCommand", "Execute notebooks and scripts."),
         "kernels": (
-            "gateway_blocking.cli.listing.KernelsCommand",
+            "gateway_blocking.cli.kernels.KernelsCommand",
             "List the kernels that run on the gateway.",
         ),
         "kernelspecs": (
-            "gateway_blocking.cli.listing.KernelspecsCommand",
+            "gateway_blocking.cli.kernelspecs.KernelspecsCommand",
             "List the kinds of kernels that it can start.",
         ),
         "status": (
@@ -98,17 +98,17 @@ class GatewayApp(Command):
             "Tell whether the gateway can be used, and if not, what to do.",
         ),
         "start": (
-            "gateway_blocking.cli.lifecycle.StartCommand",
+            "gateway_blocking.cli.start.StartCommand",
             "Start a kernel, and leave it running.",
         ),
-        "stop": ("gateway_blocking.cli.lifecycle.StopCommand", "Stop kernels."),
+        "stop": ("gateway_blocking.cli.stop.StopCommand", "Stop kernels."),
         "interrupt": (
-            "gateway_blocking.cli.lifecycle.InterruptCommand",
+            "gateway_blocking.cli.interrupt.InterruptCommand",
             "Interrupt what a kernel executes.",
         ),
-        "restart": ("gateway_blocking.cli.lifecycle.RestartCommand", "Restart a kernel."),
-        "exec": ("gateway_blocking.cli.talk.ExecCommand", "Execute a snippet of code."),
-        "attach": ("gateway_blocking.cli.talk.AttachCommand", "Show what a kernel prints."),
+        "restart": ("gateway_blocking.cli.restart.RestartCommand", "Restart a kernel."),
+        "exec": ("gateway_blocking.cli.exec.ExecCommand", "Execute a snippet of code."),
+        "attach": ("gateway_blocking.cli.attach.AttachCommand", "Show what a kernel prints."),
         "console": ("gateway_blocking.cli.console.ConsoleCommand", "Type code at a prompt."),
     }
 

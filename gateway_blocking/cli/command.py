@@ -10,6 +10,7 @@ import copy
 import json
 import logging
 import os
+import sys
 import traceback
 import warnings
 from collections.abc import Iterator
@@ -33,7 +34,7 @@ from ..traits import Text
 from .argv import StrictLoader, with_option_name
 from .errors import FAILED, GATEWAY, USAGE, Signal, UsageError, may_still_execute
 from .kernel_lookup import find_kernel
-from .terminal import say, show
+from .terminal import say, show, write
 
 __all__ = [
     "ALIASES",
@@ -41,6 +42,7 @@ __all__ = [
     "READY_TIMEOUT",
     "Command",
     "OnKernel",
+    "ReportCommand",
     "ShowsOutput",
 ]
 
@@ -254,6 +256,24 @@ class Command(JupyterApp):
                         with suppress(GatewayError):  # the error that brought us here tells more
                             km.interrupt_kernel()
                     raise
+
+
+class ReportCommand(Command):
+    """A command that tells something, and takes no arguments."""
+
+    as_json = Bool(help="Write JSON, for other programs.").tag(config=True)
+
+    flags = {**FLAGS, "json": ({"ReportCommand": {"as_json": True}}, as_json.help)}  # noqa: RUF012
+
+    def refuse_arguments(self) -> None:
+        """Refuse what cannot be meant."""
+        if self.extra_args:
+            # They are not shown: one may be a token, as in "--token X Y".
+            raise UsageError(f"it takes no arguments, and got {len(self.extra_args)}")
+
+    def write_json(self, what: Any) -> None:
+        """Write it to standard output."""
+        write(sys.stdout, json.dumps(what, indent=2) + "\n")
 
 
 class ShowsOutput(Command):

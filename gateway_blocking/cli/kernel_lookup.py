@@ -7,7 +7,7 @@ from ..errors import GatewayAuthError, NoSuchKernel
 from ..models import KernelModel
 from ..rest import GatewayREST
 from .errors import UsageError
-from .mine import recall
+from .started import recorded_kernels
 
 __all__ = ["find_kernel"]
 
@@ -39,7 +39,7 @@ def find_kernel(rest: GatewayREST, prefix: str) -> KernelModel:
 
 def _unlisted(rest: GatewayREST, prefix: str) -> KernelModel:
     """Return a kernel of a gateway that lists none, but knows each by its whole ID."""
-    mine = _the_one(recall(str(rest.gateway.url)), prefix)
+    mine = _the_one(recorded_kernels(str(rest.gateway.url)), prefix)
     try:
         return rest.get_kernel(mine or prefix)
     except NoSuchKernel as error:

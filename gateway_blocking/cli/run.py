@@ -32,9 +32,9 @@ from .command import READY_TIMEOUT, OnKernel
 from .errors import FAILED, GATEWAY, OK, USAGE, CodeError, UsageError
 from .files import read_standard_input, read_text
 from .jobs import Job, Notebook, Outcome, Script, Stopped
-from .mine import remember
 from .notebooks import silence_nbformat
 from .progress import progress
+from .started import record_kernel
 from .terminal import say, table
 
 __all__ = ["RunCommand", "is_hopeless", "take_parameters"]
@@ -248,7 +248,7 @@ echo "print(6 * 7)" | jupyter gateway run -
     def _keep(self, km: BlockingGatewayKernelManager) -> None:
         if self.keep and km.owned_kernel:
             km.owned_kernel = False
-            remember(km.gateway.url, str(km.kernel_id))
+            record_kernel(km.gateway.url, str(km.kernel_id))
             say(f"kernel {km.kernel_id} is left running")
 
     # --- the files ------------------------------------------------------------------------------

@@ -29,9 +29,8 @@ from ..models import KernelSpecs
 from ..rest import GatewayREST
 from ..tokens import NoOpTokenRenewer
 from ..traits import safe_url
-from .command import ALIASES, READY_TIMEOUT
+from .command import ALIASES, READY_TIMEOUT, ReportCommand
 from .errors import GATEWAY, OK
-from .listing import Listing
 from .terminal import write
 
 __all__ = ["StatusCommand"]
@@ -62,7 +61,7 @@ class _Check:
         return {"ok": not self.todo, "text": self.text, **todo, **self.facts}
 
 
-class StatusCommand(Listing):
+class StatusCommand(ReportCommand):
     """``jupyter gateway status``."""
 
     name = "jupyter-gateway-status"

@@ -19,7 +19,7 @@ import pytest
 import requests
 
 from gateway_blocking import BlockingGatewayKernelClient
-from gateway_blocking.cli import mine
+from gateway_blocking.cli.started import forget_kernel, record_kernel, recorded_kernels
 from gateway_blocking.local import LocalGateway
 from support.rawserver import Peer, certificate, serving
 from support.servers import kernels_of, own_gateway
@@ -300,20 +300,20 @@ def test_a_kernel_that_cannot_be_noted(terminal: Terminal, gateway: LocalGateway
 def test_notes_are_kept_for_each_gateway(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """By its URL without the login; and no id, whatever it is, names a file elsewhere."""
     monkeypatch.setenv("JUPYTER_RUNTIME_DIR", str(tmp_path / "runtime"))
-    assert mine.recall("http://a") == []
-    mine.remember("http://me:S3CR3T@a/", "../../../first")
+    assert recorded_kernels("http://a") == []
+    record_kernel("http://me:S3CR3T@a/", "../../../first")
     os.utime(*(tmp_path / "runtime").rglob("*.json"), (1, 1))  # earlier than the next
-    mine.remember("http://a", "second")
-    mine.remember("http://b", "third")
-    assert mine.recall("http://a/") == ["../../../first", "second"]
+    record_kernel("http://a", "second")
+    record_kernel("http://b", "third")
+    assert recorded_kernels("http://a/") == ["../../../first", "second"]
     assert [path.name for path in tmp_path.iterdir()] == ["runtime"]
     files = [path for path in tmp_path.rglob("*") if path.is_file()]
     assert len(files) == 3
     assert not any("S3CR3T" in path.read_text() for path in files)
-    mine.forget("http://a", "second")
-    mine.forget("http://a", "second")
-    assert mine.recall("http://a") == ["../../../first"]
-    assert mine.recall("http://b") == ["third"]
+    forget_kernel("http://a", "second")
+    forget_kernel("http://a", "second")
+    assert recorded_kernels("http://a") == ["../../../first"]
+    assert recorded_kernels("http://b") == ["third"]
 
 
 # --- status ---------------------------------------------------------------------------------------

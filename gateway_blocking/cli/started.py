@@ -16,10 +16,10 @@ from jupyter_core.utils import ensure_dir_exists
 from ..traits import safe_url
 from .terminal import say
 
-__all__ = ["forget", "recall", "remember"]
+__all__ = ["forget_kernel", "recorded_kernels", "record_kernel"]
 
 
-def remember(url: str, kernel_id: str) -> None:
+def record_kernel(url: str, kernel_id: str) -> None:
     """Note that this kernel of the gateway at `url` was started here.
 
     Where that cannot be written, it is said: the kernel runs nevertheless.
@@ -35,7 +35,7 @@ def remember(url: str, kernel_id: str) -> None:
         say(f"cannot note in {path.parent} that kernel {kernel_id} is yours: {error.strerror}")
 
 
-def forget(url: str, kernel_id: str) -> None:
+def forget_kernel(url: str, kernel_id: str) -> None:
     """Take the note back, if there is one."""
     try:
         _file(url, kernel_id).unlink()
@@ -43,7 +43,7 @@ def forget(url: str, kernel_id: str) -> None:
         pass  # never noted, or for ever: then it is found to be gone each time
 
 
-def recall(url: str) -> list[str]:
+def recorded_kernels(url: str) -> list[str]:
     """Return the IDs of the kernels started here on the gateway at `url`, the oldest first."""
     found = []
     for path in _directory().glob("*.json"):

@@ -1,0 +1,61 @@
+"""``jupyter gateway exec``."""
+
+from __future__ import annotations
+
+from .command import OnKernel
+from .errors import FAILED, OK, CodeError, UsageError
+from .files import read_standard_input
+from .jobs import Script
+
+__all__ = ["ExecCommand"]
+
+
+class ExecCommand(OnKernel):
+    """``jupyter gateway exec``."""
+
+    name = "jupyter-gateway-exec"
+    description = """
+    Execute a snippet of code on a kernel, and show its output as it comes.
+
+    Usage: jupyter gateway exec [OPTIONS] CODE
+
+    The kernel is a new one, which is shut down afterwards, or the one of --kernel-id, which keeps
+    its variables. CODE "-" is read from standard input; otherwise input() reads from there.
+
+    The gateway is the one of --url, of jupyter_gateway_config.py (c.GatewayClient.url), or of the
+    environment variable JUPYTER_GATEWAY_URL. Where there is none, and no --kernel-id, one is
+    started on this machine and stopped at the end.
+
+    The exit status says how it went:
+
+        0    the code was executed
+        1    it raised an error
+        2    the command was not understood, or --kernel-id stands for no kernel or for several
+        3    the gateway: not reached, refused, or the kernel died or did not start
+        130  interrupted with Ctrl-C, and with it the code; a new kernel was shut down
+    """
+    examples = """\
+jupyter gateway exec "print(6 * 7)"
+jupyter gateway exec --kernel=ir "summary(cars)"
+jupyter gateway exec --kernel-id=1f3a "model.score(x, y)"
+jupyter gateway exec --kernel-id=1f3a - < patch.py
+"""
+
+    def run(self) -> int:
+        """Execute the code."""
+        if len(self.extra_args) != 1:
+            raise UsageError("what to execute? give CODE as one argument; see --help")
+        [code] = self.extra_args
+        piped = code == "-"
+        script = Script(
+            "CODE",
+            read_standard_input() if piped else code,
+            self.kernel_name,
+            allow_stdin=not piped,
+        )
+        try:
+            with self.chosen_kernel() as (_km, kc):
+                script.execute(kc, lambda number, total: None)
+        except CodeError:  # it has said itself what went wrong
+            return FAILED
+        return OK

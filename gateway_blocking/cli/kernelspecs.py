@@ -1,0 +1,54 @@
+"""``jupyter gateway kernelspecs``."""
+
+from __future__ import annotations
+
+import sys
+
+from .command import ReportCommand
+from .errors import OK
+from .terminal import say, table, write
+
+__all__ = ["KernelspecsCommand"]
+
+
+class KernelspecsCommand(ReportCommand):
+    """``jupyter gateway kernelspecs``."""
+
+    name = "jupyter-gateway-kernelspecs"
+    description = """
+    List the kernelspecs of the gateway: the kinds of kernels that it can start.
+
+    Usage: jupyter gateway kernelspecs [OPTIONS]
+
+    With --json, this is the gateway's own answer: its "default" and all "kernelspecs" by name.
+
+    The exit status says how it went:
+
+        0    they are listed
+        2    the command was not understood
+        3    the gateway: not configured, not reached, or it refused
+    """
+    examples = """\
+jupyter gateway kernelspecs
+jupyter gateway kernelspecs --json
+"""
+
+    def run(self) -> int:
+        """List the kernelspecs."""
+        self.refuse_arguments()
+        with self.rest() as rest:
+            answer = rest.list_kernelspecs()
+        if self.as_json:
+            self.write_json(answer)
+            return OK
+        rows = []
+        for name, model in sorted(answer.get("kernelspecs", {}).items()):
+            spec, default = model.get("spec", {}), name == answer.get("default")
+            shown = spec.get("language", ""), spec.get("display_name", "")
+            rows.append([name, *shown, "yes" if default else ""])
+        if rows:
+            titles = ["name", "language", "display name", "default"]
+            write(sys.stdout, table(titles, rows) + "\n")
+        else:
+            say("this gateway has no kernelspecs: no kernel can be started there")
+        return OK

@@ -1,0 +1,91 @@
+"""``jupyter gateway stop``."""
+
+from __future__ import annotations
+
+from traitlets import Bool
+
+from ..errors import GatewayError, GatewayHTTPError, NoSuchKernel
+from ..rest import GatewayREST
+from .command import FLAGS, Command
+from .errors import OK, UsageError
+from .kernel_lookup import find_kernel
+from .started import forget_kernel, recorded_kernels
+from .terminal import say
+
+__all__ = ["StopCommand"]
+
+
+class StopCommand(Command):
+    """``jupyter gateway stop``."""
+
+    name = "jupyter-gateway-stop"
+    description = """
+    Stop kernels.
+
+    Usage: jupyter gateway stop [OPTIONS] ID...
+           jupyter gateway stop [OPTIONS] --all-mine
+
+    An ID may be the beginning of a kernel's id, if no other begins so. A kernel that cannot be
+    stopped does not keep the others from it.
+
+    The exit status says how it went:
+
+        0    the kernels were stopped; with --all-mine some may have been gone before
+        2    the command was not understood, or an ID stands for no kernel or for several
+        3    the gateway: not configured, not reached, or it did not stop a kernel
+    """
+    examples = """\
+jupyter gateway stop 1f3a
+jupyter gateway stop --all-mine
+"""
+
+    all_mine = Bool(
+        help='Stop what you started with "start" or "run --keep" on this machine and gateway.'
+    ).tag(config=True)
+
+    flags = {  # noqa: RUF012 - as in every traitlets application
+        **FLAGS,
+        "all-mine": ({"StopCommand": {"all_mine": True}}, all_mine.help),
+    }
+
+    def run(self) -> int:
+        """Stop them."""
+        if self.all_mine and self.extra_args:
+            raise UsageError("give either --all-mine or kernels, not both")
+        if not self.all_mine and not self.extra_args:
+            raise UsageError("which kernel? see --help")
+        self._status = OK
+        with self.rest() as rest:
+            given = recorded_kernels(rest.gateway.url) if self.all_mine else self.extra_args
+            if not given:
+                say("you have no kernels on this gateway")
+            # All are found before any is stopped: what stood for two kernels is not to
+            # stand for the one that is left.
+            found = [self._find(rest, text) for text in given]
+            for kernel_id in dict.fromkeys(filter(None, found)):
+                self._stop(rest, kernel_id)
+        return self._status
+
+    def _find(self, rest: GatewayREST, text: str) -> str | None:
+        """Return the kernel's ID; say so and return None if there is no such kernel."""
+        try:
+            return (rest.get_kernel(text) if self.all_mine else find_kernel(rest, text))["id"]
+        except (GatewayHTTPError, UsageError) as error:
+            self._failed(rest, text, error)
+            return None
+
+    def _stop(self, rest: GatewayREST, kernel_id: str) -> None:
+        try:
+            rest.delete_kernel(kernel_id)
+        except GatewayError as error:
+            self._failed(rest, kernel_id, error)
+        else:
+            forget_kernel(rest.gateway.url, kernel_id)
+            say(f"kernel {kernel_id} is stopped")
+
+    def _failed(self, rest: GatewayREST, kernel_id: str, error: Exception) -> None:
+        if isinstance(error, NoSuchKernel) and self.all_mine:
+            forget_kernel(rest.gateway.url, kernel_id)
+            say(f"kernel {kernel_id} was gone already")
+        else:
+            self._status = max(self._status, self.explain(error))
