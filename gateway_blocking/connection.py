@@ -58,7 +58,7 @@ from .liveness import (
     should_abort,
     status_from_message,
 )
-from .locks import Latch, News, RLock, apart
+from .locks import Latch, RLock, Waiters, apart
 from .recovery import (
     Barrier,
     Recovery,
@@ -166,7 +166,7 @@ class Connection:
         # `abandon`.  Only our own threads wait for the condition: see `locks`.
         self._lock = RLock()
         self._changed = threading.Condition(self._lock.plain)
-        self._news = News()  # of the state, for users' threads
+        self._waiters = Waiters()  # of the state, for users' threads
         self._state = State.CONNECTING
         self._socket: Opening | Transport | None = None  # what close() is to end
         self._transport: Transport | None = None  # the last that was open
@@ -263,7 +263,9 @@ class Connection:
             if closed_by_another and isinstance(error, GatewayError):
                 raise _stopped(self.name) from error
             raise
-        self._news.wait_while(lambda: self._state is State.CONNECTING, Deadline(_REFUSAL_TIMEOUT))
+        self._waiters.wait_while(
+            lambda: self._state is State.CONNECTING, Deadline(_REFUSAL_TIMEOUT)
+        )
         if self._closing:
             raise _stopped(self.name)
         if self._failure is not None and self._transport is None:  # else it was open, and is lost
@@ -338,7 +340,7 @@ class Connection:
                 if not self._strike(request):
                     return
                 transport.abort()  # so that the reader notices, too
-                self._news.wait_while(partial(self._is_current, transport), deadline)
+                self._waiters.wait_while(partial(self._is_current, transport), deadline)
             except BaseException:
                 self._strike(request)
                 raise
@@ -349,7 +351,7 @@ class Connection:
     def _writable(self, channel: str, deadline: Deadline) -> Transport:
         """Wait until messages on this channel may be sent; return the websocket."""
         good = (State.OPEN,) if channel == "shell" else (State.OPEN, State.RECOVERING)
-        if not self._news.wait_while(
+        if not self._waiters.wait_while(
             lambda: self._death is None and self._state not in (*good, State.CLOSED), deadline
         ):
             raise GatewayTimeout(
@@ -462,7 +464,7 @@ class Connection:
         """End in a child process, which has not the threads, and shares the socket."""
         self._lock = RLock()
         self._changed = threading.Condition(self._lock.plain)
-        self._news, self._recovering = News(), threading.Lock()
+        self._waiters, self._recovering = Waiters(), threading.Lock()
         self._closing, self._state = True, State.CLOSED
         if self._socket is not None:
             self._socket.disinherit()
@@ -486,7 +488,7 @@ class Connection:
         with self._lock:
             self._state = state
             self._changed.notify_all()
-        self._news.tell()
+        self._waiters.notify_all()
 
     @property
     def _ending(self) -> bool:
@@ -523,7 +525,7 @@ class Connection:
         self._log.debug("%s", str(error))  # who waits, now or later, is told
         for channel in self._channels.values():
             channel.kernel_died(error)
-        self._news.tell()
+        self._waiters.notify_all()
 
     def revive(self) -> None:
         """Trust the kernel again, whatever was heard of it before."""

@@ -27,7 +27,7 @@ from typing import TypeVar
 
 from .deadline import Deadline
 
-__all__ = ["Latch", "Lock", "News", "RLock", "apart", "wait"]
+__all__ = ["Latch", "Lock", "Waiters", "RLock", "apart", "wait"]
 
 _SLICE = 1.0  # seconds
 _NEVER = Deadline(None)
@@ -104,13 +104,13 @@ class RLock(_Entry):
         super().__init__(threading.RLock())  # type: ignore[arg-type]  # it has what is used here
 
 
-class News:
+class Waiters:
     """What threads that wait for a change are woken with."""
 
     def __init__(self) -> None:
         self._waiting: list[threading.Lock] = []
 
-    def tell(self) -> None:
+    def notify_all(self) -> None:
         """Wake all threads that wait."""
         for _ in range(len(self._waiting)):
             try:
@@ -146,16 +146,16 @@ class Latch:
 
     def __init__(self) -> None:
         self._is_open = False
-        self._news = News()
+        self._waiters = Waiters()
 
     def open(self) -> None:
         """Let all threads go on that wait for it, and all that come later."""
         self._is_open = True
-        self._news.tell()
+        self._waiters.notify_all()
 
     def wait(self, deadline: Deadline) -> bool:
         """Wait until it is open; return False if that is not in time."""
-        return self._news.wait_while(lambda: not self._is_open, deadline)
+        return self._waiters.wait_while(lambda: not self._is_open, deadline)
 
 
 def wait(news: threading.Lock, deadline: Deadline) -> None:

@@ -18,7 +18,7 @@ from .errors import GatewayAuthError, GatewayError, NoSuchKernel
 from .forking import tell_after_fork
 from .kernelspec import BlockingGatewayKernelSpecManager
 from .launch import choose_kernel_id
-from .locks import Latch, Lock, News, apart
+from .locks import Latch, Lock, Waiters, apart
 from .manager import BlockingGatewayKernelManager
 from .models import KernelModel
 from .remote import GatewayMixin, not_remotely
@@ -90,7 +90,7 @@ class BlockingGatewayMultiKernelManager(GatewayMixin, MultiKernelManager):
 
     def after_fork(self) -> None:
         """In a child process nobody would release the lock, nor end what was being started."""
-        self._lock, self._news = Lock(), News()
+        self._lock, self._waiters = Lock(), Waiters()
         self._starts: set[object] = set()
         self._endings = 0  # how often all were shut down
 
@@ -164,7 +164,7 @@ class BlockingGatewayMultiKernelManager(GatewayMixin, MultiKernelManager):
             yield endings
         finally:
             self._starts.discard(start)
-            self._news.tell()
+            self._waiters.notify_all()
 
     def _register(self, manager: BlockingGatewayKernelManager) -> None:
         kernel_id = str(manager.kernel_id)
@@ -224,7 +224,7 @@ class BlockingGatewayMultiKernelManager(GatewayMixin, MultiKernelManager):
             starting, ids = set(self._starts), list(self._kernels)
         failed = [each for each in _at_once(shut_down, ids) if each]
         longest = Deadline(self.gateway.effective_request_timeout)
-        self._news.wait_while(lambda: starting & self._starts, longest)
+        self._waiters.wait_while(lambda: starting & self._starts, longest)
         if failed:
             reasons = "; ".join(f"{kernel_id}: {error}" for kernel_id, error in failed)
             raise GatewayError(

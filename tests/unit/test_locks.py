@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from gateway_blocking.deadline import Deadline
-from gateway_blocking.locks import Latch, Lock, News, RLock, apart, wait
+from gateway_blocking.locks import Latch, Lock, RLock, Waiters, apart, wait
 from support.interrupting import interrupt_often
 from support.waiting import wait_until
 
@@ -113,7 +113,7 @@ ENDED = threading.Event()
 WAITS: dict[str, Callable[[], Any]] = {
     "lock": lambda: taken().__enter__(),
     "lock within": lambda: taken().within(Deadline(90), TimeoutError()).__enter__(),
-    "news": lambda: News().wait_while(lambda: True, Deadline(90)),
+    "waiters": lambda: Waiters().wait_while(lambda: True, Deadline(90)),
     "latch": lambda: Latch().wait(Deadline(90)),
     "apart": lambda: apart(ENDED.wait),
 }
@@ -187,34 +187,34 @@ def test_no_wait_needs_a_signal_to_be_interrupted(
 
 def test_news_wake_all_that_wait() -> None:
     """Each thread that waits is woken, and one whose wait was in vain is forgotten."""
-    news, values = News(), [0]
-    assert news.wait_while(lambda: False, Deadline(0))
-    assert not news.wait_while(lambda: True, Deadline(0.01))
-    assert news._waiting == []
+    waiters, values = Waiters(), [0]
+    assert waiters.wait_while(lambda: False, Deadline(0))
+    assert not waiters.wait_while(lambda: True, Deadline(0.01))
+    assert waiters._waiting == []
     with ThreadPoolExecutor(12) as pool:
         waiting = [
-            pool.submit(news.wait_while, lambda: values[0] < 100, Deadline(60)) for _ in range(8)
+            pool.submit(waiters.wait_while, lambda: values[0] < 100, Deadline(60)) for _ in range(8)
         ]
-        wait_until(lambda: len(news._waiting) == 8)
+        wait_until(lambda: len(waiters._waiting) == 8)
 
         def count() -> None:
             for _ in range(25):
                 values[0] += 1
-                news.tell()
+                waiters.notify_all()
 
         list(pool.map(lambda _: count(), range(3)))
         assert not any(one.done() for one in waiting)
         count()
         assert all(one.result(timeout=30) for one in waiting)
-    assert news._waiting == []
+    assert waiters._waiting == []
 
 
 def test_a_change_is_noticed_that_no_thread_told_of() -> None:
     """The one that would have may have been interrupted."""
-    news, values = News(), [0]
+    waiters, values = Waiters(), [0]
     with ThreadPoolExecutor(1) as pool:
-        waiting = pool.submit(news.wait_while, lambda: not values[0], Deadline(None))
-        wait_until(lambda: len(news._waiting) == 1)
+        waiting = pool.submit(waiters.wait_while, lambda: not values[0], Deadline(None))
+        wait_until(lambda: len(waiters._waiting) == 1)
         values[0] = 1
         assert waiting.result(timeout=30)
     begin = time.monotonic()
