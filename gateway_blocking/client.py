@@ -37,7 +37,7 @@ from .errors import (
     fresh,
 )
 from .escape import OutputFilter
-from .forking import tell_after_fork
+from .forking import register_after_fork
 from .handshake import Endpoint
 from .liveness import LIVING, KernelStatus
 from .locks import Lock
@@ -105,7 +105,7 @@ class BlockingGatewayKernelClient(RemoteKernelMixin, BlockingKernelClient):
             self._line.is_beating,
             pings + patience if pings else math.inf,  # without a ping an idle kernel is silent
         )
-        tell_after_fork(self)
+        register_after_fork(self._after_fork)
 
     @default("session")
     def _default_session(self) -> Session:
@@ -232,7 +232,7 @@ class BlockingGatewayKernelClient(RemoteKernelMixin, BlockingKernelClient):
                 channel.stop()
         self._close_rest()
 
-    def after_fork(self) -> None:
+    def _after_fork(self) -> None:
         """End in a child process: a gateway takes two with one session for one, and drops one."""
         self._starting, self._numbering = Lock(), Lock()
         self._line.inherited = error = self._line.inherited or GatewayConnectionClosed(

@@ -26,7 +26,7 @@ from traitlets.config import Config, LoggingConfigurable
 from .deadline import LONGEST, Deadline
 from .errors import GatewayConnectionError, GatewayError, GatewayTimeout
 from .events import emit, prepare
-from .forking import tell_after_fork
+from .forking import register_after_fork
 from .locks import Lock
 from .tokens import NoOpTokenRenewer, Renewal
 from .traits import (
@@ -225,7 +225,7 @@ class GatewayClient(LoggingConfigurable):
         self.renewal_failure = ""  # why the token is not a new one
         super().__init__(config=config, **kwargs)
         self._tell_of_unknown_variables()
-        tell_after_fork(self)
+        register_after_fork(self._after_fork)
 
     @validate("url", "ws_url")
     def _is_encrypted_as_well(self, proposal: Any) -> Any:
@@ -246,7 +246,7 @@ class GatewayClient(LoggingConfigurable):
         """Tell the :attr:`event_logger`, if there is one, of an event; see :mod:`.events`."""
         emit(self.event_logger, schema_id, data, self.log)
 
-    def after_fork(self) -> None:
+    def _after_fork(self) -> None:
         """In a child process nobody would release the lock."""
         self._token_lock = Lock()
         self._renewal = None

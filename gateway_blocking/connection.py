@@ -48,7 +48,7 @@ from .errors import (
     fresh,
 )
 from .escape import printable
-from .forking import tell_after_fork
+from .forking import register_after_fork
 from .handshake import Endpoint, Opening
 from .liveness import (
     LIVING,
@@ -203,7 +203,7 @@ class Connection:
             daemon=True,
         )
         self._ended = {thread: Latch() for thread in (self._reader, self._heartbeat)}
-        tell_after_fork(self)
+        register_after_fork(self._after_fork)
 
     def __repr__(self) -> str:
         return f"<Connection {self.name[:8]}, {self._state.name}, kernel {self._status.name}>"
@@ -460,14 +460,14 @@ class Connection:
         if self._muted:
             Latch().wait(Deadline(None))
 
-    def after_fork(self) -> None:
+    def _after_fork(self) -> None:
         """End in a child process, which has not the threads, and shares the socket."""
         self._lock = RLock()
         self._changed = threading.Condition(self._lock.plain)
         self._waiters, self._recovering = Waiters(), threading.Lock()
         self._closing, self._state = True, State.CLOSED
         if self._socket is not None:
-            self._socket.disinherit()
+            self._socket.close_after_fork()
         self._socket = self._transport = None
         for ended in self._ended.values():
             ended.open()

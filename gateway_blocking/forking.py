@@ -1,39 +1,33 @@
-"""What a process that was forked inherits from its parent, and must not use.
+"""Hooks that make inherited objects harmless in a forked child process.
 
-The child has a copy of every object, but none of the threads.  Its locks may be held for ever by
-a thread that is not there, and its sockets lead to the same connections as the parent's, where a
-word of the child's would be taken for the parent's.  So each object that has such a thing says so
-here, and is told in the child, where :meth:`Inherited.after_fork` makes it harmless.
+The child has a copy of every object, but none of the threads.  A thread that does not exist in the
+child may hold the copy's locks for ever, and the copy's sockets lead to the same connections as the
+parent's, so that the peer would take what the child sends for the parent's.  An object that owns
+such a thing registers one of its methods here.  The method runs in the child, before any other code
+there.  It must not wait, and must not fail.
 """
 
 from __future__ import annotations
 
 import os
-from typing import Protocol
-from weakref import WeakSet
+from collections.abc import Callable
+from weakref import WeakMethod
 
-__all__ = ["Inherited", "tell_after_fork"]
+__all__ = ["register_after_fork"]
 
-
-class Inherited(Protocol):
-    """What is no good in a child process as it is."""
-
-    def after_fork(self) -> None:
-        """Begin anew in the child, before any other code runs there; neither fail nor wait."""
+_callbacks: set[WeakMethod[Callable[[], None]]] = set()
 
 
-_inherited: WeakSet[Inherited] = WeakSet()
+def register_after_fork(method: Callable[[], None]) -> None:
+    """Call this bound method in every child process, as long as its object exists."""
+    _callbacks.add(WeakMethod(method, _callbacks.discard))
 
 
-def tell_after_fork(thing: Inherited) -> None:
-    """Have `thing` told in a child process, as long as it exists."""
-    _inherited.add(thing)
-
-
-def _tell() -> None:
-    for thing in list(_inherited):
-        thing.after_fork()
+def _run_callbacks() -> None:
+    for reference in list(_callbacks):
+        if (method := reference()) is not None:
+            method()
 
 
 if hasattr(os, "register_at_fork"):  # not on Windows, which has no fork
-    os.register_at_fork(after_in_child=_tell)
+    os.register_at_fork(after_in_child=_run_callbacks)

@@ -212,7 +212,7 @@ class Opening:
         if self._sock is not None:
             self._sock.close()
 
-    disinherit = close
+    close_after_fork = close
 
 
 def _io_limit(deadline: Deadline) -> float | None:

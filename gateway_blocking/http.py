@@ -32,7 +32,7 @@ from .deadline import Deadline
 from .errors import GatewayConnectionError, GatewayError, GatewayHTTPError, NoSuchKernel
 from .events import GATEWAY_CLIENT
 from .failures import Answer, Missing, Tried, misfit, not_json, not_reached, refused
-from .forking import tell_after_fork
+from .forking import register_after_fork
 from .locks import Latch
 from .models import ModelError, check
 from .reaper import Deletion, Hold
@@ -75,7 +75,7 @@ class Requester:
             self._cookies.set_policy(OnlyXSRF())
         self.was_allowed = False
         self._begin()
-        tell_after_fork(self)
+        register_after_fork(self._after_fork)
 
     def _begin(self) -> None:
         self._holds: dict[Hold, None] = {}  # each change is a single step
@@ -89,7 +89,7 @@ class Requester:
         was_open, self.closing = self.closing, Latch()
         was_open.open()
 
-    def after_fork(self) -> None:
+    def _after_fork(self) -> None:
         """Begin anew in a child process: what is kept, and locked, is its parent's."""
         self._cookies = self._cookies.copy()
         self._begin()

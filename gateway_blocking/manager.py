@@ -31,7 +31,7 @@ from .coroutines import (
 from .deadline import Deadline
 from .errors import GatewayError, GatewayTimeout, NoKernel, NoSuchKernel, NotRemotelyPossible
 from .events import KERNEL_ACTIONS
-from .forking import tell_after_fork
+from .forking import register_after_fork
 from .kernelspec import BlockingGatewayKernelSpecManager
 from .launch import choose_kernel_id
 from .locks import Lock, RLock, apart
@@ -111,7 +111,7 @@ class BlockingGatewayKernelManager(RemoteKernelMixin, KernelManager):
         self._sigterm = SigtermRaises()
         super().__init__(**kwargs)
         self._attach_to: str | None = self.kernel_id or None
-        tell_after_fork(self)
+        register_after_fork(self._after_fork)
 
     def __repr__(self) -> str:
         what = f"kernel {self.kernel_id}" if self.has_kernel else "no kernel"
@@ -135,7 +135,7 @@ class BlockingGatewayKernelManager(RemoteKernelMixin, KernelManager):
         finally:
             self._release_resources()
 
-    def after_fork(self) -> None:
+    def _after_fork(self) -> None:
         """In a child process, which must not shut down what its parent uses."""
         self._make_locks()
         self._owns_kernel, self._hold = False, None

@@ -15,7 +15,7 @@ from traitlets import Bool, DottedObjectName, Instance, Unicode, default
 from .cleanup import cleaning_up
 from .deadline import Deadline
 from .errors import GatewayAuthError, GatewayError, NoSuchKernel
-from .forking import tell_after_fork
+from .forking import register_after_fork
 from .kernelspec import BlockingGatewayKernelSpecManager
 from .launch import choose_kernel_id
 from .locks import Latch, Lock, Waiters, apart
@@ -69,8 +69,8 @@ class BlockingGatewayMultiKernelManager(GatewayMixin, MultiKernelManager):
         self._made = self.rest, self.kernel_spec_manager
         self._culled: set[str] = set()
         self._sigterm = SigtermRaises()
-        self.after_fork()
-        tell_after_fork(self)
+        self._after_fork()
+        register_after_fork(self._after_fork)
 
     def __repr__(self) -> str:
         return f"<{type(self).__name__} of {self.gateway!r}, {len(self._kernels)} kernels>"
@@ -88,7 +88,7 @@ class BlockingGatewayMultiKernelManager(GatewayMixin, MultiKernelManager):
             finally:
                 self._close_rest()
 
-    def after_fork(self) -> None:
+    def _after_fork(self) -> None:
         """In a child process nobody would release the lock, nor end what was being started."""
         self._lock, self._waiters = Lock(), Waiters()
         self._starts: set[object] = set()

@@ -32,7 +32,7 @@ from pathlib import Path
 from time import monotonic
 from typing import Any
 
-from .forking import tell_after_fork
+from .forking import register_after_fork
 from .locks import Lock
 
 __all__ = ["Deletion", "Hold", "forget"]
@@ -254,10 +254,10 @@ class _Reaper:
     """The holds of this process, and the reaper that is told of them."""
 
     def __init__(self) -> None:
-        self.after_fork()
-        tell_after_fork(self)
+        self._after_fork()
+        register_after_fork(self._after_fork)
 
-    def after_fork(self) -> None:
+    def _after_fork(self) -> None:
         """Begin anew in a child process: what is held is its parent's."""
         # Else the reaper would wait for the end of the child, too.
         if (process := getattr(self, "_process", None)) is not None:

@@ -9,7 +9,7 @@ from weakref import WeakValueDictionary
 from traitlets import Instance, default
 
 from .errors import GatewayHTTPError, NoSuchSession
-from .forking import tell_after_fork
+from .forking import register_after_fork
 from .locks import Lock
 from .models import SessionModel
 from .multikernelmanager import BlockingGatewayMultiKernelManager
@@ -50,10 +50,10 @@ class BlockingGatewaySessionManager(GatewayMixin):
         super().__init__(**kwargs)
         self._own = _Own(self.kernel_manager)  # (now: two threads might each make a manager)
         self._kept: _Sessions | None = None
-        self.after_fork()
-        tell_after_fork(self)
+        self._after_fork()
+        register_after_fork(self._after_fork)
 
-    def after_fork(self) -> None:
+    def _after_fork(self) -> None:
         """In a child process nobody would end what was begun."""
         self._lock = Lock()
         # By path, and only as long as a session of that path is being created.

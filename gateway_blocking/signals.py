@@ -16,7 +16,7 @@ from time import monotonic
 from types import FrameType
 from weakref import WeakSet
 
-from .forking import tell_after_fork
+from .forking import register_after_fork
 
 __all__ = ["SigtermRaises"]
 
@@ -30,7 +30,7 @@ class SigtermRaises:
 
     def __init__(self) -> None:
         self._waits = self._came = False
-        tell_after_fork(self)
+        register_after_fork(self._after_fork)
 
     def __enter__(self) -> SigtermRaises:
         if _is_main_thread() and signal.getsignal(signal.SIGTERM) in (signal.SIG_DFL, _unwind):
@@ -44,7 +44,7 @@ class SigtermRaises:
             if came:
                 signal.raise_signal(signal.SIGTERM)  # anew, and for the blocks around this one
         finally:
-            self.after_fork()
+            self._after_fork()
 
     @contextmanager
     def end(self) -> Iterator[None]:
@@ -55,7 +55,7 @@ class SigtermRaises:
         finally:
             self.__exit__()
 
-    def after_fork(self) -> None:
+    def _after_fork(self) -> None:
         """End the block; in a child process at once, because it has nothing to clean up."""
         global _unwinding
         self._waits = self._came = False

@@ -278,7 +278,7 @@ class Transport:
         self.abort()
         self._sock.close()
 
-    def disinherit(self) -> None:
+    def close_after_fork(self) -> None:
         """Give the file descriptor back in a child process; the connection is its parent's."""
         self._sock.close()
 
