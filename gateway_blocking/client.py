@@ -214,7 +214,7 @@ class BlockingGatewayKernelClient(RemoteKernelMixin, BlockingKernelClient):
             raise
         if self._finalizer is not None:
             self._finalizer.detach()
-        self._finalizer = weakref.finalize(self, connection.abandon)
+        self._finalizer = weakref.finalize(self, connection.close_nowait)
         # The system closes the websocket of a process that ends; until then other threads may read,
         # and earlier exit handlers use the client.
         self._finalizer.atexit = False

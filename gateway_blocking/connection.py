@@ -163,7 +163,7 @@ class Connection:
         self._delays = delays
         self._log = log
         # Guards what follows; never held during I/O.  Its holder may come upon it again: see
-        # `abandon`.  Only our own threads wait for the condition: see `locks`.
+        # `close_nowait`.  Only our own threads wait for the condition: see `locks`.
         self._lock = RLock()
         self._changed = threading.Condition(self._lock.plain)
         self._waiters = Waiters()  # of the state, for users' threads
@@ -438,7 +438,7 @@ class Connection:
         """
         return thread is threading.current_thread() or self._ended[thread].wait(deadline)
 
-    def abandon(self) -> None:
+    def close_nowait(self) -> None:
         """End the connection without waiting for anything, for a client that was dropped.
 
         Garbage is collected in any thread, and anywhere in its work: also in one of ours, that

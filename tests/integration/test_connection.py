@@ -117,7 +117,7 @@ def test_who_holds_its_locks_can_abandon_it() -> None:
     def collect(connection: Connection) -> None:
         assert connection._transport
         with connection._lock, connection._transport._io_lock:
-            connection.abandon()
+            connection.close_nowait()
 
     with connected(stay) as connection:
         thread = threading.Thread(target=collect, args=[connection], daemon=True)
@@ -572,7 +572,7 @@ def test_an_interrupted_close_is_no_end(monkeypatch: pytest.MonkeyPatch) -> None
 def test_abandon_ends_the_threads_without_waiting() -> None:
     """What a client that is dropped does."""
     with connected(stay) as connection:
-        connection.abandon()
+        connection.close_nowait()
         wait_until(lambda: connection.state is State.CLOSED)
 
 
