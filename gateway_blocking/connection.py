@@ -49,7 +49,7 @@ from .errors import (
 )
 from .escape import printable
 from .forking import register_after_fork
-from .handshake import Endpoint, Opening
+from .handshake import Endpoint, Handshake
 from .liveness import (
     LIVING,
     STATUS_MSG_TYPES,
@@ -168,7 +168,7 @@ class Connection:
         self._changed = threading.Condition(self._lock.plain)
         self._waiters = Waiters()  # of the state, for users' threads
         self._state = State.CONNECTING
-        self._socket: Opening | Transport | None = None  # what close() is to end
+        self._socket: Handshake | Transport | None = None  # what close() is to end
         self._transport: Transport | None = None  # the last that was open
         self._epoch = 0  # of transports
         self._failure: BaseException | None = None
@@ -247,12 +247,12 @@ class Connection:
         Raises
         ------
         GatewayError
-            As :class:`.Opening` does.
+            As :class:`.Handshake` does.
         GatewayConnectionClosed
             Another thread closed the connection meanwhile.
         """
         try:
-            self._new_opening().reach()
+            self._new_handshake().connect()
             apart(self._start_threads)
         except BaseException as error:
             closed_by_another = self._closing
@@ -288,8 +288,8 @@ class Connection:
         """Return whether it was opened and neither ended nor began to end."""
         return self.was_started and not self._ending
 
-    def _new_opening(self) -> Opening:
-        opening = Opening(self._endpoint(self._session_id))
+    def _new_handshake(self) -> Handshake:
+        opening = Handshake(self._endpoint(self._session_id))
         with self._lock:
             if self._closing:
                 raise _stopped(self.name)
@@ -599,21 +599,21 @@ class Connection:
 
     def _complete_first(self) -> Transport:
         """Do the handshake; if it is refused once more, where there is another login by now."""
-        assert isinstance(self._socket, Opening)
+        assert isinstance(self._socket, Handshake)
         refused = self._socket.endpoint
         try:
             return self._complete(State.OPEN)
         except GatewayAuthError:
-            again = self._new_opening()  # for which the token's renewer was asked
+            again = self._new_handshake()  # for which the token's renewer was asked
             if again.endpoint.headers == refused.headers:
                 raise
-            again.reach()
+            again.connect()
             return self._complete(State.OPEN)
 
     def _complete(self, state: State) -> Transport:
         """Do the handshake with the gateway that was reached."""
-        assert isinstance(self._socket, Opening)
-        transport = self._socket.complete()
+        assert isinstance(self._socket, Handshake)
+        transport = self._socket.upgrade()
         with self._lock:
             self._socket = self._transport = transport  # from here on close() says goodbye to it
             self._epoch += 1
@@ -749,7 +749,7 @@ class Connection:
                 raise _stopped(self.name)
             tried += 1
             try:
-                self._new_opening().reach()
+                self._new_handshake().connect()
                 transport = self._complete(State.RECOVERING)
                 self._start_recovery(transport)
             except GatewayError as failure:

@@ -39,7 +39,7 @@ from .errors import (
 from .traits import safe_url
 from .transport import MAX_INCOMING, Transport, shut_down
 
-__all__ = ["Endpoint", "Opening"]
+__all__ = ["Endpoint", "Handshake"]
 
 _Socket = TypeVar("_Socket", bound=socket.socket)
 _E = TypeVar("_E", bound=GatewayError)
@@ -84,16 +84,19 @@ class Endpoint:
     """Called with each ``Set-Cookie`` of the answer, whatever that is."""
 
 
-class Opening:
-    """A websocket that is being opened: :meth:`reach` the gateway, then :meth:`complete` it."""
+class Handshake:
+    """The opening of one websocket: first :meth:`connect`, then :meth:`upgrade`.
+
+    One thread opens it.  Any thread may call :meth:`abort`.
+    """
 
     def __init__(self, endpoint: Endpoint) -> None:
         self.endpoint = endpoint
         self._sock: socket.socket | None = None
         self._aborted = False
 
-    def reach(self) -> Opening:
-        """Reach the gateway, as far as TCP and TLS go.
+    def connect(self) -> Handshake:
+        """Connect to the gateway: TCP, the proxy's tunnel if there is one, and TLS.
 
         Raises
         ------
@@ -103,7 +106,7 @@ class Opening:
             It did not answer within the endpoint's ``connect_timeout``.
         """
         try:
-            self._connect()
+            self._open_socket()
         except BaseException as error:
             self.close()
             if not isinstance(error, Exception) or isinstance(error, GatewayError):
@@ -111,8 +114,8 @@ class Opening:
             raise _not_reached(error, self.endpoint) from error
         return self
 
-    def _connect(self) -> None:
-        """Return a TCP connection to the gateway, through a proxy and TLS if they are asked for."""
+    def _open_socket(self) -> None:
+        """Open the socket, through a proxy and with TLS if the endpoint asks for them."""
         endpoint = self.endpoint
         parts = urlsplit(endpoint.url)
         host, port = parts.hostname or "", parts.port or (443 if parts.scheme == "wss" else 80)
@@ -177,8 +180,10 @@ class Opening:
             raise GatewayConnectionError("the websocket was closed here while it was being opened")
         return sock
 
-    def complete(self) -> Transport:
-        """Do the handshake, which a gateway holds back until its kernel answers.
+    def upgrade(self) -> Transport:
+        """Upgrade the connection to a websocket, and return it.
+
+        A gateway completes the upgrade only when its kernel responds.
 
         Raises
         ------
@@ -189,7 +194,7 @@ class Opening:
         GatewayAuthError, NoSuchKernel, GatewayHTTPError
             The gateway refused: 401 or 403, 404, anything else.
         """
-        assert self._sock is not None, "reach() it first"
+        assert self._sock is not None, "connect() it first"
         endpoint = self.endpoint
         ws = websocket.WebSocket(enable_multithread=False)
         try:
@@ -202,13 +207,13 @@ class Opening:
             raise _refused(error, endpoint, ws) from error
 
     def abort(self) -> None:
-        """End it at once: a thread that waits in :meth:`reach` or :meth:`complete` is woken."""
+        """Shut the socket down, which wakes a thread that waits in another method."""
         self._aborted = True
         if self._sock is not None:
             shut_down(self._sock)
 
     def close(self) -> None:
-        """Give the file descriptor back."""
+        """Close the socket."""
         if self._sock is not None:
             self._sock.close()
 

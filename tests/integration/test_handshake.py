@@ -12,7 +12,7 @@ import pytest
 from gateway_blocking import GatewayClient, GatewayError, run_kernel
 from gateway_blocking.deadline import Deadline
 from gateway_blocking.errors import GatewayTimeout
-from gateway_blocking.handshake import Endpoint, Opening
+from gateway_blocking.handshake import Endpoint, Handshake
 from gateway_blocking.rest import GatewayREST
 from support.rawserver import Peer, serving
 from support.servers import Server, jupyter_server, kernel_gateway
@@ -34,7 +34,7 @@ def sent_by_both(path: str = "", **options: Any) -> tuple[list[bytes], list[byte
             rest.get_kernel("k")
         endpoint = Endpoint(gateway.channels_url("k", "s"), gateway.request_headers())
         with pytest.raises(GatewayError):
-            Opening(endpoint).reach().complete()
+            Handshake(endpoint).connect().upgrade()
     rest_lines, websocket_lines = seen
     return rest_lines, websocket_lines
 
@@ -112,7 +112,7 @@ def test_the_host_has_its_port_unless_it_is_the_usual_one(
         address = (socket.AF_INET, socket.SOCK_STREAM, 0, "", at)
         monkeypatch.setattr(socket, "getaddrinfo", lambda *args, **how: [address])
         with pytest.raises(GatewayError):
-            Opening(Endpoint(url, {})).reach().complete()
+            Handshake(Endpoint(url, {})).connect().upgrade()
     [request] = seen
     assert b"\r\nHost: " + host + b"\r\n" in request
 
@@ -176,7 +176,9 @@ def test_an_address_that_does_not_answer_leaves_time_for_the_next(
         alive = ("127.0.0.1", int(where.rpartition(":")[2]))
         monkeypatch.setattr(socket, "getaddrinfo", addresses(dead, alive))
         deadline = Deadline(8)
-        Opening(Endpoint("ws://gateway.example/", {}, connect_timeout=8)).reach().complete().close()
+        Handshake(
+            Endpoint("ws://gateway.example/", {}, connect_timeout=8)
+        ).connect().upgrade().close()
         assert not deadline.passed(), "the first address had all of the time"
 
 
@@ -187,4 +189,4 @@ def test_all_addresses_together_take_no_longer_than_the_timeout(
     with black_hole() as dead:
         monkeypatch.setattr(socket, "getaddrinfo", addresses(dead, dead, dead))
         with pytest.raises(GatewayTimeout, match=r"within 0.3 s \(connect_timeout\)"):
-            Opening(Endpoint("ws://gateway.example/", {}, connect_timeout=0.3)).reach()
+            Handshake(Endpoint("ws://gateway.example/", {}, connect_timeout=0.3)).connect()

@@ -25,7 +25,7 @@ from gateway_blocking.errors import (
     NoSuchKernel,
 )
 from gateway_blocking.frames import BINARY, CLOSE, PING, PONG, TEXT, build_frame
-from gateway_blocking.handshake import Endpoint, Opening
+from gateway_blocking.handshake import Endpoint, Handshake
 from gateway_blocking.transport import MAX_OUTGOING, Transport, shut_down
 from support.interrupting import interrupt_at_each_moment, interrupt_often
 from support.rawserver import Peer, Script, certificate, serving
@@ -46,7 +46,7 @@ def endpoint(where: str, **changes: Any) -> Endpoint:
 
 
 def connect(endpoint: Endpoint) -> Transport:
-    return Opening(endpoint).reach().complete()
+    return Handshake(endpoint).connect().upgrade()
 
 
 @contextmanager
