@@ -41,12 +41,12 @@ from .traits import safe_url
 __all__ = [
     "Answer",
     "Missing",
-    "Tried",
+    "RequestInfo",
     "is_coming_up",
     "misfit",
     "not_json",
-    "not_reached",
-    "refused",
+    "connection_error",
+    "http_error",
 ]
 
 Missing = Callable[..., GatewayHTTPError]
@@ -59,7 +59,7 @@ _TITLE_WITHIN = 4096  # bytes of a page
 _PAGES = re.compile(r"/(lab|tree|notebooks|hub|api)(/.*)?$")  # of the same server, for people
 
 
-class Tried(NamedTuple):
+class RequestInfo(NamedTuple):
     """A request, as errors may tell of it: without anything secret.
 
     Parameters
@@ -118,14 +118,14 @@ class Answer(NamedTuple):
 # --- no answer ------------------------------------------------------------------------------------
 
 
-def not_reached(
-    tried: Tried, error: Exception, gateway: GatewayClient, timeout: float | None
+def connection_error(
+    request: RequestInfo, error: Exception, gateway: GatewayClient, timeout: float | None
 ) -> tuple[GatewayError, BaseException]:
     """Return the error of a request that got no response, and what happened underneath.
 
     Parameters
     ----------
-    tried : Tried
+    request : RequestInfo
         The request.
     error : Exception
         That of requests.
@@ -138,7 +138,7 @@ def not_reached(
     if isinstance(error, requests.RequestException):
         error.request = None  # it has the login, and reports of errors show it
     if late := _too_late(error, happened, gateway, timeout):
-        failure: GatewayError = GatewayTimeout(f"{tried}: {'; '.join(late)}")
+        failure: GatewayError = GatewayTimeout(f"{request}: {'; '.join(late)}")
         failure.advice = late[1]
         return failure, happened[-1]
     if isinstance(error, requests.exceptions.SSLError) or not isinstance(
@@ -149,11 +149,11 @@ def not_reached(
         except GatewayError as bad_file:  # it names the option and the file
             return bad_file, happened[-1]
     text = " ".join(str(happened[-1]).split())[:_SHOWN]
-    if timeout is None and _wants_tls(tried, gateway.effective_request_timeout):
+    if timeout is None and _wants_tls(request, gateway.effective_request_timeout):
         advice = WANTS_TLS
     else:
-        advice = _advice(tried, error, happened[-1])
-    failure = GatewayConnectionError(f"{tried}: {text}; {advice}")
+        advice = _advice(request, error, happened[-1])
+    failure = GatewayConnectionError(f"{request}: {text}; {advice}")
     failure.advice = advice
     return failure, happened[-1]
 
@@ -186,11 +186,11 @@ def _too_late(
     return None
 
 
-def _advice(tried: Tried, error: Exception, happened: BaseException) -> str:
+def _advice(request: RequestInfo, error: Exception, happened: BaseException) -> str:
     if isinstance(error, requests.exceptions.SSLError):
         return for_tls(happened)
     if isinstance(error, requests.exceptions.ProxyError | requests.exceptions.InvalidSchema):
-        return for_proxy(tried.proxy)
+        return for_proxy(request.proxy)
     if isinstance(error, requests.ConnectionError):
         return for_connection(happened)
     return "see the error that this one came from"
@@ -209,10 +209,10 @@ def is_coming_up(error: GatewayError) -> bool:
     return isinstance(error, GatewayTimeout) or isinstance(error.__cause__, ended)
 
 
-def _wants_tls(tried: Tried, timeout: float) -> bool:
+def _wants_tls(request: RequestInfo, timeout: float) -> bool:
     """Return whether a port that gave no answer to HTTP speaks TLS."""
-    parts = urlsplit(tried.url)
-    if parts.scheme != "http" or tried.proxy:
+    parts = urlsplit(request.url)
+    if parts.scheme != "http" or request.proxy:
         return False
     step = min(_TLS_PATIENCE, timeout / 2)  # half of it for TCP, half for the handshake
     try:
@@ -225,12 +225,14 @@ def _wants_tls(tried: Tried, timeout: float) -> bool:
 # --- an answer that is a refusal ------------------------------------------------------------------
 
 
-def refused(tried: Tried, answer: Answer, missing: Missing, note: str = "") -> GatewayHTTPError:
+def http_error(
+    request: RequestInfo, answer: Answer, missing: Missing, note: str = ""
+) -> GatewayHTTPError:
     """Return the error for an answer that is one.
 
     Parameters
     ----------
-    tried : Tried
+    request : RequestInfo
         The request.
     answer : Answer
         The answer.
@@ -242,19 +244,19 @@ def refused(tried: Tried, answer: Answer, missing: Missing, note: str = "") -> G
     status = answer.status
     reason, message = _said(answer)
     kind: Missing = GatewayHTTPError
-    if status == 403 and tried.method == "POST" and _is_full(f"{reason} {message}"):
+    if status == 403 and request.method == "POST" and _is_full(f"{reason} {message}"):
         kind = GatewayFull
     elif status in (401, 403):
         kind = GatewayAuthError
     elif status == 404:
         kind = missing
     text = ", ".join(dict.fromkeys(filter(None, (str(status), shown(reason), shown(message)))))
-    advice = FULL if kind is GatewayFull else _what_to_do(tried, answer, missing)
+    advice = FULL if kind is GatewayFull else _what_to_do(request, answer, missing)
     advice = "; ".join(filter(None, (advice, note if kind is GatewayAuthError else "")))
     error = kind(
-        "; ".join(filter(None, (f"{tried}: the gateway answered {text}", advice))),
-        method=tried.method,
-        url=tried.url,
+        "; ".join(filter(None, (f"{request}: the gateway answered {text}", advice))),
+        method=request.method,
+        url=request.url,
         status_code=status,
         reason=reason,
         message=message,
@@ -273,7 +275,7 @@ def _is_full(said: str) -> bool:
     return "resource limit" in said or ("max kernels" in said and "limit" in said)
 
 
-def _what_to_do(tried: Tried, answer: Answer, missing: Missing) -> str:
+def _what_to_do(request: RequestInfo, answer: Answer, missing: Missing) -> str:
     status, headers = answer.status, answer.headers
     if status == 404 and missing is not GatewayHTTPError:
         return "it does not exist there (any more)"
@@ -281,10 +283,10 @@ def _what_to_do(tried: Tried, answer: Answer, missing: Missing) -> str:
         return for_redirect(_target(answer))
     if status == 400 and b"HTTPS" in answer.content:
         return WANTS_TLS
-    advice = for_status(status, answer.sent, tried.proxy)
-    if status == 403 and tried.method == "GET" and tried.url.endswith("/kernels"):
+    advice = for_status(status, answer.sent, request.proxy)
+    if status == 403 and request.method == "GET" and request.url.endswith("/kernels"):
         advice += f"; or {NO_LISTING}"
-    elif status == 404 and (page := _PAGES.search(tried.url.rpartition("/api")[0])):
+    elif status == 404 and (page := _PAGES.search(request.url.rpartition("/api")[0])):
         advice = f"try it without {page[0]} at the end of the url"
     elif wait := headers.get("Retry-After"):
         later = f"it asks to come back later (Retry-After: {shown(wait)})"
@@ -314,16 +316,16 @@ def _said(answer: Answer) -> tuple[str, str]:
 # --- an answer that is none -----------------------------------------------------------------------
 
 
-def not_json(tried: Tried, answer: Answer) -> str:
+def not_json(request: RequestInfo, answer: Answer) -> str:
     """Return the text for an answer that is fine, and not JSON."""
     begin = _begin(answer.content)
-    return f"{tried}: the answer, {answer.status}, is not JSON but {begin}; {NO_GATEWAY}"
+    return f"{request}: the answer, {answer.status}, is not JSON but {begin}; {NO_GATEWAY}"
 
 
-def misfit(tried: Tried, answer: Answer, fault: object) -> str:
+def misfit(request: RequestInfo, answer: Answer, fault: object) -> str:
     """Return the text for an answer that is JSON, and not the model that was asked for."""
     what = f"is JSON, but {fault}: {_begin(answer.content)}"
-    return f"{tried}: the answer, {answer.status}, {what}; {NO_GATEWAY}"
+    return f"{request}: the answer, {answer.status}, {what}; {NO_GATEWAY}"
 
 
 def _begin(content: bytes | bytearray) -> str:

@@ -31,7 +31,7 @@ from .config import GatewayClient
 from .deadline import Deadline
 from .errors import GatewayConnectionError, GatewayError, GatewayHTTPError, NoSuchKernel
 from .events import GATEWAY_CLIENT
-from .failures import Answer, Missing, Tried, misfit, not_json, not_reached, refused
+from .failures import Answer, Missing, RequestInfo, connection_error, http_error, misfit, not_json
 from .forking import register_after_fork
 from .locks import Latch
 from .models import ModelError, check
@@ -262,7 +262,7 @@ class Requester:
         wanted: Any,
     ) -> tuple[int, Any]:
         """Return the status of a good answer, and the answer."""
-        tried = Tried(method, safe_url(url), safe_url(proxy_for(url) or ""))
+        tried = RequestInfo(method, safe_url(url), safe_url(proxy_for(url) or ""))
         start = monotonic()
         try:
             answer = self._ask(session, method, url, body, deadline, wanted)
@@ -275,7 +275,7 @@ class Requester:
             if isinstance(error, requests.exceptions.ChunkedEncodingError):
                 raise _CutOff(f"{tried}: the answer broke off{_perhaps_done(method)}") from error
             limit = None if deadline is None else deadline.timeout
-            failure, cause = not_reached(tried, error, self.gateway, limit)
+            failure, cause = connection_error(tried, error, self.gateway, limit)
             raise failure from cause  # not requests' own, with the tracebacks of all its layers
         except BodyError as error:
             text = f"{tried}: the answer cannot be read: {error}{_perhaps_done(method)}"
@@ -338,7 +338,7 @@ class Requester:
             was_retried(response),
         )
 
-    def _notice_expiry(self, tried: Tried, answer: Answer, deadline: Deadline | None) -> None:
+    def _notice_expiry(self, tried: RequestInfo, answer: Answer, deadline: Deadline | None) -> None:
         """Warn once if credentials are refused that were accepted before."""
         if answer.status not in (401, 403) or not self.was_allowed:
             return
@@ -386,12 +386,12 @@ class Requester:
         again = self._session.prepare_request(requests.Request("GET", refused.url, auth=login))
         return any(refused.sent.get(name) != value for name, value in again.headers.items())
 
-    def _read(self, tried: Tried, answer: Answer, missing: Missing, wanted: Any) -> Any:
+    def _read(self, tried: RequestInfo, answer: Answer, missing: Missing, wanted: Any) -> Any:
         """Return the JSON of a good answer, or its bytes if those are wanted."""
         if not 200 <= answer.status < 300:
             if tried.method == "DELETE" and answer.status == 404 and answer.repeated:
                 return None  # done by an earlier try, its answer was lost
-            raise refused(tried, answer, missing, self.gateway.login_note)
+            raise http_error(tried, answer, missing, self.gateway.login_note)
         self.was_allowed = True
         if wanted is bytes:
             return bytes(answer.content)
