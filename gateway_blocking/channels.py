@@ -20,7 +20,7 @@ from jupyter_client.session import Session
 from .backlog import Backlog
 from .coroutines import AwaitableMailbox, called_by_coroutine
 from .deadline import Deadline
-from .errors import GatewayConnectionClosed, GatewayError, ReplyLost, fresh
+from .errors import GatewayConnectionClosed, GatewayError, ReplyLost, copy_for_raise
 from .locks import Lock
 from .mailbox import Mailbox
 from .wire import Message
@@ -168,7 +168,7 @@ class Channel(AwaitableMailbox):
                         message: Message = item
                         return message
                 if msg_id in self._failures:
-                    raise fresh(self._failures[msg_id])
+                    raise copy_for_raise(self._failures[msg_id])
             return claim.take(timeout)
 
     def start(self) -> None:

@@ -34,7 +34,7 @@ from .errors import (
     KernelRestarted,
     NoSuchKernel,
     ReplyLost,
-    fresh,
+    copy_for_raise,
 )
 from .escape import OutputFilter
 from .forking import register_after_fork
@@ -872,7 +872,7 @@ class _Line:
 
     def check(self) -> None:
         if self.inherited is not None:
-            raise fresh(self.inherited)
+            raise copy_for_raise(self.inherited)
 
     def send(self, channel: str, message: Message, timeout: float | Deadline | None) -> None:
         self.check()

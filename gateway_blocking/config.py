@@ -45,13 +45,13 @@ from .traits import (
 )
 from .urls import canonical_url
 
-__all__ = ["GatewayClient", "refuse_unknown"]
+__all__ = ["GatewayClient", "reject_unknown_kwargs"]
 
 
 _PREFIX = "JUPYTER_GATEWAY_"
 
 
-def refuse_unknown(what: str, names: Iterable[str], known: Collection[str]) -> None:
+def reject_unknown_kwargs(what: str, names: Iterable[str], known: Collection[str]) -> None:
     """Raise TypeError for a keyword that nobody knows; its value may be secret."""
     for name in names:
         if name not in known:
@@ -212,7 +212,7 @@ class GatewayClient(LoggingConfigurable):
     ).tag(**_env())
 
     def __init__(self, **kwargs: Any) -> None:
-        refuse_unknown(type(self).__name__, kwargs, self.trait_names())
+        reject_unknown_kwargs(type(self).__name__, kwargs, self.trait_names())
         parent = kwargs.get("parent")
         given = kwargs.pop("config", None) or (parent.config if parent is not None else {})
         config = Config({"GatewayClient": self._from_environment()})

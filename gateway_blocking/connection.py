@@ -45,7 +45,7 @@ from .errors import (
     NoSuchKernel,
     ReplyLost,
     WireError,
-    fresh,
+    copy_for_raise,
 )
 from .escape import printable
 from .forking import register_after_fork
@@ -363,7 +363,7 @@ class Connection:
                 )
             )
         if self._death is not None:
-            raise fresh(self._death)
+            raise copy_for_raise(self._death)
         if self._transport is None or self._state is State.CLOSED:
             raise GatewayConnectionClosed(
                 f"cannot send a message to kernel {self.name}: the connection is"

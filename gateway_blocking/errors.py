@@ -60,7 +60,7 @@ __all__ = [
     "NotRemotelyPossible",
     "ReplyLost",
     "WireError",
-    "fresh",
+    "copy_for_raise",
 ]
 
 
@@ -228,7 +228,7 @@ class WireError(GatewayError, ValueError):
 _E = TypeVar("_E", bound=BaseException)
 
 
-def fresh(error: _E) -> _E:
+def copy_for_raise(error: _E) -> _E:
     """Return a copy of `error` to raise, with its cause and without another thread's traceback.
 
     One event, such as a lost connection, ends many calls in many threads, and a raised

@@ -9,7 +9,7 @@ from traitlets import Unicode, default
 
 from .errors import NoSuchKernelSpec
 from .models import KernelSpecModel
-from .remote import GatewayMixin, not_remotely
+from .remote import GatewayMixin, unsupported
 
 __all__ = ["BlockingGatewayKernelSpecManager"]
 
@@ -123,6 +123,6 @@ class BlockingGatewayKernelSpecManager(GatewayMixin, KernelSpecManager):
         }
         return {**model, "resources": resources}
 
-    install_kernel_spec = not_remotely("install_kernel_spec", _NOT_HERE)
-    install_native_kernel_spec = not_remotely("install_native_kernel_spec", _NOT_HERE)
-    remove_kernel_spec = not_remotely("remove_kernel_spec", _NOT_HERE)
+    install_kernel_spec = unsupported("install_kernel_spec", _NOT_HERE)
+    install_native_kernel_spec = unsupported("install_native_kernel_spec", _NOT_HERE)
+    remove_kernel_spec = unsupported("remove_kernel_spec", _NOT_HERE)

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from queue import Empty, Queue
 
 from .deadline import Deadline
-from .errors import GatewayError, ReplyLost, fresh
+from .errors import GatewayError, ReplyLost, copy_for_raise
 from .locks import Lock, wait
 from .wire import Message
 
@@ -123,7 +123,7 @@ class Mailbox(Queue[Message]):
 
     def _raise_if_ended(self) -> None:
         if self.error is not None:
-            raise fresh(self.error)
+            raise copy_for_raise(self.error)
 
     def _notify_listeners(self) -> None:
         # All listeners: one in an event loop that has stopped must not keep the news from others.

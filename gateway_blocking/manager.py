@@ -21,7 +21,7 @@ from traitlets import DottedObjectName, Type, Unicode, default
 
 from .cleanup import cleaning_up
 from .client import BlockingGatewayKernelClient
-from .config import GatewayClient, refuse_unknown
+from .config import GatewayClient, reject_unknown_kwargs
 from .coroutines import (
     QueueDrain,
     called_by_coroutine,
@@ -37,7 +37,7 @@ from .launch import choose_kernel_id
 from .locks import Lock, RLock, apart
 from .models import KernelModel
 from .reaper import Hold
-from .remote import RemoteKernelMixin, not_remotely
+from .remote import RemoteKernelMixin, unsupported
 from .rest import GatewayREST
 from .signals import SigtermRaises
 
@@ -288,7 +288,7 @@ class BlockingGatewayKernelManager(RemoteKernelMixin, KernelManager):
         RuntimeError
             There is a kernel already.
         """
-        refuse_unknown("start_kernel()", kw, _START_ARGUMENTS)
+        reject_unknown_kwargs("start_kernel()", kw, _START_ARGUMENTS)
         if (patience := startup_timeout_of_caller()) is not None:
             self.rest.wait_until_up(patience)
         busy = RuntimeError("the kernel is just being started, by another thread")
@@ -623,10 +623,10 @@ class BlockingGatewayKernelManager(RemoteKernelMixin, KernelManager):
         """None: the kernel's files are not on this machine."""
         return None
 
-    update_env = not_remotely("update_env", _NO_PROCESS + ", give env= to start_kernel()")
-    format_kernel_cmd = not_remotely("format_kernel_cmd", _NO_PROCESS)
-    pre_start_kernel = not_remotely("pre_start_kernel", _NO_PROCESS)
-    post_start_kernel = not_remotely("post_start_kernel", _NO_PROCESS)
+    update_env = unsupported("update_env", _NO_PROCESS + ", give env= to start_kernel()")
+    format_kernel_cmd = unsupported("format_kernel_cmd", _NO_PROCESS)
+    pre_start_kernel = unsupported("pre_start_kernel", _NO_PROCESS)
+    post_start_kernel = unsupported("post_start_kernel", _NO_PROCESS)
 
     # jupyter_client's own code, such as its AsyncMultiKernelManager, may await these.
 
@@ -717,7 +717,7 @@ def start_new_kernel(
     """
     Deadline(startup_timeout)  # a malformed one is told before a kernel runs
     options = {"gateway", *GatewayClient.class_traits(config=True)}
-    refuse_unknown("start_new_kernel()", kwargs, (*_NEW_KERNEL, *options))
+    reject_unknown_kwargs("start_new_kernel()", kwargs, (*_NEW_KERNEL, *options))
     given = {name: kwargs.pop(name) for name in list(kwargs) if name in options}
     manager = BlockingGatewayKernelManager(kernel_name=kernel_name, **given)
     try:

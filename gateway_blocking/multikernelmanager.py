@@ -21,7 +21,7 @@ from .launch import choose_kernel_id
 from .locks import Latch, Lock, Waiters, apart
 from .manager import BlockingGatewayKernelManager
 from .models import KernelModel
-from .remote import GatewayMixin, not_remotely
+from .remote import GatewayMixin, unsupported
 from .signals import SigtermRaises
 
 __all__ = ["BlockingGatewayMultiKernelManager"]
@@ -244,7 +244,7 @@ class BlockingGatewayMultiKernelManager(GatewayMixin, MultiKernelManager):
         """Restart a kernel: see :meth:`.BlockingGatewayKernelManager.restart_kernel`."""
         self.get_kernel(kernel_id).restart_kernel(now=now)
 
-    pre_start_kernel = not_remotely("pre_start_kernel", "call start_kernel()")
+    pre_start_kernel = unsupported("pre_start_kernel", "call start_kernel()")
 
     # jupyter_client's own code may await these.
 

@@ -10,14 +10,14 @@ from jupyter_client.session import new_id
 from traitlets import Instance, default
 from traitlets.config import LoggingConfigurable
 
-from .config import GatewayClient, refuse_unknown
+from .config import GatewayClient, reject_unknown_kwargs
 from .errors import NotRemotelyPossible
 from .rest import GatewayREST
 
-__all__ = ["GatewayMixin", "RemoteKernelMixin", "not_remotely"]
+__all__ = ["GatewayMixin", "RemoteKernelMixin", "unsupported"]
 
 
-def not_remotely(name: str, why: str) -> Callable[..., NoReturn]:
+def unsupported(name: str, why: str) -> Callable[..., NoReturn]:
     """Return a method `name` that raises :exc:`.NotRemotelyPossible` and says why."""
 
     def method(self: object, *args: Any, **kwargs: Any) -> NoReturn:
@@ -52,7 +52,7 @@ class GatewayMixin(LoggingConfigurable):
         options = {name: kwargs.pop(name) for name in list(kwargs) if name in names}
         if options and "gateway" in kwargs:
             raise TypeError(f"give either gateway= or {', '.join(sorted(options))}=, not both")
-        refuse_unknown(type(self).__name__, kwargs, (*self.trait_names(), *_NO_TRAITS))
+        reject_unknown_kwargs(type(self).__name__, kwargs, (*self.trait_names(), *_NO_TRAITS))
         self._owns_rest = "rest" not in kwargs
         super().__init__(**kwargs)
         # Made now: here a malformed option is to be told.
@@ -112,11 +112,11 @@ class RemoteKernelMixin(GatewayMixin, ConnectionFileMixin):
 
     ports = property(lambda self: [], doc="None: a kernel behind a gateway has no ports of ours.")
 
-    connect_shell = not_remotely("connect_shell", _NO_SOCKETS)
-    connect_iopub = not_remotely("connect_iopub", _NO_SOCKETS)
-    connect_stdin = not_remotely("connect_stdin", _NO_SOCKETS)
-    connect_hb = not_remotely("connect_hb", _NO_SOCKETS)
-    connect_control = not_remotely("connect_control", _NO_SOCKETS)
-    write_connection_file = not_remotely("write_connection_file", _NO_FILE)
-    load_connection_file = not_remotely("load_connection_file", _NO_FILE)
-    load_connection_info = not_remotely("load_connection_info", _NO_FILE)
+    connect_shell = unsupported("connect_shell", _NO_SOCKETS)
+    connect_iopub = unsupported("connect_iopub", _NO_SOCKETS)
+    connect_stdin = unsupported("connect_stdin", _NO_SOCKETS)
+    connect_hb = unsupported("connect_hb", _NO_SOCKETS)
+    connect_control = unsupported("connect_control", _NO_SOCKETS)
+    write_connection_file = unsupported("write_connection_file", _NO_FILE)
+    load_connection_file = unsupported("load_connection_file", _NO_FILE)
+    load_connection_info = unsupported("load_connection_info", _NO_FILE)

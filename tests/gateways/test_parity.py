@@ -33,7 +33,7 @@ from gateway_blocking import (
     start_new_kernel,
 )
 from gateway_blocking.local import LocalGateway
-from gateway_blocking.remote import not_remotely
+from gateway_blocking.remote import unsupported
 from support.kernels import available
 
 Client = BlockingGatewayKernelClient
@@ -657,8 +657,8 @@ def test_buffers_arrive_in_the_kernel(
 
 
 def test_impossible_methods_are_marked_as_such() -> None:
-    """The list above is that of all methods that were made with ``not_remotely``."""
-    made = not_remotely("x", "y").__code__
+    """The list above is that of all methods that were made with ``unsupported``."""
+    made = unsupported("x", "y").__code__
     for kind, (ours, theirs) in PAIRS.items():
         found = {
             name

@@ -16,7 +16,7 @@ from gateway_blocking.errors import (
     GatewayError,
     GatewayHTTPError,
     NoSuchKernel,
-    fresh,
+    copy_for_raise,
 )
 
 CLASSES = [
@@ -53,8 +53,8 @@ def test_the_picture_shows_the_tree() -> None:
 
 
 def test_everything_drawn_is_exported() -> None:
-    """``__all__`` is the classes of the tree, and ``fresh``."""
-    assert sorted(errors.__all__) == sorted([*drawn(), "fresh"])
+    """``__all__`` is the classes of the tree, and ``copy_for_raise``."""
+    assert sorted(errors.__all__) == sorted([*drawn(), "copy_for_raise"])
 
 
 @pytest.mark.parametrize("cls", CLASSES)
@@ -104,7 +104,7 @@ def test_a_fresh_error_is_the_same_without_a_traceback() -> None:
     """Type, text, attributes and cause are kept; where it was raised before is not."""
     error = lost()
     error.note = "kept"  # type: ignore[attr-defined]
-    again = fresh(error)
+    again = copy_for_raise(error)
     assert again is not error
     assert type(again) is type(error)
     assert str(again) == "lost"
@@ -120,7 +120,7 @@ def test_fresh_errors_collect_no_tracebacks() -> None:
     frames_before = len(traceback.extract_tb(error.__traceback__))
     for _ in range(3):
         with pytest.raises(GatewayConnectionClosed) as caught:
-            raise fresh(error)
+            raise copy_for_raise(error)
         assert len(traceback.extract_tb(caught.value.__traceback__)) == 1
     assert len(traceback.extract_tb(error.__traceback__)) == frames_before
 
@@ -129,4 +129,4 @@ def test_fresh_errors_collect_no_tracebacks() -> None:
 def test_code_for_jupyter_client_catches_a_closed_connection(kind: type[Exception]) -> None:
     """nbclient catches a RuntimeError where the connection is gone, network code an OSError."""
     with pytest.raises(kind):
-        raise fresh(lost())
+        raise copy_for_raise(lost())
