@@ -5,9 +5,12 @@ jupyter_client's ``KernelManager`` and ``BlockingKernelClient``; the kernel runs
 Kernel Gateway, an Enterprise Gateway or a Jupyter Server.
 """
 
+from typing import TYPE_CHECKING
+
 from ._version import __version__
 from .client import BlockingGatewayKernelClient
 from .config import GatewayClient
+from .deprecation import deprecated_names
 from .errors import (
     DeadKernelError,
     GatewayAuthError,
@@ -26,7 +29,7 @@ from .errors import (
     NoSuchKernel,
     NoSuchKernelSpec,
     NoSuchSession,
-    NotRemotelyPossible,
+    RemoteNotSupported,
     ReplyLost,
     WireError,
 )
@@ -62,10 +65,16 @@ __all__ = [
     "NoSuchKernel",
     "NoSuchKernelSpec",
     "NoSuchSession",
-    "NotRemotelyPossible",
+    "RemoteNotSupported",
     "ReplyLost",
     "WireError",
     "__version__",
     "run_kernel",
     "start_new_kernel",
 ]
+
+if TYPE_CHECKING:
+    NotRemotelyPossible = RemoteNotSupported
+else:
+    __getattr__ = deprecated_names(__name__, {"NotRemotelyPossible": RemoteNotSupported})
+del TYPE_CHECKING, deprecated_names

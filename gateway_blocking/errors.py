@@ -19,7 +19,7 @@
     │   ├── KernelRestarted                          it is alive again, but its state is lost
     │   └── KernelGone (NoSuchKernel)                it was shut down or culled
     ├── NoKernel (RuntimeError)                      nothing was started yet, or it was shut down
-    ├── NotRemotelyPossible (NotImplementedError)    means something for a local kernel only
+    ├── RemoteNotSupported (NotImplementedError)     has a meaning for a local kernel only
     ├── MessageTooLarge (ValueError)                 more than the gateway accepts in one message
     └── WireError (ValueError)                       a malformed frame
 
@@ -33,10 +33,11 @@ always ``__cause__``, and no message contains a token, a password or a header's 
 from __future__ import annotations
 
 import copy
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from jupyter_client import kernelspec
 
+from .deprecation import deprecated_names
 from .escape import printable
 
 __all__ = [
@@ -57,7 +58,7 @@ __all__ = [
     "NoSuchKernel",
     "NoSuchKernelSpec",
     "NoSuchSession",
-    "NotRemotelyPossible",
+    "RemoteNotSupported",
     "ReplyLost",
     "WireError",
     "copy_for_raise",
@@ -213,7 +214,7 @@ class NoKernel(GatewayError, RuntimeError):
     """
 
 
-class NotRemotelyPossible(GatewayError, NotImplementedError):
+class RemoteNotSupported(GatewayError, NotImplementedError):
     """The call means something for a kernel on this machine only (ports, signals, files)."""
 
 
@@ -237,3 +238,9 @@ def copy_for_raise(error: _E) -> _E:
     again = copy.copy(error)
     again.__cause__ = error.__cause__
     return again.with_traceback(None)
+
+
+if TYPE_CHECKING:
+    NotRemotelyPossible = RemoteNotSupported
+else:
+    __getattr__ = deprecated_names(__name__, {"NotRemotelyPossible": RemoteNotSupported})

@@ -29,7 +29,7 @@ from .coroutines import (
     startup_timeout_of_caller,
 )
 from .deadline import Deadline
-from .errors import GatewayError, GatewayTimeout, NoKernel, NoSuchKernel, NotRemotelyPossible
+from .errors import GatewayError, GatewayTimeout, NoKernel, NoSuchKernel, RemoteNotSupported
 from .events import KERNEL_ACTIONS
 from .forking import register_after_fork
 from .kernelspec import BlockingGatewayKernelSpecManager
@@ -396,7 +396,7 @@ class BlockingGatewayKernelManager(RemoteKernelMixin, KernelManager):
             The gateway could not be reached or did not do it; the kernel may still be there.
         """
         if restart:
-            raise NotRemotelyPossible(
+            raise RemoteNotSupported(
                 "shutdown_kernel(restart=True) is half of a restart, and a gateway does the"
                 " whole: call restart_kernel()"
             )
@@ -486,7 +486,7 @@ class BlockingGatewayKernelManager(RemoteKernelMixin, KernelManager):
         """Interrupt the kernel, if `signum` is SIGINT; no other signal gets through a gateway."""
         self._require_kernel("signal")
         if signum != signal.SIGINT:
-            raise NotRemotelyPossible(
+            raise RemoteNotSupported(
                 f"signal {signum} cannot be sent through a gateway, only SIGINT, which is"
                 " interrupt_kernel(); shutdown_kernel() ends the kernel"
             )

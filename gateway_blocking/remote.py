@@ -11,17 +11,17 @@ from traitlets import Instance, default
 from traitlets.config import LoggingConfigurable
 
 from .config import GatewayClient, reject_unknown_kwargs
-from .errors import NotRemotelyPossible
+from .errors import RemoteNotSupported
 from .rest import GatewayREST
 
 __all__ = ["GatewayMixin", "RemoteKernelMixin", "unsupported"]
 
 
 def unsupported(name: str, why: str) -> Callable[..., NoReturn]:
-    """Return a method `name` that raises :exc:`.NotRemotelyPossible` and says why."""
+    """Return a method `name` that raises :exc:`.RemoteNotSupported` and says why."""
 
     def method(self: object, *args: Any, **kwargs: Any) -> NoReturn:
-        raise NotRemotelyPossible(f"{type(self).__name__}.{name}() is not possible: {why}")
+        raise RemoteNotSupported(f"{type(self).__name__}.{name}() is not possible: {why}")
 
     method.__name__ = name
     method.__doc__ = f"Not possible, because {why}."

@@ -22,6 +22,7 @@ PACKAGE = Path(gateway_blocking.__file__).parent
 LAYERS = (
     {  # pure
         *("_version", "errors", "deadline", "escape", "forking", "advice"),
+        "deprecation",
         *("frames", "wire", "liveness", "requests_table", "recovery", "models"),
     },
     {  # edges
@@ -56,7 +57,7 @@ ON_DEMAND = {"cli.shell"}  # modules that are imported in functions only
 # What a module may import from its own layer.
 SIDEWAYS = {
     "advice": {"escape"},
-    "errors": {"escape"},
+    "errors": {"deprecation", "escape"},
     "frames": {"errors"},
     "wire": {"errors", "frames"},
     "requests_table": {"wire"},
@@ -381,7 +382,7 @@ def test_the_package_exports_what_it_imports_and_sorts_it() -> None:
     imported = {
         alias.name
         for node in tree_of("__init__").body
-        if isinstance(node, ast.ImportFrom) and node.module != "__future__"
+        if isinstance(node, ast.ImportFrom) and node.level and node.module != "deprecation"
         for alias in node.names
     }
     assert sorted(imported) == gateway_blocking.__all__

@@ -37,7 +37,7 @@ from gateway_blocking import (
     NoKernel,
     NoSuchKernel,
     NoSuchKernelSpec,
-    NotRemotelyPossible,
+    RemoteNotSupported,
     start_new_kernel,
 )
 from gateway_blocking.local import LocalGateway
@@ -390,7 +390,7 @@ def test_what_a_gateway_cannot_do_is_a_clear_error(km: Manager) -> None:
         km.connect_shell,
         lambda: km.update_env(env={}),
     ):
-        with pytest.raises(NotRemotelyPossible):
+        with pytest.raises(RemoteNotSupported):
             call()
     assert km.provisioner is None
     assert km.ports == []

@@ -21,7 +21,7 @@ from gateway_blocking import (
     GatewayError,
     NoSuchKernel,
     NoSuchKernelSpec,
-    NotRemotelyPossible,
+    RemoteNotSupported,
 )
 from gateway_blocking import BlockingGatewayMultiKernelManager as Kernels
 from gateway_blocking.local import LocalGateway
@@ -346,5 +346,5 @@ def test_what_may_be_awaited_goes_to_the_same_gateway(
         await kernels._async_shutdown_all()
 
     asyncio.run(use())
-    with pytest.raises(NotRemotelyPossible):
+    with pytest.raises(RemoteNotSupported):
         kernels.pre_start_kernel()

@@ -29,7 +29,7 @@ import gateway_blocking
 from gateway_blocking import (
     BlockingGatewayKernelClient,
     BlockingGatewayKernelManager,
-    NotRemotelyPossible,
+    RemoteNotSupported,
     start_new_kernel,
 )
 from gateway_blocking.local import LocalGateway
@@ -187,7 +187,7 @@ def test_the_impossible_is_refused_with_a_reason(
 ) -> None:
     """It is an error that names the method, whatever the arguments."""
     target = {"client": remote, "manager": remote.parent}[kind]
-    with pytest.raises(NotRemotelyPossible, match=rf"{name}\(\) is not possible: a? ?\w+"):
+    with pytest.raises(RemoteNotSupported, match=rf"{name}\(\) is not possible: a? ?\w+"):
         getattr(target, name)()
     with pytest.raises(NotImplementedError):
         getattr(target, name)("anything", env={})
@@ -195,7 +195,7 @@ def test_the_impossible_is_refused_with_a_reason(
 
 def test_signals_other_than_interrupt_are_refused(remote: BlockingGatewayKernelClient) -> None:
     """The kernel's process is out of reach."""
-    with pytest.raises(NotRemotelyPossible, match="only SIGINT"):
+    with pytest.raises(RemoteNotSupported, match="only SIGINT"):
         remote.parent.signal_kernel(signal.SIGTERM)
 
 

@@ -12,7 +12,7 @@ from gateway_blocking import (
     BlockingGatewayKernelManager,
     BlockingGatewayKernelSpecManager,
     NoSuchKernelSpec,
-    NotRemotelyPossible,
+    RemoteNotSupported,
 )
 from gateway_blocking.local import LocalGateway
 from support.scripted import says, scripted
@@ -110,7 +110,7 @@ def test_what_only_the_gateways_administrator_can(
     specs: BlockingGatewayKernelSpecManager, name: str
 ) -> None:
     """An error that says so."""
-    with pytest.raises(NotRemotelyPossible, match=f"{name}.. is not possible: the kernelspecs are"):
+    with pytest.raises(RemoteNotSupported, match=f"{name}.. is not possible: the kernelspecs are"):
         getattr(specs, name)("python3")
 
 

@@ -7,9 +7,11 @@ import inspect
 import pickle
 import re
 import traceback
+from types import ModuleType
 
 import pytest
 
+import gateway_blocking
 from gateway_blocking import errors
 from gateway_blocking.errors import (
     GatewayConnectionClosed,
@@ -130,3 +132,13 @@ def test_code_for_jupyter_client_catches_a_closed_connection(kind: type[Exceptio
     """nbclient catches a RuntimeError where the connection is gone, network code an OSError."""
     with pytest.raises(kind):
         raise copy_for_raise(lost())
+
+
+@pytest.mark.parametrize("module", [errors, gateway_blocking])
+def test_a_deprecated_name_warns_and_is_the_same_class(module: ModuleType) -> None:
+    """An ``except`` clause with the old name catches the new class."""
+    with pytest.warns(DeprecationWarning, match="use RemoteNotSupported") as caught:
+        assert module.NotRemotelyPossible is errors.RemoteNotSupported
+    assert {warning.filename for warning in caught} == {__file__}
+    with pytest.raises(AttributeError, match=f"'{module.__name__}' has no attribute 'Missing'"):
+        _ = module.Missing
