@@ -11,8 +11,8 @@ queue, and none is lost while a claim ends.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
-from typing import Any
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any, cast
 
 from jupyter_client.channelsabc import ChannelABC, HBChannelABC
 from jupyter_client.session import Session
@@ -23,7 +23,7 @@ from .deadline import Deadline
 from .errors import GatewayConnectionClosed, GatewayError, ReplyLost, copy_for_raise
 from .locks import Lock
 from .mailbox import Mailbox
-from .wire import Message
+from .messages import Message
 
 __all__ = ["Channel", "Claim", "HBChannel", "close_after_fork"]
 
@@ -62,7 +62,7 @@ class Channel(AwaitableMailbox):
     def __init__(
         self,
         name: str,
-        send: Callable[[str, Message, float | Deadline | None], None],
+        send: Callable[[str, Mapping[str, Any], float | Deadline | None], None],
         session: Session,
         mutex: Lock,
         backlog: Backlog | None = None,
@@ -133,7 +133,7 @@ class Channel(AwaitableMailbox):
         ready = not self.empty()
         return _completed(ready) if called_by_coroutine() else ready
 
-    def send(self, msg: Message, timeout: float | Deadline | None = None) -> None:
+    def send(self, msg: Mapping[str, Any], timeout: float | Deadline | None = None) -> None:
         """Send a message that ``session.msg()`` or the caller made.
 
         Raises
@@ -211,16 +211,16 @@ class Channel(AwaitableMailbox):
 
     # --- for the connection ---------------------------------------------------------------------
 
-    def deliver(self, message: Message, size: int = 0) -> None:
+    def deliver(self, message: dict[str, Any], size: int = 0) -> None:
         """Deliver a message of this many bytes to its claim, or put it into the queue."""
         size += _MESSAGE_COST
         with self.mutex.plain:  # in the reader thread
             if self._started:
                 claim = self._claims.get(message["parent_header"].get("msg_id", ""))
                 if claim is None:
-                    self.add(message, size)
+                    self.add(cast(Message, message), size)
                 else:
-                    claim.add(message, size, self)
+                    claim.add(cast(Message, message), size, self)
         if self._backlog.must_warn:
             self._backlog.warn()
 

@@ -2,82 +2,62 @@
 
 from __future__ import annotations
 
-import inspect
 import math
 import os
-import sys
 import weakref
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from functools import partial
 from queue import Empty
-from time import monotonic
-from typing import Any, TypeVar
+from typing import Any, TypeVar, cast
 
-from jupyter_client.blocking.client import BlockingKernelClient
-from jupyter_client.client import validate_string_dict
 from jupyter_client.clientabc import KernelClientABC
 from jupyter_client.session import Session
 from traitlets import Type, Unicode, default
 
-from .adapters import proxy_for
 from .backlog import Backlog
 from .channels import Channel, Claim, HBChannel, close_after_fork
 from .cleanup import cleaning_up
-from .config import GatewayClient
-from .connection import Connection, State
+from .connector import ConnectionSlot, kernel_exists, new_connection
 from .deadline import Deadline
-from .errors import (
-    DeadKernelError,
-    GatewayConnectionClosed,
-    GatewayTimeout,
-    KernelNotReady,
-    KernelRestarted,
-    NoSuchKernel,
-    ReplyLost,
-    copy_for_raise,
-)
-from .escape import OutputFilter
+from .errors import GatewayConnectionClosed, GatewayTimeout
 from .forking import register_after_fork
-from .handshake import Endpoint
-from .liveness import LIVING, KernelStatus
+from .interactive import InteractiveExecution, display_publisher
+from .kernel_requests import KernelRequests
 from .locks import Lock
-from .prompt import ask
-from .recovery import delays
+from .messages import Message
+from .readiness import ReadinessCheck
 from .remote import RemoteKernelMixin
-from .rest import GatewayREST
-from .wire import V1, Message, require_json
+from .wire import require_json
 
 __all__ = ["BlockingGatewayKernelClient"]
 
 _Client = TypeVar("_Client", bound="BlockingGatewayKernelClient")
+_Hook = Callable[[Message], Any]
+_PlainHook = Callable[[dict[str, Any]], Any]  # that of code which is written for jupyter_client
 
-_LOOK_TIMEOUT = 1.5
-_IDLE_GRACE = 10.0
 
-
-class BlockingGatewayKernelClient(RemoteKernelMixin, BlockingKernelClient):
+class BlockingGatewayKernelClient(RemoteKernelMixin, KernelRequests):
     """A :class:`~jupyter_client.blocking.BlockingKernelClient` for a kernel behind a gateway.
 
     All channels share one websocket.  Any number of threads may use one client: each
-    ``execute(..., reply=True)`` gets its own reply, each :meth:`execute_interactive` its own
-    output.  Usually made by
-    :meth:`BlockingGatewayKernelManager.client() <.BlockingGatewayKernelManager.client>`; alone,
-    it needs the kernel's id:
+    ``execute(..., reply=True)`` gets its own reply, and each :meth:`execute_interactive` its own
+    output.  :meth:`BlockingGatewayKernelManager.client() <.BlockingGatewayKernelManager.client>`
+    makes a client.  You can also make one yourself if you know the ID of the kernel:
 
     >>> client = BlockingGatewayKernelClient(
     ...     kernel_id="...", url="http://127.0.0.1:8888")  # doctest: +SKIP
 
-    As a context manager it starts its channels and stops them at the end.
+    As a context manager, the client starts its channels, and stops them at the end.
 
     Parameters
     ----------
     kernel_id : str
-        The kernel, as the gateway names it.
+        ID of the kernel on the gateway.
     gateway, **options
         See :class:`.RemoteKernelMixin`.
     """
 
-    kernel_id = Unicode(help="The kernel, as the gateway names it.")
+    kernel_id = Unicode(help="ID of the kernel on the gateway.")
 
     shell_channel_class = Type(Channel)  # type: ignore[assignment]
     iopub_channel_class = Type(Channel)  # type: ignore[assignment]
@@ -87,12 +67,12 @@ class BlockingGatewayKernelClient(RemoteKernelMixin, BlockingKernelClient):
 
     def __init__(self, **kwargs: Any) -> None:
         super().__init__(**kwargs)
-        self._line = _Line()
+        self.connection_slot = ConnectionSlot()
         self._finalizer: weakref.finalize[Any, Any] | None = None
-        self._starting, self._numbering, mutex = Lock(), Lock(), Lock()
+        self._starting, mutex = Lock(), Lock()
         backlog = Backlog(self.gateway.max_unread_size, self.log.warning)
         self._shell_channel, self._iopub_channel, self._stdin_channel, self._control_channel = (
-            kind(name, self._line.send, self.session, mutex, backlog)
+            kind(name, self.connection_slot.send, self.session, mutex, backlog)
             for name, kind in (
                 ("shell", self.shell_channel_class),
                 ("iopub", self.iopub_channel_class),
@@ -100,22 +80,21 @@ class BlockingGatewayKernelClient(RemoteKernelMixin, BlockingKernelClient):
                 ("control", self.control_channel_class),
             )
         )
-        pings, patience = self.gateway.ws_ping_interval, self.gateway.ws_ping_timeout
+        interval, timeout = self.gateway.ws_ping_interval, self.gateway.ws_ping_timeout
         self._hb_channel = self.hb_channel_class(
-            self._line.is_beating,
-            pings + patience if pings else math.inf,  # without a ping an idle kernel is silent
+            self.connection_slot.is_beating,
+            interval + timeout if interval else math.inf,  # without a ping an idle kernel is silent
         )
         register_after_fork(self._after_fork)
 
     @default("session")
     def _default_session(self) -> Session:
-        # Not parent=self: the connection keeps it, and a dropped client is to be collected.
+        # No parent=self: the connection keeps the session, and would keep the client with it.
         return Session(config=self.config)
 
     def __repr__(self) -> str:
-        connection = self._line.connection
-        state = "not started" if connection is None else connection.state.value
-        return f"<{type(self).__name__} kernel {self.kernel_id or 'unknown'}, {state}>"
+        kernel = self.kernel_id or "unknown"
+        return f"<{type(self).__name__} kernel {kernel}, {self.connection_slot}>"
 
     def __enter__(self: _Client) -> _Client:
         self.start_channels()
@@ -128,7 +107,7 @@ class BlockingGatewayKernelClient(RemoteKernelMixin, BlockingKernelClient):
             self.stop_channels()
 
     def blocking_client(self) -> BlockingGatewayKernelClient:
-        """Another client of the same kernel, with a connection of its own."""
+        """Return another client of the same kernel, with a connection of its own."""
         info = self.get_connection_info(session=True)
         return type(self)(
             kernel_id=info["kernel_id"],
@@ -148,25 +127,25 @@ class BlockingGatewayKernelClient(RemoteKernelMixin, BlockingKernelClient):
         hb: bool = True,
         control: bool = True,
     ) -> None:
-        """Connect to the kernel and start its channels; also again after they were stopped.
+        """Connect to the kernel and start the channels; also again after they were stopped.
 
         Raises
         ------
         GatewayConnectionError, GatewayTimeout
-            The gateway cannot be reached, or did not answer within its timeouts.
+            The gateway cannot be reached, or did not respond within its timeouts.
         GatewayAuthError
-            It refuses the credentials.
+            The gateway refuses the credentials.
         NoSuchKernel
-            It does not know the kernel.
+            The gateway does not know the kernel.
         GatewayConnectionClosed
             The client was made in another process, from which this one was forked.
         WireError
-            Its session packs messages as something else than JSON.
+            The session packs messages in another format than JSON.
         """
-        self._line.check()
+        self.connection_slot.check_process()
         require_json(self.session.pack)
         with self._starting:
-            connection = self._line.connection
+            connection = self.connection_slot.connection
             if connection is not None and not connection.is_usable:
                 connection.close()  # its end closes the channels: not those that start now
                 connection = None
@@ -175,40 +154,23 @@ class BlockingGatewayKernelClient(RemoteKernelMixin, BlockingKernelClient):
                 if wanted[channel.name] and not channel.is_alive():
                     channel.start()
             if connection is None:
-                self._open()
+                self._connect()
             if hb:
                 self._hb_channel.start()
             self.allow_stdin = stdin
 
-    def _open(self) -> None:
-        if not self.kernel_id:
-            raise GatewayConnectionClosed(
-                "the client has no kernel: give kernel_id=, or use the client() of a manager"
-                " whose start_kernel() was called"
-            )
-        gateway, rest, kernel_id = self.gateway, self.rest, self.kernel_id
-        connection = Connection(
-            kernel_id,
-            endpoint=partial(_endpoint, gateway, rest, kernel_id),
-            kernel_state=partial(_kernel_state, rest, kernel_id, timeout=_LOOK_TIMEOUT),
+    def _connect(self) -> None:
+        connection = new_connection(
+            self.kernel_id,
+            gateway=self.gateway,
+            rest=self.rest,
             channels=self._channels,
             session=self.session,
-            send_timeout=gateway.effective_request_timeout,
-            ping_interval=gateway.ws_ping_interval,
-            ping_timeout=gateway.ws_ping_timeout,
-            delays=partial(
-                delays,
-                gateway.gateway_retry_interval,
-                gateway.gateway_retry_interval_max,
-                gateway.gateway_retry_max,
-            ),
             log=self.log,
         )
         try:
-            self._line.connection = connection  # before it opens: stop_channels() reaches it
-            connection.open()
+            self.connection_slot.open(connection)
         except BaseException:
-            connection.close()  # after a Ctrl-C it may be open, or about to be
             for channel in self._channels.values():
                 channel.stop()
             raise
@@ -222,20 +184,24 @@ class BlockingGatewayKernelClient(RemoteKernelMixin, BlockingKernelClient):
     def stop_channels(self) -> None:
         """Stop the channels and close the connection, within two seconds.
 
-        Idempotent, and possible from any thread.  Messages that came can still be taken.
+        Any thread may call this, and more than once.  Messages that have arrived can still be
+        taken.
         """
         self._hb_channel.stop()
-        if (connection := self._line.connection) is not None:
-            connection.close()
+        self.connection_slot.close()
         for channel in self._channels.values():
             if channel.is_alive():
                 channel.stop()
         self._close_rest()
 
     def _after_fork(self) -> None:
-        """End in a child process: a gateway takes two with one session for one, and drops one."""
+        """End the client in a child process.
+
+        A gateway takes two clients with one session for one, and drops one of them.
+        """
         self._starting, self._numbering = Lock(), Lock()
-        self._line.inherited = error = self._line.inherited or GatewayConnectionClosed(
+        slot = self.connection_slot
+        slot.inherited = error = slot.inherited or GatewayConnectionClosed(
             f"this client belongs to the process {os.getppid()}, from which this one was forked;"
             " make a client here, such as with the manager's client()"
         )
@@ -244,7 +210,7 @@ class BlockingGatewayKernelClient(RemoteKernelMixin, BlockingKernelClient):
 
     @property
     def channels_running(self) -> bool:
-        """Whether any channel is started and connected."""
+        """True if any channel is started and connected."""
         return any(channel.is_alive() for channel in self._channels.values())
 
     @property
@@ -259,78 +225,53 @@ class BlockingGatewayKernelClient(RemoteKernelMixin, BlockingKernelClient):
 
     @property
     def shell_channel(self) -> Channel:
-        """Requests and their replies."""
+        """The channel of requests and their replies."""
         channel: Channel = self._shell_channel
         return channel
 
     @property
     def iopub_channel(self) -> Channel:
-        """What the kernel publishes: output, and whether it is busy."""
+        """The channel of what the kernel publishes: output, and if it is busy."""
         channel: Channel = self._iopub_channel
         return channel
 
     @property
     def stdin_channel(self) -> Channel:
-        """The kernel's requests for input."""
+        """The channel of the kernel's requests for input."""
         channel: Channel = self._stdin_channel
         return channel
 
     @property
     def control_channel(self) -> Channel:
-        """Requests that do not queue behind running code."""
+        """The channel of requests that do not queue behind running code."""
         channel: Channel = self._control_channel
         return channel
 
     @property
     def hb_channel(self) -> HBChannel:
-        """Whether gateway and kernel were lately heard of."""
+        """The channel that tells if gateway and kernel were heard of lately."""
         channel: HBChannel = self._hb_channel
         return channel
 
     # --- messages -------------------------------------------------------------------------------
 
-    def get_shell_msg(self, timeout: float | None = None) -> Message:
+    def get_shell_msg(self, timeout: float | None = None) -> Message:  # type: ignore[override]
         """Return the next message of the shell channel; see :meth:`.Channel.take`."""
         return self.shell_channel.take(timeout)
 
-    def get_iopub_msg(self, timeout: float | None = None) -> Message:
+    def get_iopub_msg(self, timeout: float | None = None) -> Message:  # type: ignore[override]
         """Return the next message of the iopub channel; see :meth:`.Channel.take`."""
         return self.iopub_channel.take(timeout)
 
-    def get_stdin_msg(self, timeout: float | None = None) -> Message:
+    def get_stdin_msg(self, timeout: float | None = None) -> Message:  # type: ignore[override]
         """Return the next message of the stdin channel; see :meth:`.Channel.take`."""
         return self.stdin_channel.take(timeout)
 
-    def get_control_msg(self, timeout: float | None = None) -> Message:
+    def get_control_msg(self, timeout: float | None = None) -> Message:  # type: ignore[override]
         """Return the next message of the control channel; see :meth:`.Channel.take`."""
         return self.control_channel.take(timeout)
 
-    def _message(self, msg_type: str, content: Mapping[str, Any] | None = None) -> Message:
-        with self._numbering:  # a Session's message numbers are not made for threads
-            message: Message = self.session.msg(msg_type, dict(content or {}))
-        return message
-
-    def _request(
-        self,
-        msg_type: str,
-        content: Mapping[str, Any],
-        reply: bool,
-        timeout: float | None,
-        channel: Channel | None = None,
-    ) -> Any:
-        """Send a request; return its msg_id, or wait for its reply and return that."""
-        channel = channel or self.shell_channel
-        deadline = Deadline(timeout)
-        message = self._message(msg_type, content)
-        msg_id: str = message["header"]["msg_id"]
-        if not reply:
-            channel.send(message)
-            return msg_id
-        with channel.claim(msg_id) as claim:
-            channel.send(message, None if timeout is None else deadline)
-            return _take_reply(claim, deadline, msg_type)
-
-    def _recv_reply(
+    def _recv_reply(  # type: ignore[override]  # jupyter_client's returns a plain dict
         self, msg_id: str, timeout: float | None = None, channel: str = "shell"
     ) -> Message:
         """Return the reply to a request that was sent before; other replies stay where they are."""
@@ -339,311 +280,75 @@ class BlockingGatewayKernelClient(RemoteKernelMixin, BlockingKernelClient):
         except Empty as error:
             raise GatewayTimeout("Timeout waiting for reply") from error
 
-    def execute(
-        self,
-        code: str,
-        silent: bool = False,
-        store_history: bool = True,
-        user_expressions: dict[str, Any] | None = None,
-        allow_stdin: bool | None = None,
-        stop_on_error: bool = True,
-        *,
-        reply: bool = False,
-        timeout: float | None = None,
-    ) -> Any:
-        """Execute code in the kernel.
-
-        Parameters
-        ----------
-        code : str
-            In the kernel's language.
-        silent : bool
-            Publish no output and keep no history.
-        store_history : bool
-            Keep the code in the kernel's history.
-        user_expressions : dict of str, optional
-            Names and expressions to evaluate after the code; the reply has their values.
-        allow_stdin : bool, optional
-            Whether the code may ask for input; by default the attribute of that name.
-        stop_on_error : bool
-            Whether an error aborts the requests that are queued behind this one.
-        reply : bool
-            Wait for the reply and return it.
-        timeout : float, optional
-            Seconds to wait for the reply; by default as long as one can come.
-
-        Returns
-        -------
-        str or dict
-            The request's msg_id, or its reply.
-
-        Raises
-        ------
-        GatewayTimeout
-            The reply did not come in time; the code may still run.
-        DeadKernelError, KernelRestarted
-            The kernel died or was restarted before it replied.
-        GatewayConnectionClosed
-            The connection was lost, or is not open.
-        MessageTooLarge
-            The code is larger than a gateway accepts.
-        ValueError
-            The code or an expression is not a string.
-        """
-        return self._request(
-            "execute_request",
-            self._execute_content(
-                code, silent, store_history, user_expressions, allow_stdin, stop_on_error
-            ),
-            reply,
-            timeout,
-        )
-
-    def _execute_content(
-        self,
-        code: str,
-        silent: bool,
-        store_history: bool,
-        user_expressions: dict[str, Any] | None,
-        allow_stdin: bool | None,
-        stop_on_error: bool,
-    ) -> dict[str, Any]:
-        if not isinstance(code, str):
-            raise ValueError(f"code {code!r} must be a string")  # as jupyter_client
-        validate_string_dict(user_expressions or {})
-        return {
-            "code": code,
-            "silent": silent,
-            "store_history": store_history,
-            "user_expressions": user_expressions or {},
-            "allow_stdin": self.allow_stdin if allow_stdin is None else allow_stdin,
-            "stop_on_error": stop_on_error,
-        }
-
-    def complete(
-        self,
-        code: str,
-        cursor_pos: int | None = None,
-        *,
-        reply: bool = False,
-        timeout: float | None = None,
-    ) -> Any:
-        """Ask how `code` may go on at `cursor_pos`, by default at its end.
-
-        `reply`, `timeout`, result and errors are those of :meth:`execute`.
-        """
-        position = len(code) if cursor_pos is None else cursor_pos
-        content = {"code": code, "cursor_pos": position}
-        return self._request("complete_request", content, reply, timeout)
-
-    def inspect(
-        self,
-        code: str,
-        cursor_pos: int | None = None,
-        detail_level: int = 0,
-        *,
-        reply: bool = False,
-        timeout: float | None = None,
-    ) -> Any:
-        """Ask what stands in `code` at `cursor_pos`, by default at its end.
-
-        `detail_level` is 0 or 1; the rest is as for :meth:`execute`.
-        """
-        position = len(code) if cursor_pos is None else cursor_pos
-        content = {"code": code, "cursor_pos": position, "detail_level": detail_level}
-        return self._request("inspect_request", content, reply, timeout)
-
-    def history(
-        self,
-        raw: bool = True,
-        output: bool = False,
-        hist_access_type: str = "range",
-        *,
-        reply: bool = False,
-        timeout: float | None = None,
-        **kwargs: Any,
-    ) -> Any:
-        """Ask for entries of the kernel's history.
-
-        Parameters
-        ----------
-        raw, output : bool
-            Whether to give the input as it was typed, and whether with output.
-        hist_access_type : str
-            ``range`` (with ``session=``, ``start=``, ``stop=``), ``tail`` (with ``n=``) or
-            ``search`` (with ``pattern=``).
-        reply, timeout
-            As for :meth:`execute`, as are result and errors.
-        **kwargs
-            Those of the access type.
-        """
-        if hist_access_type == "range":
-            kwargs = {"session": 0, "start": 0, **kwargs}
-        content = {"raw": raw, "output": output, "hist_access_type": hist_access_type, **kwargs}
-        return self._request("history_request", content, reply, timeout)
-
-    def kernel_info(self, *, reply: bool = False, timeout: float | None = None) -> Any:
-        """Ask what the kernel is; the rest is as for :meth:`execute`."""
-        return self._request("kernel_info_request", {}, reply, timeout)
-
-    def comm_info(
-        self, target_name: str | None = None, *, reply: bool = False, timeout: float | None = None
-    ) -> Any:
-        """Ask which comms are open, to `target_name` or all; the rest as for :meth:`execute`."""
-        content = {} if target_name is None else {"target_name": target_name}
-        return self._request("comm_info_request", content, reply, timeout)
-
-    def is_complete(self, code: str, *, reply: bool = False, timeout: float | None = None) -> Any:
-        """Ask whether `code` can be executed as it is; the rest is as for :meth:`execute`."""
-        return self._request("is_complete_request", {"code": code}, reply, timeout)
-
-    def input(self, string: str) -> None:
-        """Answer the kernel's request for input."""
-        self.stdin_channel.send(self._message("input_reply", {"value": string}))
-
-    def shutdown(
-        self, restart: bool = False, *, reply: bool = False, timeout: float | None = None
-    ) -> Any:
-        """Ask the kernel itself to end, on the control channel; the rest as for :meth:`execute`.
-
-        A gateway may take that for a crash and start the kernel again; what ends it for good
-        is the manager's ``shutdown_kernel``.
-        """
-        content = {"restart": restart}
-        return self._request("shutdown_request", content, reply, timeout, self.control_channel)
-
-    # --- the kernel's life ----------------------------------------------------------------------
+    # --- the kernel -----------------------------------------------------------------------------
 
     def is_alive(self) -> bool:
-        """Whether the kernel that this client speaks with is alive, as far as is known.
+        """Return True if the kernel that this client speaks with is alive, as far as is known.
 
-        While the channels run, this is answered from what was heard of the kernel, without a
-        request.  It is False from the moment on when the kernel died, also where the gateway
-        started it again, which loses its variables; :meth:`wait_for_ready` goes on with it.
-        Without a connection the gateway is asked.
+        While the channels run, no request is made: the messages of the kernel tell.  The result
+        is False from the moment when the kernel died, even if the gateway started it again: its
+        variables are lost then, and :meth:`wait_for_ready` goes on with the new process.  Without
+        a connection, the gateway is asked.
 
         Raises
         ------
         GatewayError
-            The gateway had to be asked, and did not answer.
+            The gateway had to be asked, and did not respond.
         """
-        connection = self._line.connection
-        if not self._trusts_kernel():
+        if not self.connection_slot.kernel_seems_alive:
             return False
-        if connection is not None and connection.state is not State.CLOSED:
-            return True
-        return bool(self.kernel_id) and _kernel_exists(self.rest, self.kernel_id)
+        return self.connection_slot.is_open or self._kernel_exists()
+
+    def _kernel_exists(self) -> bool:
+        return bool(self.kernel_id) and kernel_exists(self.rest, self.kernel_id)
 
     async def _async_is_alive(self) -> bool:
         return self.is_alive()
 
     def wait_for_ready(self, timeout: float | None = None) -> None:
-        """Wait until the kernel answers and its output reaches us; forget output until then.
+        """Wait until the kernel replies and its output arrives; discard output until then.
 
-        The kernel is asked again each second or so, and a kernel that is restarted meanwhile is
-        asked anew.
+        The kernel is asked again each second or so.  If it is restarted meanwhile, the new
+        process is asked.
 
         Parameters
         ----------
         timeout : float, optional
-            Seconds to wait; by default as long as the kernel lives.  A busy kernel answers
-            when it is done.
+            Seconds to wait; by default as long as the kernel lives.  A busy kernel replies when it
+            is done.
 
         Raises
         ------
         KernelNotReady
-            The kernel did not answer in time (a :exc:`RuntimeError` and a :exc:`TimeoutError`).
+            The kernel did not reply in time (a :exc:`RuntimeError` and a :exc:`TimeoutError`).
         DeadKernelError
             The kernel died, and the gateway does not restart it (a :exc:`RuntimeError`).
         GatewayConnectionClosed
             The connection was lost, or is not open (a :exc:`RuntimeError`).
         """
-        deadline = Deadline(timeout)
-        reply = None
-        while reply is None:
-            self._trust_kernel()
-            reply = self._ask_readiness(deadline)
-        self._handle_kernel_info_reply(reply)
-        self.iopub_channel.get_msgs()  # the gateway asked as well, when we connected
+        check = ReadinessCheck(
+            self.kernel_id,
+            self.connection_slot,
+            self.shell_channel,
+            self.iopub_channel,
+            partial(self._new_message, "kernel_info_request", {}),
+            self._kernel_exists,
+        )
+        self._handle_kernel_info_reply(check.wait(Deadline(timeout)))
+        self.iopub_channel.get_msgs()  # the gateway asked as well, when it connected
 
-    def _handle_kernel_info_reply(self, msg: Message) -> None:
+    def _handle_kernel_info_reply(self, msg: Message) -> None:  # type: ignore[override]
         try:
-            super()._handle_kernel_info_reply(msg)
+            super()._handle_kernel_info_reply(dict(msg))
         except (AttributeError, KeyError, TypeError, ValueError):
             self.log.debug("kernel %s does not tell its protocol's version", self.kernel_id)
 
-    def _trust_kernel(self) -> None:
-        """Go on with a kernel that was restarted; raise DeadKernelError if there is none."""
-        connection = self._line.connection
-        if connection is not None and connection.status not in LIVING:
-            if not _kernel_exists(self.rest, self.kernel_id):
-                raise DeadKernelError(
-                    f"Kernel died before replying to kernel_info: {self.kernel_id}"
-                    " does not exist any more; it died while starting, most likely, and the"
-                    " gateway's log says more"
-                )
-            connection.revive()
-
-    def _ask_readiness(self, deadline: Deadline) -> Message | None:
-        """Ask for kernel_info, and return the reply; None if the kernel was restarted meanwhile.
-
-        Replies to what was asked more than once are dropped, also if they come later.
-        """
-        message = self._message("kernel_info_request")
-        channels = (self.shell_channel, self.iopub_channel)
-        with Claim(message["msg_id"], *channels, give_back=False) as claim:
-            try:
-                return self._hear_readiness(message, claim, deadline)
-            except (KernelRestarted, ReplyLost) as error:
-                if deadline.passed():
-                    raise _not_ready(self.kernel_id, deadline) from error
-                return None
-            except DeadKernelError as error:
-                raise DeadKernelError(
-                    f"Kernel died before replying to kernel_info: {error}"
-                ) from error
-            finally:
-                if (connection := self._line.connection) is not None:
-                    connection.give_up(claim.msg_ids)
-
-    def _hear_readiness(self, message: Message, claim: Claim, deadline: Deadline) -> Message:
-        """Send the request, again each second or so, until its reply and its output came.
-
-        A kernel may lose a request, as IRkernel does after an interrupt, and a gateway that just
-        connected to the kernel may swallow the first published message.
-        """
-        begun = monotonic()
-        reply, heard = None, not self.iopub_channel.is_alive()
-        while True:
-            try:
-                self.shell_channel.send(message, deadline)
-            except GatewayTimeout as error:
-                if deadline.passed():
-                    raise _not_ready(self.kernel_id, deadline) from error
-                raise
-            until = deadline.within(_ask_again_after(monotonic() - begun))
-            while not (reply and heard):
-                try:
-                    answer = claim.take(until)
-                except Empty:
-                    break
-                if claim.origin is self.iopub_channel:
-                    heard = heard or _is_idle(answer)
-                elif answer["msg_type"] == "kernel_info_reply":
-                    reply = answer
-            if reply and heard:
-                return reply
-            if deadline.passed():
-                raise _not_ready(self.kernel_id, deadline)
-            message = self._message("kernel_info_request")
-            claim.add_request(message["msg_id"])
-
     def missing_messages(self, msg_id: str) -> int | None:
-        """How many messages of an execution have not come: output that is lost.
+        """Return the number of messages of an execution that were lost: output that is missing.
 
-        A gateway drops output that comes too fast, and a lost connection may swallow some.  What
-        is gone cannot be brought back, but where the kernel numbers its messages, as every
-        ipykernel does, it can be counted.  A warning says the same in the log.
+        A gateway drops output that comes too fast, and a lost connection may lose some.  Lost
+        output cannot be brought back.  If the kernel numbers its messages, as every ipykernel
+        does, the gaps can be counted.  A warning in the log says the same.
 
         Some kernels skip numbers: async-kernel for each display, ipykernel for a result that
         displays itself, as a figure of plotly does.  If no loss is known that explains a gap, the
@@ -652,66 +357,27 @@ class BlockingGatewayKernelClient(RemoteKernelMixin, BlockingKernelClient):
         Parameters
         ----------
         msg_id : str
-            The execute request's: :meth:`execute` returns it, and a reply has it in its
-            ``parent_header``.
+            The msg_id of the execute request: :meth:`execute` returns it, and a reply has it in
+            its ``parent_header``.
 
         Returns
         -------
         int or None
-            At least so many are missing, 0 for none; None where that is not known: the execution
-            is not over, its end was lost, the kernel does not number its messages or skips numbers,
-            the connection was lost again while it was being recovered, or a thousand others were
-            executed since.
+            At least this number of messages is missing, 0 for none.  None if the number is not
+            known: the execution is not over, its end was lost, the kernel does not number its
+            messages or skips numbers, the connection was lost again during its recovery, or a
+            thousand other requests were executed since.
         """
-        connection = self._line.connection
-        return None if connection is None else connection.missing(msg_id)
-
-    def _may_lack_output(self, msg_id: str) -> bool:
-        """Return False if no loss is known that could be of the output of an execution."""
-        connection = self._line.connection
-        return connection is None or connection.may_lack_output(msg_id)
+        return self.connection_slot.missing(msg_id)
 
     @property
     def is_reconnecting(self) -> bool:
         """True if the connection was lost and is being opened again; calls wait meanwhile."""
-        connection = self._line.connection
-        return connection is not None and connection.state is State.RECONNECTING
-
-    def _is_connected(self) -> bool:
-        """Whether the heartbeat looks after the kernel; for the manager."""
-        connection = self._line.connection
-        return connection is not None and connection.state is not State.CLOSED
-
-    def _trusts_kernel(self) -> bool:
-        """Whether nothing was heard of the kernel's death; for the manager."""
-        connection = self._line.connection
-        return connection is None or connection.status in LIVING
-
-    def _mute(self) -> None:
-        """Deliver nothing any more, at the end of the interpreter; for the manager."""
-        if (connection := self._line.connection) is not None:
-            connection.mute()
-
-    def _before_restart(self) -> Callable[[], None]:
-        """Return what the manager calls once it has restarted the kernel."""
-        if (connection := self._line.connection) is None:
-            return lambda: None
-        return partial(
-            connection.restarted,
-            *connection.before_restart(),
-            KernelRestarted(
-                f"kernel {self.kernel_id} was restarted before it replied. Its variables are lost."
-            ),
-        )
-
-    def _kernel_is_gone(self, text: str) -> None:
-        """Note that the manager has no kernel any more."""
-        if (connection := self._line.connection) is not None:
-            connection.kernel_ended(KernelStatus.GONE, text)
+        return self.connection_slot.is_reconnecting
 
     # --- interactive execution ------------------------------------------------------------------
 
-    def execute_interactive(
+    def execute_interactive(  # type: ignore[override]  # jupyter_client's returns a plain dict
         self,
         code: str,
         silent: bool = False,
@@ -720,10 +386,10 @@ class BlockingGatewayKernelClient(RemoteKernelMixin, BlockingKernelClient):
         allow_stdin: bool | None = None,
         stop_on_error: bool = True,
         timeout: float | None = None,
-        output_hook: Callable[[Message], Any] | None = None,
-        stdin_hook: Callable[[Message], Any] | None = None,
+        output_hook: _Hook | _PlainHook | None = None,
+        stdin_hook: _Hook | _PlainHook | None = None,
     ) -> Message:
-        """Execute code, show its output as it comes, and relay its questions for input.
+        """Execute code, show its output as it arrives, and relay its questions for input.
 
         In an IPython kernel, output is displayed richly.  Several threads may do this at once
         with one client; each gets the output of its own code.
@@ -733,16 +399,16 @@ class BlockingGatewayKernelClient(RemoteKernelMixin, BlockingKernelClient):
         code, silent, store_history, user_expressions, allow_stdin, stop_on_error
             As for :meth:`execute`.
         timeout : float, optional
-            Seconds for all of it; by default as long as the kernel lives.
+            Seconds for the whole call; by default as long as the kernel lives.
         output_hook : callable, optional
-            Called with each published message instead of showing it.
+            Called with each published message, instead of showing it.
         stdin_hook : callable, optional
-            Called with each request for input instead of asking on standard input; it answers
+            Called with each request for input, instead of asking on standard input.  It answers
             with :meth:`input`.  On Windows the wait for standard input has no timeout.
 
         Returns
         -------
-        dict
+        Message
             The reply.
 
         Raises
@@ -750,9 +416,9 @@ class BlockingGatewayKernelClient(RemoteKernelMixin, BlockingKernelClient):
         GatewayTimeout, DeadKernelError, GatewayConnectionClosed, ValueError
             As :meth:`execute`.
         RuntimeError
-            The channels that it needs are not running.
+            The channels that the call needs are not running.
         """
-        self._line.check()
+        self.connection_slot.check_process()
         if not self.iopub_channel.is_alive():
             raise RuntimeError("IOPub channel must be running to receive output")
         if allow_stdin is None:
@@ -763,190 +429,33 @@ class BlockingGatewayKernelClient(RemoteKernelMixin, BlockingKernelClient):
             code, silent, store_history, user_expressions, allow_stdin, stop_on_error
         )
         deadline = Deadline(timeout)
-        message = self._message("execute_request", content)
+        message = self._new_message("execute_request", content)
         channels = (self.shell_channel, self.iopub_channel, self.stdin_channel)
-        with Claim(message["msg_id"], *channels) as claim:
+        with Claim(message["header"]["msg_id"], *channels) as claim:
             self.shell_channel.send(message, None if timeout is None else deadline)
-            answer = partial(self._answer, claim, deadline, stdin_hook)
-            return self._interact(
-                claim,
-                deadline,
-                output_hook or self._output_hook(),
-                answer if allow_stdin else self._refuse_to_answer,
-            )
+            return InteractiveExecution(
+                kernel_id=self.kernel_id,
+                claim=claim,
+                deadline=deadline,
+                iopub=self.iopub_channel,
+                stdin=self.stdin_channel,
+                output_hook=cast(_Hook, output_hook or self._output_hook()),
+                stdin_hook=cast(_Hook | None, stdin_hook),
+                allow_stdin=allow_stdin,
+                send_input=self.input,
+                log=self.log,
+            ).run()
 
-    def _interact(
-        self,
-        claim: Claim,
-        deadline: Deadline,
-        output_hook: Callable[[Message], Any],
-        answer: Callable[[Message], None],
-    ) -> Message:
-        """Hand out what comes, until both the reply and the last output are here."""
-        reply: Message | None = None
-        idle = False
-        while not (reply and idle):
-            # An "idle" can get lost on its way; once the reply is here, silence is enough.
-            try:
-                message = claim.take(deadline.within(_IDLE_GRACE) if reply else deadline)
-            except Empty:
-                if reply and not deadline.passed():
-                    self.log.warning("the end of the output did not come within %g s", _IDLE_GRACE)
-                    return reply
-                raise GatewayTimeout(
-                    "Timeout waiting for output; the code may still be running:"
-                    " interrupt_kernel() of the manager ends it"
-                ) from None
-            except ReplyLost:
-                if reply:  # only the end of the output is lost
-                    return reply
-                raise
-            # A type counts only on its channel: no server gets an answer by another way.
-            if claim.origin is self.iopub_channel:
-                output_hook(message)
-                idle = idle or _is_idle(message)
-            elif claim.origin is self.stdin_channel:
-                if message["msg_type"] == "input_request":
-                    answer(message)
-            elif message["msg_type"] == "execute_reply":
-                reply = message
-        return reply
-
-    def _answer(
-        self,
-        claim: Claim,
-        deadline: Deadline,
-        stdin_hook: Callable[[Message], Any] | None,
-        request: Message,
-    ) -> None:
-        """Answer a question of the code, or have `stdin_hook` do it."""
-        if stdin_hook is not None:
-            if inspect.isawaitable(result := stdin_hook(request)):
-                if inspect.iscoroutine(result):
-                    result.close()
-                raise TypeError("stdin_hook must be a plain function: this client is blocking")
-            return
-
-        def is_over() -> bool:
-            # Then the kernel does not wait any more, or waits for the answer to another question.
-            return claim.has_ended() or claim.holds("input_request", "execute_reply")
-
-        text = ask(
-            OutputFilter()(str(request["content"].get("prompt", ""))),
-            password=bool(request["content"].get("password")),
-            deadline=deadline,
-            is_over=is_over,
+    def _output_hook(self) -> _PlainHook:
+        """Return the function that shows output if the caller gave none."""
+        if (publisher := display_publisher()) is None:
+            return self._output_hook_default
+        return partial(
+            self._output_hook_kernel,
+            publisher.session,
+            publisher.pub_socket,
+            publisher.parent_header,
         )
-        if text is not None and not is_over():
-            self.input(text)
-
-    def _refuse_to_answer(self, request: Message) -> None:
-        self.log.warning(
-            "kernel %s asks for input, which is not allowed (allow_stdin is False): it gets no"
-            " answer",
-            self.kernel_id,
-        )
-
-    def _output_hook(self) -> Callable[[Message], Any]:
-        """How output is shown where nobody said how."""
-        if "IPython" in sys.modules:
-            from IPython import get_ipython
-
-            shell = get_ipython()
-            if getattr(shell, "kernel", None):
-                publisher = shell.display_pub
-                return partial(
-                    self._output_hook_kernel,
-                    publisher.session,
-                    publisher.pub_socket,
-                    publisher.parent_header,
-                )
-        return self._output_hook_default
-
-
-class _Line:
-    """The client's connection of the moment, for who must not hold the client itself."""
-
-    connection: Connection | None = None
-    inherited: GatewayConnectionClosed | None = None  # from another process
-
-    def check(self) -> None:
-        if self.inherited is not None:
-            raise copy_for_raise(self.inherited)
-
-    def send(self, channel: str, message: Message, timeout: float | Deadline | None) -> None:
-        self.check()
-        if self.connection is None:
-            raise GatewayConnectionClosed("the channels are not running: call start_channels()")
-        self.connection.send(channel, message, timeout)
-
-    def is_beating(self, within: float) -> bool:
-        return self.connection is not None and self.connection.is_beating(within)
-
-
-def _endpoint(
-    gateway: GatewayClient, rest: GatewayREST, kernel_id: str, session_id: str
-) -> Endpoint:
-    """Where the websocket leads, with what the configuration says at this moment."""
-    url = gateway.channels_url(kernel_id, session_id)
-    headers = gateway.request_headers()
-    if cookies := rest.cookie_header(url):
-        headers["Cookie"] = "; ".join(filter(None, (headers.get("Cookie"), cookies)))
-    return Endpoint(
-        url=url,
-        headers=headers,
-        subprotocols=(V1,),
-        ssl_context=gateway.ssl_context() if url.startswith("wss:") else None,
-        connect_timeout=gateway.connect_timeout,
-        handshake_timeout=gateway.effective_request_timeout,
-        rest_allowed=rest.was_allowed,
-        max_incoming=gateway.ws_max_message_size,
-        proxy=proxy_for(url),
-        keep_cookies=partial(rest.keep_cookies, url),
-    )
-
-
-def _kernel_state(rest: GatewayREST, kernel_id: str, timeout: float | None = None) -> str:
-    """Return the kernel's ``execution_state``; ``"gone"`` if the gateway does not know it."""
-    try:
-        return str(rest.get_kernel(kernel_id, timeout).get("execution_state", ""))
-    except NoSuchKernel:
-        return "gone"
-
-
-def _kernel_exists(rest: GatewayREST, kernel_id: str) -> bool:
-    return _kernel_state(rest, kernel_id) not in ("gone", "dead")
-
-
-def _ask_again_after(waited: float) -> float:
-    """Return the seconds after which a kernel that is not ready yet is asked again.
-
-    A kernel that is busy answers all requests when it is done: they are not to be thousands.
-    """
-    return max(1.0, waited / 10)
-
-
-def _not_ready(kernel_id: str, deadline: Deadline) -> KernelNotReady:
-    return KernelNotReady(
-        f"Kernel didn't respond in {deadline.timeout:g} seconds: kernel {kernel_id} is starting, or"
-        " busy, or cannot start, which the gateway's log says"
-    )
-
-
-def _take_reply(claim: Claim, deadline: Deadline, msg_type: str) -> Message:
-    try:
-        return claim.take(deadline)
-    except Empty as error:
-        raise GatewayTimeout(
-            f"Timeout waiting for reply: none to {msg_type} within {deadline.timeout:g} s;"
-            " the kernel may still be busy with it"
-        ) from error
-
-
-def _is_idle(message: Message) -> bool:
-    return bool(
-        message["msg_type"] == "status" and message["content"].get("execution_state") == "idle"
-    )
 
 
 KernelClientABC.register(BlockingGatewayKernelClient)

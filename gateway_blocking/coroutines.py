@@ -30,7 +30,7 @@ from .deadline import Deadline
 from .errors import DeadKernelError
 from .locks import Lock
 from .mailbox import Mailbox
-from .wire import Message
+from .messages import Message
 
 __all__ = [
     "AwaitableMailbox",

@@ -9,7 +9,7 @@ from queue import Empty, Queue
 from .deadline import Deadline
 from .errors import GatewayError, ReplyLost, copy_for_raise
 from .locks import Lock, wait
-from .wire import Message
+from .messages import Message
 
 __all__ = ["Mailbox"]
 

@@ -188,7 +188,7 @@ class BlockingGatewayKernelManager(RemoteKernelMixin, KernelManager):
     def _delete_at_exit(self, kernel_id: str, timeout: float) -> None:
         """Delete the kernel at the end of the interpreter, of which no client is to be told."""
         for client in self._clients:
-            client._mute()
+            client.connection_slot.mute()
         with self._told("shutdown"):
             self.rest.delete_kernel(kernel_id, timeout)
 
@@ -432,7 +432,7 @@ class BlockingGatewayKernelManager(RemoteKernelMixin, KernelManager):
         self._kernel = None
         self._hold_what_is_owned()
         for client in self._clients:
-            client._kernel_is_gone(text)
+            client.connection_slot.kernel_gone(text)
 
     def restart_kernel(self, now: bool = False, newports: bool = False, **kw: Any) -> None:
         """Restart the kernel: same id, new process; clients go on with it.
@@ -461,7 +461,9 @@ class BlockingGatewayKernelManager(RemoteKernelMixin, KernelManager):
             kernel_id = self._require_kernel("restart")["id"]
             if self._restarts != restarts:
                 return  # another thread has just restarted it
-            restarted = [client._before_restart() for client in self._clients]
+            restarted = [
+                client.connection_slot.kernel_restarting(kernel_id) for client in self._clients
+            ]
             with self._told("restart"):
                 self.refresh_model(self.rest.restart_kernel(kernel_id))
             for tell in restarted:
@@ -515,8 +517,12 @@ class BlockingGatewayKernelManager(RemoteKernelMixin, KernelManager):
         if self._kernel is None and self._attach_to is not None:
             return self._is_there(self._attach_to)
         clients = self._clients
-        trusted = all(client._trusts_kernel() for client in clients)
-        if trusted and self.has_kernel and any(client._is_connected() for client in clients):
+        trusted = all(client.connection_slot.kernel_seems_alive for client in clients)
+        if (
+            trusted
+            and self.has_kernel
+            and any(client.connection_slot.is_open for client in clients)
+        ):
             return True
         model = self.refresh_model()
         return trusted and model is not None and model.get("execution_state") != "dead"
@@ -546,7 +552,7 @@ class BlockingGatewayKernelManager(RemoteKernelMixin, KernelManager):
         if restart:
             return
         if self._kernel is not None and self._owns_kernel:
-            if not all(client._trusts_kernel() for client in self._clients):
+            if not all(client.connection_slot.kernel_seems_alive for client in self._clients):
                 try:
                     self.shutdown_kernel(now=True)
                 except GatewayError as error:  # what made the caller clean up tells more

@@ -331,7 +331,7 @@ class Soak:
         sent: list[tuple[int, str]] = []
         for number, cell in [self._cell() for _ in range(count)]:
             content = {"silent": False, "store_history": True, "allow_stdin": False, **cell}
-            message = self.client._message("execute_request", content)
+            message = self.client._new_message("execute_request", content)
             try:
                 self.client.shell_channel.send(message, timeout)
                 sent.append((number, message["header"]["msg_id"]))

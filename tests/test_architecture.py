@@ -23,7 +23,7 @@ LAYERS = (
     {  # pure
         *("_version", "errors", "deadline", "escape", "forking", "advice"),
         "deprecation",
-        *("frames", "wire", "liveness", "requests_table", "recovery", "models"),
+        *("frames", "wire", "messages", "liveness", "requests_table", "recovery", "models"),
     },
     {  # edges
         *("tokens", "events", "urls", "traits", "config", "bodies", "adapters", "failures"),
@@ -33,6 +33,7 @@ LAYERS = (
         *("cleanup", "reaper", "reaper_process"),
     },
     {"connection"},  # engine
+    {"connector", "kernel_requests", "readiness", "interactive"},  # parts of a client
     {  # mirror
         *("remote", "client", "kernelspec", "manager", "multikernelmanager", "sessions"),
     },
@@ -50,7 +51,7 @@ LAYERS = (
     },
     {"cli.app", "cli", "__main__"},  # the application
 )
-PURE, _edges, ENGINE, MIRROR, *_above = LAYERS
+PURE, _edges, ENGINE, _parts, MIRROR, *_above = LAYERS
 
 ON_DEMAND = {"cli.shell"}  # modules that are imported in functions only
 
@@ -78,6 +79,7 @@ SIDEWAYS = {
     "coroutines": {"locks", "mailbox"},
     "channels": {"backlog", "coroutines", "locks", "mailbox"},
     "handshake": {"traits", "transport"},
+    "readiness": {"connector"},
     "client": {"remote"},
     "kernelspec": {"remote"},
     "manager": {"client", "kernelspec", "remote"},
@@ -107,9 +109,11 @@ HOMES = {
     | MIRROR
     | {f"cli.{name}" for name in ("argv", "command", "jobs", "run")}
     | {f"cli.{name}" for name in ("shell", "status", "stop")},
-    "jupyter_client": {"errors", "wire", "channels"} | ENGINE | MIRROR - {"sessions"},
+    "jupyter_client": {"errors", "wire", "channels", "connector", "kernel_requests"}
+    | ENGINE
+    | MIRROR - {"sessions"},
     "jupyter_core": {"cli.app", "cli.command", "cli.started"},
-    "IPython": {"client"},
+    "IPython": {"interactive"},
     "nbclient": {"cli.notebooks", "cli.jobs"},
     "nbformat": {"cli.notebooks"},
     "kernel_gateway": {"local"},

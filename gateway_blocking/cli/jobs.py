@@ -115,7 +115,7 @@ class Job:
     @property
     def is_connected(self) -> bool:
         """True if its connection is there and is not closed for good."""
-        return self._kc is not None and self._kc._is_connected()
+        return self._kc is not None and self._kc.connection_slot.is_open
 
     def stop(self) -> None:
         """End what :meth:`execute` waits for in another thread, now or as soon as it begins."""
@@ -145,7 +145,7 @@ class Job:
     def _note_lost_output(self, kc: BlockingGatewayKernelClient, msg_id: str) -> None:
         """Note what is missing of the output of an execution."""
         missing = kc.missing_messages(msg_id)
-        if missing != 0 and kc._may_lack_output(msg_id):
+        if missing != 0 and kc.connection_slot.may_lack_output(msg_id):
             least = f"at least {missing} messages are missing"
             what = "messages may be missing" if missing is None else least
             self.lost_output.append(f"{self.where}: {what}" if self.where else what)

@@ -35,10 +35,11 @@ from gateway_blocking import (
     MessageTooLarge,
     NoSuchKernel,
     WireError,
+    connector,
+    readiness,
     run_kernel,
     start_new_kernel,
 )
-from gateway_blocking import client as client_module
 from gateway_blocking.frames import TEXT
 from gateway_blocking.local import LocalGateway
 from gateway_blocking.wire import V1
@@ -147,9 +148,9 @@ def test_buffers_travel_both_ways(speaker: tuple[LocalGateway, str]) -> None:
     what is printed after it comes, too."""
     gateway, subprotocol = speaker
     with run_kernel(kernel_name="python3", **gateway.options()) as kc:
-        assert kc._line.connection is not None
-        assert kc._line.connection._transport is not None
-        assert kc._line.connection._transport.subprotocol == subprotocol
+        assert kc.connection_slot.connection is not None
+        assert kc.connection_slot.connection._transport is not None
+        assert kc.connection_slot.connection._transport.subprotocol == subprotocol
         kc.execute_interactive(
             "from comm import get_comm_manager\n"
             "def echo(comm, msg):\n"
@@ -561,14 +562,14 @@ def test_stop_channels_wins_over_a_start_channels_under_way(
     km.start_kernel()
     kc = km.client()
     connecting, go_on = threading.Event(), threading.Event()
-    endpoint = client_module._endpoint
+    endpoint = connector._endpoint
 
     def slowly(*args: Any) -> Any:
         connecting.set()
         assert go_on.wait(10)
         return endpoint(*args)
 
-    monkeypatch.setattr(client_module, "_endpoint", slowly)
+    monkeypatch.setattr(connector, "_endpoint", slowly)
     with ThreadPoolExecutor(1) as pool:
         starting = pool.submit(kc.start_channels)
         assert connecting.wait(10)
@@ -765,7 +766,7 @@ def test_a_kernel_is_not_asked_again_without_end() -> None:
     waited, times = 0.0, []
     while waited < 3600:
         times.append(waited)
-        waited += client_module._ask_again_after(waited)
+        waited += readiness._retry_delay(waited)
     assert times[:5] == [0, 1, 2, 3, 4]
     assert len(times) < 100
 

@@ -81,7 +81,7 @@ def works(client):
 
 def is_undisturbed(client):
     "It works, and on its first websocket."
-    return works(client) and client._line.connection._epoch == 1
+    return works(client) and client.connection_slot.connection._epoch == 1
 """
 
 
@@ -593,7 +593,7 @@ def test_an_interrupted_start_leaves_nothing_behind() -> None:
                 got.clear()
             client.stop_channels()
             assert not threads_of_ours(), f"after moment {moment}"
-            connection = client._line.connection
+            connection = client.connection_slot.connection
             socket = connection._socket if connection else None
             assert socket is None or socket._sock is None or socket._sock.fileno() == -1, moment
             moment += 1
@@ -628,7 +628,7 @@ kc.start_channels()
 kc.wait_for_ready(60)
 kc.execute("import time; time.sleep(60)")
 print("ready", flush=True)
-while kc._line.connection.state.name != sys.argv[4]:
+while kc.connection_slot.connection.state.name != sys.argv[4]:
     time.sleep(0.01)
 """
     with Manager(**gateway.options()) as km:
@@ -680,7 +680,7 @@ def test_a_dropped_client_ends_its_threads(
         kc = Client(url=proxy.url, auth_token=gateway.token, kernel_id=km.kernel_id)
         kc.start_channels()
         kc.wait_for_ready(timeout=60)
-        link = kc._line.connection
+        link = kc.connection_slot.connection
         assert link
         with losing(proxy, connection):
             wait_until(lambda: (link.state is State.OPEN) == (connection == "open"), PROMPT)

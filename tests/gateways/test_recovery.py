@@ -128,26 +128,26 @@ class Once:
 
 
 def state_of(kc: Client) -> State:
-    assert kc._line.connection is not None
-    return kc._line.connection.state
+    assert kc.connection_slot.connection is not None
+    return kc.connection_slot.connection.state
 
 
 def wait_until_open_again(kc: Client, after: int = 1) -> None:
     """Wait for the connection that follows one that was lost, or is about to be noticed as lost."""
-    connection = kc._line.connection
+    connection = kc.connection_slot.connection
     assert connection is not None
     wait_until(lambda: connection._epoch > after and connection.state is State.OPEN)
 
 
 def generation_of(kc: Client) -> int:
     """Which of the client's connections it is."""
-    assert kc._line.connection is not None
-    return kc._line.connection._epoch
+    assert kc.connection_slot.connection is not None
+    return kc.connection_slot.connection._epoch
 
 
 def outstanding(kc: Client) -> int:
     """How many requests were sent and are not answered."""
-    connection = kc._line.connection
+    connection = kc.connection_slot.connection
     assert connection is not None
     with connection._lock:
         return len(connection._requests.outstanding())
@@ -680,7 +680,7 @@ def test_numbers_that_the_kernel_does_not_use(
             for _ in range(2):
                 reply = kc.execute_interactive(code, output_hook=lambda _: None, timeout=60)
                 assert kc.missing_messages(reply["parent_header"]["msg_id"]) is None
-                assert not kc._may_lack_output(reply["parent_header"]["msg_id"])
+                assert not kc.connection_slot.may_lack_output(reply["parent_header"]["msg_id"])
     assert "missing" not in caplog.text
 
 
@@ -833,7 +833,7 @@ def test_a_cut_while_a_concurrent_kernel_executes(xeus: LocalGateway, once: Once
             wait_until_open_again(kc)
             for _ in range(3):  # each of which is answered while the cell runs
                 assert kc.kernel_info(reply=True, timeout=30)["content"]["status"] == "ok"
-            connection = kc._line.connection
+            connection = kc.connection_slot.connection
             assert connection is not None
             assert connection._recovery is not None, "it waits for the end of an execution"
             once.go_on()

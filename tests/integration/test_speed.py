@@ -59,7 +59,7 @@ def test_a_flood_costs_little_more_than_its_parsing(monkeypatch: pytest.MonkeyPa
     monkeypatch.setattr(Connection, "open", lambda self: None)
     kc = BlockingGatewayKernelClient(kernel_id="k", url="http://127.0.0.1:9")
     kc.start_channels(hb=False)
-    connection: Any = kc._line.connection
+    connection: Any = kc.connection_slot.connection
     decode, unpack = FORMATS[V1].decode, kc.session.unpack
 
     def ours() -> None:

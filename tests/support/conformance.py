@@ -259,7 +259,7 @@ class Conformance:
         msg_id = kc.execute(cell)
         while kc.get_iopub_msg(timeout=_PATIENCE)["msg_type"] != "stream":
             pass
-        connection: Any = kc._line.connection
+        connection: Any = kc.connection_slot.connection
         before = connection._transport
         socket.socket.shutdown(before._sock, socket.SHUT_RDWR)
         reply = kc.shell_channel.get_reply(msg_id, _PATIENCE)
@@ -268,7 +268,7 @@ class Conformance:
 
     def test_an_idle_connection_stays_open(self, kc: BlockingGatewayKernelClient) -> None:
         """An idle connection stays open, also longer than a proxy in between allows."""
-        connection: Any = kc._line.connection
+        connection: Any = kc.connection_slot.connection
         before = connection._transport
         time.sleep(IDLE + 1)
         assert run(kc, "print(1)") == "1\n"
