@@ -42,7 +42,7 @@ def main(argv: list[str] | None = None) -> None:
         pass
     except (Exception, KeyboardInterrupt) as error:
         command = app.subapp if isinstance(app.subapp, Command) else app
-        status = command.explain(error)
+        status = command.report_error(error)
     sys.exit(status)
 
 

@@ -22,7 +22,7 @@ def with_option_name(text: str) -> str:
     return _TRAIT.sub(lambda match: f"--{match[1].replace('_', '-')} ", text)
 
 
-def _refuse(message: str) -> NoReturn:
+def _reject(message: str) -> NoReturn:
     raise UsageError(message) from None
 
 
@@ -36,20 +36,20 @@ class StrictLoader(KVArgParseConfigLoader):
 
     def _create_parser(self) -> None:
         super()._create_parser()
-        self.parser.error = self._refuse_argument  # type: ignore[method-assign]
+        self.parser.error = self._reject_argument  # type: ignore[method-assign]
 
-    def _refuse_argument(self, message: str) -> NoReturn:
+    def _reject_argument(self, message: str) -> NoReturn:
         if without_value := re.fullmatch(r"argument --?(\S+): expected one argument", message):
             name = without_value[1]
             if "." not in name:  # what argparse does not know it takes for an option, too
                 self._handle_unrecognized_alias(name)
             name = next((short for short, long in self._aliases() if long == name), name)
-            _refuse(f"--{name} needs a value, as in --{name}=...")
+            _reject(f"--{name} needs a value, as in --{name}=...")
         if unknown := re.fullmatch(r"unrecognized arguments: -*([\w.-]*).*", message, re.DOTALL):
             self._handle_unrecognized_alias(unknown[1])
         if with_value := re.match(r"argument -*([^:/]+).*: ignored explicit argument", message):
-            _refuse(f"--{with_value[1]} takes no value")
-        _refuse(message)
+            _reject(f"--{with_value[1]} takes no value")
+        _reject(message)
 
     def _aliases(self) -> Iterator[tuple[str, str]]:
         """Return the options that have a short name, with their long ones."""
@@ -65,15 +65,15 @@ class StrictLoader(KVArgParseConfigLoader):
             name = found[1] if found else "an option"
             name = next((short for short, long in self._aliases() if long == name), name)
             why = "is given more than once" if "only accepts one" in str(error) else "is malformed"
-            _refuse(f"--{name} {why}")
+            _reject(f"--{name} {why}")
         for cls in self.classes:
             for name in ("kernel_id", "url"):  # of a shell variable that is not set
                 if config.get(cls.__name__, {}).get(name) == "":
-                    _refuse(f"--{name.replace('_', '-')} is given, and empty")
+                    _reject(f"--{name.replace('_', '-')} is given, and empty")
             known = cls.class_trait_names(config=True)
             for name in sorted(set(config.get(cls.__name__, ())) - set(known)):
                 hint = "".join(f"; is it {close}?" for close in get_close_matches(name, known, 1))
-                _refuse(f"there is no option --{cls.__name__}.{name}{hint}")
+                _reject(f"there is no option --{cls.__name__}.{name}{hint}")
         return config
 
     def _handle_unrecognized_alias(self, arg: str) -> NoReturn:
@@ -82,4 +82,4 @@ class StrictLoader(KVArgParseConfigLoader):
         found = [name for name in names if name.startswith(arg) or arg.endswith(f"-{name}")]
         found = found or get_close_matches(arg, names, 1)
         hint = f"; is it --{found[0]}?" if found else ""
-        _refuse(f"there is no option --{arg}{hint}")
+        _reject(f"there is no option --{arg}{hint}")

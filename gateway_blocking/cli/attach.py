@@ -6,15 +6,15 @@ import signal
 
 from ..client import BlockingGatewayKernelClient
 from ..errors import DeadKernelError, KernelRestarted
-from .command import ShowsOutput
+from .command import OutputCommand
 from .errors import Signal
 from .kernel_lookup import find_kernel
-from .terminal import say, show
+from .terminal import echo, renderer
 
 __all__ = ["AttachCommand"]
 
 
-class AttachCommand(ShowsOutput):
+class AttachCommand(OutputCommand):
     """``jupyter gateway attach``."""
 
     name = "jupyter-gateway-attach"
@@ -36,7 +36,7 @@ class AttachCommand(ShowsOutput):
 
     def run(self) -> int:
         """Show it."""
-        given = self.given_id()
+        given = self.kernel_id_argument()
         with self.rest() as rest:
             kernel_id = find_kernel(rest, given)["id"]
             client = BlockingGatewayKernelClient(
@@ -44,9 +44,9 @@ class AttachCommand(ShowsOutput):
             )
             try:
                 with client:
-                    say(f"watching kernel {kernel_id}; Ctrl-C ends that, and not the kernel")
+                    echo(f"watching kernel {kernel_id}; Ctrl-C ends that, and not the kernel")
                     while True:
-                        show(client.get_iopub_msg())
+                        renderer.render(client.get_iopub_msg())
             except KernelRestarted as error:
                 raise DeadKernelError(
                     f"kernel {kernel_id} was restarted (it died, or somebody did it), without its"

@@ -34,16 +34,16 @@ from ..traits import Text
 from .argv import StrictLoader, with_option_name
 from .errors import FAILED, GATEWAY, USAGE, Signal, UsageError, may_still_execute
 from .kernel_lookup import find_kernel
-from .terminal import say, show, write
+from .terminal import echo, renderer, write
 
 __all__ = [
     "ALIASES",
     "FLAGS",
     "READY_TIMEOUT",
     "Command",
-    "OnKernel",
+    "KernelCommand",
     "ReportCommand",
-    "ShowsOutput",
+    "OutputCommand",
 ]
 
 READY_TIMEOUT = 60.0  # seconds for a new kernel
@@ -67,7 +67,7 @@ FLAGS: dict[str, Any] = {
 }
 
 
-class _Escaping(LevelFormatter):
+class _EscapingFormatter(LevelFormatter):
     """Log lines, with the control characters escaped that a server may have put into them."""
 
     def format(self, record: logging.LogRecord) -> str:
@@ -83,7 +83,7 @@ class Command(JupyterApp):
     config_file_name = Unicode("jupyter_gateway_config")
     aliases = ALIASES
     flags = FLAGS
-    _log_formatter_cls = _Escaping
+    _log_formatter_cls = _EscapingFormatter
 
     def _log_level_default(self) -> int:
         return logging.WARNING
@@ -153,7 +153,7 @@ class Command(JupyterApp):
             # It reports how tasks ended that were cancelled by a Ctrl-C.
             logging.getLogger("asyncio").setLevel(logging.CRITICAL)
             warnings.formatwarning = lambda message, *_where: (
-                f"{self.words}: {printable(message)}\n"
+                f"{self.typed_name}: {printable(message)}\n"
             )
             # Who sets validate_cert to False knows it, and need not hear of it at each request.
             warnings.filterwarnings("ignore", "Unverified HTTPS request")
@@ -169,14 +169,14 @@ class Command(JupyterApp):
         return self.log_level in (logging.NOTSET, logging.DEBUG)
 
     @property
-    def words(self) -> str:
+    def typed_name(self) -> str:
         """The command as it is typed."""
         return self.name.replace("-", " ")
 
-    def explain(self, error: BaseException) -> int:
+    def report_error(self, error: BaseException) -> int:
         """Say in one line what went wrong, and return the exit status that stands for it."""
         if self.debugging:
-            say("".join(traceback.format_exception(error)).rstrip("\n"))
+            echo("".join(traceback.format_exception(error)).rstrip("\n"))
         if isinstance(error, Signal):
             text, status = f"stopped by {error}", 128 + error.number
         elif isinstance(error, GatewayError):
@@ -191,10 +191,10 @@ class Command(JupyterApp):
             text, status = "this user has no home directory: set HOME to one", USAGE
         else:
             raise error
-        say(f"{self.words}: {text}")
+        echo(f"{self.typed_name}: {text}")
         return status
 
-    def given_id(self) -> str:
+    def kernel_id_argument(self) -> str:
         """Return the one ID of a command for one kernel, or the beginning of it."""
         if len(self.extra_args) != 1:
             raise UsageError("which kernel? give one ID; see --help")
@@ -226,7 +226,7 @@ class Command(JupyterApp):
             text = f"{_NOT_CONFIGURED}, and none can be started here: {error}"
             raise GatewayError(text) from error
         with ours:
-            say(f"{_NOT_CONFIGURED}: starting one on this machine, {ours.url}")
+            echo(f"{_NOT_CONFIGURED}: starting one on this machine, {ours.url}")
             # It is not to be looked for behind a proxy; this process speaks with no other.
             excepted = os.environ.get("no_proxy") or os.environ.get("NO_PROXY")
             os.environ["no_proxy"] = ",".join(filter(None, (excepted, "127.0.0.1")))
@@ -248,7 +248,7 @@ class Command(JupyterApp):
                 kernel_id = find_kernel(km.rest, kernel_id)["id"]
             km.start_kernel(cwd=cwd and str(cwd), kernel_id=kernel_id or None)
             with km.client() as kc:
-                _wait_for(km, kc)
+                _wait_until_ready(km, kc)
                 try:
                     yield km, kc
                 except BaseException as error:
@@ -265,7 +265,7 @@ class ReportCommand(Command):
 
     flags = {**FLAGS, "json": ({"ReportCommand": {"as_json": True}}, as_json.help)}  # noqa: RUF012
 
-    def refuse_arguments(self) -> None:
+    def reject_arguments(self) -> None:
         """Refuse what cannot be meant."""
         if self.extra_args:
             # They are not shown: one may be a token, as in "--token X Y".
@@ -276,7 +276,7 @@ class ReportCommand(Command):
         write(sys.stdout, json.dumps(what, indent=2) + "\n")
 
 
-class ShowsOutput(Command):
+class OutputCommand(Command):
     """A command that shows the output of a kernel."""
 
     raw = Bool(
@@ -284,15 +284,15 @@ class ShowsOutput(Command):
         " or makes it answer."
     ).tag(config=True)
 
-    flags = {**FLAGS, "raw": ({"ShowsOutput": {"raw": True}}, raw.help)}  # noqa: RUF012
+    flags = {**FLAGS, "raw": ({"OutputCommand": {"raw": True}}, raw.help)}  # noqa: RUF012
 
     def start(self) -> None:
         """Do it, and exit."""
-        show.is_raw = self.raw
+        renderer.is_raw = self.raw
         super().start()
 
 
-class OnKernel(ShowsOutput):
+class KernelCommand(OutputCommand):
     """A command for a kernel: one that runs already, or one of its own."""
 
     kernel_name = Unicode(
@@ -304,21 +304,21 @@ class OnKernel(ShowsOutput):
 
     aliases = {  # noqa: RUF012 - as in every traitlets application
         **ALIASES,
-        "kernel": "OnKernel.kernel_name",
-        "kernel-id": "OnKernel.kernel_id",
+        "kernel": "KernelCommand.kernel_name",
+        "kernel-id": "KernelCommand.kernel_id",
     }
 
-    def refuse_both(self) -> None:
+    def check_kernel_options(self) -> None:
         """Refuse a kernel to start together with one that runs."""
         if self.kernel_id and self.kernel_name:
             raise UsageError("give either --kernel or --kernel-id, not both")
 
     @contextmanager
-    def chosen_kernel(
+    def open_kernel(
         self,
     ) -> Iterator[tuple[BlockingGatewayKernelManager, BlockingGatewayKernelClient]]:
         """Yield the kernel, ready; one that was started here is shut down at the end."""
-        self.refuse_both()
+        self.check_kernel_options()
         with (
             self.gateway(local=not self.kernel_id) as gateway,
             self.kernel(gateway, self.kernel_name, kernel_id=self.kernel_id, cwd=Path.cwd()) as it,
@@ -326,7 +326,7 @@ class OnKernel(ShowsOutput):
             yield it
 
 
-def _wait_for(km: BlockingGatewayKernelManager, kc: BlockingGatewayKernelClient) -> None:
+def _wait_until_ready(km: BlockingGatewayKernelManager, kc: BlockingGatewayKernelClient) -> None:
     """Wait for a new kernel, but not for ever; for one that is busy as long as it takes."""
     if km.owned_kernel:
         kc.wait_for_ready(timeout=READY_TIMEOUT)
@@ -334,7 +334,7 @@ def _wait_for(km: BlockingGatewayKernelManager, kc: BlockingGatewayKernelClient)
     try:
         kc.wait_for_ready(timeout=_PATIENCE)
     except KernelNotReady:
-        say(f"kernel {km.kernel_id} is busy: waiting for it")
+        echo(f"kernel {km.kernel_id} is busy: waiting for it")
         kc.wait_for_ready()
 
 

@@ -11,14 +11,14 @@ from typing import Any
 
 from ..errors import GatewayError
 from ..manager import BlockingGatewayKernelManager
-from .command import OnKernel
+from .command import KernelCommand
 from .errors import OK, Signal, UsageError
-from .terminal import say
+from .terminal import echo
 
 __all__ = ["ConsoleCommand"]
 
 
-class ConsoleCommand(OnKernel):
+class ConsoleCommand(KernelCommand):
     """``jupyter gateway console``."""
 
     name = "jupyter-gateway-console"
@@ -61,7 +61,7 @@ jupyter gateway console --kernel-id=1f3a
                 'this needs jupyter_console: pip install "gateway-blocking[console]"'
             ) from error
         failure: BaseException | None = None
-        with self.chosen_kernel() as (km, kc):
+        with self.open_kernel() as (km, kc):
             shell = Shell.instance(parent=self, manager=km, client=kc, confirm_exit=km.owned_kernel)
             shell.show_banner()
             try:
@@ -74,7 +74,7 @@ jupyter gateway console --kernel-id=1f3a
         if failure is not None:
             raise failure
         if not km.owned_kernel:
-            say(f"kernel {km.kernel_id} is left running")
+            echo(f"kernel {km.kernel_id} is left running")
         return OK
 
 
@@ -88,7 +88,7 @@ def _ctrl_c_interrupts(shell: Any, km: BlockingGatewayKernelManager) -> Iterator
         try:
             km.interrupt_kernel()
         except GatewayError as error:
-            say(f"not interrupted: {error}")
+            echo(f"not interrupted: {error}")
 
     before = signal.signal(signal.SIGINT, interrupt)
     try:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from .command import OnKernel
+from .command import KernelCommand
 from .errors import FAILED, OK, CodeError, UsageError
 from .files import read_standard_input
 from .jobs import Script
@@ -10,7 +10,7 @@ from .jobs import Script
 __all__ = ["ExecCommand"]
 
 
-class ExecCommand(OnKernel):
+class ExecCommand(KernelCommand):
     """``jupyter gateway exec``."""
 
     name = "jupyter-gateway-exec"
@@ -54,7 +54,7 @@ jupyter gateway exec --kernel-id=1f3a - < patch.py
             allow_stdin=not piped,
         )
         try:
-            with self.chosen_kernel() as (_km, kc):
+            with self.open_kernel() as (_km, kc):
                 script.execute(kc, lambda number, total: None)
         except CodeError:  # it has said itself what went wrong
             return FAILED

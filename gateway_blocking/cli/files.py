@@ -11,7 +11,7 @@ from pathlib import Path
 
 from .errors import UsageError
 
-__all__ = ["read_standard_input", "read_text", "replace"]
+__all__ = ["read_standard_input", "read_text", "replace_file"]
 
 _MAX_LINKS = 40  # as Linux follows
 
@@ -42,7 +42,7 @@ def read_standard_input() -> str:
     raise UsageError("cannot read standard input: it is not UTF-8 text")
 
 
-def replace(path: Path, data: bytes, *, source: Path | None = None) -> None:
+def replace_file(path: Path, data: bytes, *, source: Path | None = None) -> None:
     """Write a file so that there is always either the old or the new one, whole.
 
     Until it has its name, the new file can be read by this user only.
@@ -64,7 +64,7 @@ def replace(path: Path, data: bytes, *, source: Path | None = None) -> None:
         replaced), or it is a symbolic link that another user made.
     """
     try:
-        target = _follow(path)
+        target = _resolve_links(path)
         if target.exists() and not target.is_file():
             raise UsageError(f"cannot write {path}: it is not a regular file")
         mode = _mode(target) if target.exists() else _mode(source) & ~_UMASK if source else None
@@ -87,7 +87,7 @@ def replace(path: Path, data: bytes, *, source: Path | None = None) -> None:
             new.unlink(missing_ok=True)
 
 
-def _follow(path: Path) -> Path:
+def _resolve_links(path: Path) -> Path:
     """Return what a path stands for, through links of this user's or of the administrator's."""
     for _ in range(_MAX_LINKS):
         if not path.is_symlink():

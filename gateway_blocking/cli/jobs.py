@@ -22,13 +22,13 @@ from ..errors import (
 from ..locks import Lock
 from .errors import FAILED, CodeError, UsageError
 from .notebooks import read_notebook, write_notebook
-from .terminal import say, show
+from .terminal import echo, renderer
 
 if TYPE_CHECKING:
     from nbclient import NotebookClient
     from traitlets.config import Config
 
-__all__ = ["Job", "Notebook", "OnCell", "Outcome", "Script", "Stopped", "doubtful_parameters"]
+__all__ = ["Job", "Notebook", "OnCell", "Outcome", "Script", "Stopped", "parameter_warnings"]
 
 OnCell = Callable[[int, int], None]
 """Told of each cell that begins: its number, from 1, and how many there are; 0 for a script."""
@@ -105,7 +105,7 @@ class Job:
                 f"connection to the gateway lost{self._in_cell}: {error}"
             ) from error
         except DeadKernelError as error:
-            raise self._death(error) from error
+            raise self._kernel_death(error) from error
 
     @property
     def is_reconnecting(self) -> bool:
@@ -131,7 +131,7 @@ class Job:
     def _in_cell(self) -> str:
         return f" in {self.where}" if self.where else ""
 
-    def _death(self, error: DeadKernelError) -> DeadKernelError:
+    def _kernel_death(self, error: DeadKernelError) -> DeadKernelError:
         """Return the error that says what became of the kernel, and where."""
         if isinstance(error, KernelGone):
             return KernelGone(
@@ -211,7 +211,7 @@ class Script(Job):
         if argument in _SUCCESS:
             return
         if not argument.lstrip("-").isdigit():
-            say(argument)
+            echo(argument)
         raise CodeError("", f"SystemExit: {argument}")
 
     def _show(self, message: dict[str, Any]) -> None:
@@ -220,9 +220,9 @@ class Script(Job):
         if message["msg_type"] == "error":
             self._exited = message["content"]["ename"] == "SystemExit"
             if self._heading and not self._exited:
-                say(self._heading)
+                echo(self._heading)
         if not self._exited:
-            show(message)
+            renderer.render(message)
 
 
 class Notebook(Job):
@@ -280,7 +280,7 @@ class Notebook(Job):
         except nbclient_errors.CellExecutionError as error:
             if error.ename == "SystemExit" and error.evalue in _SUCCESS:
                 return  # as for a script, and for papermill
-            show.traceback(
+            renderer.render_traceback(
                 f"{self.name}: {self.where}:\n{str(error).rstrip()}"
             )  # at once: others speak, too
             raise CodeError(f"{self.where} failed", f"{error.ename}: {error.evalue}") from error
@@ -311,8 +311,8 @@ class Notebook(Job):
         from papermill.log import logger
         from papermill.parameterize import parameterize_notebook
 
-        for warning in doubtful_parameters(self._nb.cells, self._parameters):
-            say(f"{self.name}: {warning}")
+        for warning in parameter_warnings(self._nb.cells, self._parameters):
+            echo(f"{self.name}: {warning}")
         logger.setLevel(logging.ERROR)  # it says the same, of a file that it does not name
         try:
             # From what was read here: papermill's own reading does not know a byte order mark.
@@ -346,14 +346,14 @@ class Notebook(Job):
             try:
                 self._save(client)
             except Exception as failure:
-                say(f"{self.name}: {failure}")
+                echo(f"{self.name}: {failure}")
             raise
         self._save(client)
 
     def _save(self, client: NotebookClient) -> None:
         client.set_widgets_metadata()
         write_notebook(self._nb, self._destination, source=self._source)
-        say(f"wrote {self._destination}")
+        echo(f"wrote {self._destination}")
 
 
 def _how_it_died(kc: BlockingGatewayKernelClient) -> DeadKernelError:
@@ -367,7 +367,7 @@ def _how_it_died(kc: BlockingGatewayKernelClient) -> DeadKernelError:
     return DeadKernelError("the kernel died")
 
 
-def doubtful_parameters(cells: Sequence[Mapping[str, Any]], given: Iterable[str]) -> list[str]:
+def parameter_warnings(cells: Sequence[Mapping[str, Any]], given: Iterable[str]) -> list[str]:
     """Return warnings of parameters that may have no effect on a notebook.
 
     Parameters

@@ -27,9 +27,9 @@ def find_kernel(rest: GatewayREST, prefix: str) -> KernelModel:
     except GatewayAuthError as error:
         if error.status_code != 403:
             raise
-        return _unlisted(rest, prefix)
+        return _find_unlisted(rest, prefix)
     by_id = {model["id"]: model for model in models}
-    if kernel_id := _the_one(list(by_id), prefix):
+    if kernel_id := _match_prefix(list(by_id), prefix):
         return by_id[kernel_id]
     raise UsageError(
         f"the gateway has no kernel whose id begins with '{shown(prefix)}';"
@@ -37,9 +37,9 @@ def find_kernel(rest: GatewayREST, prefix: str) -> KernelModel:
     )
 
 
-def _unlisted(rest: GatewayREST, prefix: str) -> KernelModel:
+def _find_unlisted(rest: GatewayREST, prefix: str) -> KernelModel:
     """Return a kernel of a gateway that lists none, but knows each by its whole ID."""
-    mine = _the_one(recorded_kernels(str(rest.gateway.url)), prefix)
+    mine = _match_prefix(recorded_kernels(str(rest.gateway.url)), prefix)
     try:
         return rest.get_kernel(mine or prefix)
     except NoSuchKernel as error:
@@ -49,7 +49,7 @@ def _unlisted(rest: GatewayREST, prefix: str) -> KernelModel:
         ) from error
 
 
-def _the_one(ids: list[str], prefix: str) -> str | None:
+def _match_prefix(ids: list[str], prefix: str) -> str | None:
     """Return the ID that begins so; None if none does."""
     if not prefix:
         raise UsageError("which kernel? its id is empty")

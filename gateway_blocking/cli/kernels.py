@@ -11,7 +11,7 @@ from ..models import KernelModel
 from ..rest import GatewayREST
 from .command import ReportCommand
 from .errors import OK
-from .terminal import say, table, write
+from .terminal import echo, table, write
 
 __all__ = ["KernelsCommand"]
 
@@ -40,7 +40,7 @@ jupyter gateway kernels --json
 
     def run(self) -> int:
         """List the kernels."""
-        self.refuse_arguments()
+        self.reject_arguments()
         with self.rest() as rest:
             models = _list(rest)
         if self.as_json:
@@ -49,7 +49,7 @@ jupyter gateway kernels --json
             titles = ["id", "name", "state", "idle since", "connections"]
             write(sys.stdout, table(titles, [_row(model) for model in models]) + "\n")
         else:
-            say("no kernel is running on this gateway")
+            echo("no kernel is running on this gateway")
         return OK
 
 

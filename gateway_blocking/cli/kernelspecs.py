@@ -6,7 +6,7 @@ import sys
 
 from .command import ReportCommand
 from .errors import OK
-from .terminal import say, table, write
+from .terminal import echo, table, write
 
 __all__ = ["KernelspecsCommand"]
 
@@ -35,7 +35,7 @@ jupyter gateway kernelspecs --json
 
     def run(self) -> int:
         """List the kernelspecs."""
-        self.refuse_arguments()
+        self.reject_arguments()
         with self.rest() as rest:
             answer = rest.list_kernelspecs()
         if self.as_json:
@@ -50,5 +50,5 @@ jupyter gateway kernelspecs --json
             titles = ["name", "language", "display name", "default"]
             write(sys.stdout, table(titles, rows) + "\n")
         else:
-            say("this gateway has no kernelspecs: no kernel can be started there")
+            echo("this gateway has no kernelspecs: no kernel can be started there")
         return OK

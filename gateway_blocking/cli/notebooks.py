@@ -11,14 +11,14 @@ from uuid import uuid4
 
 from ..advice import shown
 from .errors import UsageError
-from .files import read_text, replace
+from .files import read_text, replace_file
 
 __all__ = ["read_notebook", "repair", "silence_nbformat", "write_notebook"]
 
 _V4 = 4
 _MINOR_OF_IDS = 5  # the first minor version of the format whose cells have ids
 _CELL_ID = re.compile(r"[a-zA-Z0-9_-]{1,64}")
-_LONGEST_DOUBT = 120  # characters: nbformat shows the whole cell
+_MAX_ERROR_LENGTH = 120  # characters: nbformat shows the whole cell
 _ONLY_IN_CODE = ("outputs", "execution_count")
 
 
@@ -44,20 +44,20 @@ def read_notebook(source: Path) -> tuple[Any, list[str]]:
             content = nbformat.convert(nbformat.reader.reads(json.dumps(content)), _V4)
         repaired = repair(content)
         nb = nbformat.v4.to_notebook_json(content)
-        repaired += _doubts(nb)
+        repaired += _validation_errors(nb)
     except Exception as error:  # many kinds, by what is wrong with it
         raise UsageError(f"{source} is not a notebook: {_brief(error)}") from error
     return nb, repaired
 
 
 def write_notebook(nb: Any, destination: Path, *, source: Path) -> None:
-    """Write a notebook, also one that is not valid; see :func:`.replace`."""
+    """Write a notebook, also one that is not valid; see :func:`.replace_file`."""
     import nbformat
 
     text = nbformat.v4.writes_json(nb)  # nbformat.writes() would complain of the notebook
     text = text if text.endswith("\n") else text + "\n"
     # JSON escapes a lone surrogate as Python does: it cannot be written in UTF-8.
-    replace(destination, text.encode("utf-8", "backslashreplace"), source=source)
+    replace_file(destination, text.encode("utf-8", "backslashreplace"), source=source)
 
 
 def silence_nbformat(log: Any) -> None:
@@ -88,14 +88,14 @@ def _brief(error: Exception) -> str:
     return text if isinstance(error, ValueError | TypeError) else f"{type(error).__name__}: {text}"
 
 
-def _doubts(nb: Any) -> list[str]:
+def _validation_errors(nb: Any) -> list[str]:
     """Return what nbformat says of a notebook that nothing here could repair."""
     import nbformat
 
     try:
         nbformat.validate(nb)
     except nbformat.ValidationError as error:
-        return [f"not repaired: {shown(_brief(error), _LONGEST_DOUBT)}"]
+        return [f"not repaired: {shown(_brief(error), _MAX_ERROR_LENGTH)}"]
     return []
 
 

@@ -13,9 +13,9 @@ from typing import Any
 from ..escape import printable
 from ..locks import apart
 from .jobs import Job, OnCell
-from .terminal import say
+from .terminal import echo
 
-__all__ = ["Bars", "Progress", "progress"]
+__all__ = ["BarProgress", "Progress", "progress"]
 
 _LINE_EVERY = 10.0
 _WATCH_EVERY = 0.25
@@ -40,7 +40,7 @@ def progress() -> Iterator[Progress]:
     columns = TextColumn("{task.description}", markup=False), BarColumn(), TimeElapsedColumn()
     with (
         Display(*columns, console=Console(stderr=True), transient=True) as display,
-        Bars(display).watching() as bars,
+        BarProgress(display).watching() as bars,
     ):
         yield bars
 
@@ -70,11 +70,11 @@ class Progress:
             try:
                 end.get(timeout=_WATCH_EVERY)
             except Empty:
-                self.look()
+                self.poll()
             else:
                 return
 
-    def look(self) -> None:
+    def poll(self) -> None:
         """Tell of the connections that were lost, or are open again, since the last look."""
         for job, was_lost in list(self._running.items()):
             if (is_lost := job.is_reconnecting) != was_lost and job in self._running:
@@ -84,10 +84,10 @@ class Progress:
 
     def connection_changed(self, job: Job, is_lost: bool) -> None:
         """Tell that the connection of a job was lost, or is open again."""
-        say(f"{job.name}: {_LOST}" if is_lost else f"{job.name}: connected again")
+        echo(f"{job.name}: {_LOST}" if is_lost else f"{job.name}: connected again")
 
     @contextmanager
-    def of(self, job: Job) -> Iterator[OnCell]:
+    def track(self, job: Job) -> Iterator[OnCell]:
         """While this file is executed; gives what is to be told of each cell that begins."""
         begun = told = monotonic()
 
@@ -95,7 +95,7 @@ class Progress:
             nonlocal told
             if total and (now := monotonic()) - told > _LINE_EVERY:
                 told = now
-                say(f"{job.name}: cell {number} of {total}, {now - begun:.0f} s")
+                echo(f"{job.name}: cell {number} of {total}, {now - begun:.0f} s")
 
         self._running[job] = False
         try:
@@ -104,7 +104,7 @@ class Progress:
             self._running.pop(job, None)
 
 
-class Bars(Progress):
+class BarProgress(Progress):
     """For a person: a bar for each file that is being executed."""
 
     def __init__(self, display: Any) -> None:
@@ -121,7 +121,7 @@ class Bars(Progress):
             pass  # it ended meanwhile, and has no bar any more
 
     @contextmanager
-    def of(self, job: Job) -> Iterator[OnCell]:
+    def track(self, job: Job) -> Iterator[OnCell]:
         """While this file is executed; gives what is to be told of each cell that begins."""
         name = printable(job.name)
         text = f"{name}: starting a kernel"
@@ -134,7 +134,7 @@ class Bars(Progress):
             self._display.update(task, description=text, completed=number - 1, total=total or None)
 
         try:
-            with super().of(job):
+            with super().track(job):
                 yield on_cell
         finally:
             del self._tasks[job]

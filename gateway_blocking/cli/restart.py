@@ -5,7 +5,7 @@ from __future__ import annotations
 from .command import Command
 from .errors import OK
 from .kernel_lookup import find_kernel
-from .terminal import say
+from .terminal import echo
 
 __all__ = ["RestartCommand"]
 
@@ -32,7 +32,7 @@ class RestartCommand(Command):
     def run(self) -> int:
         """Restart it."""
         with self.rest() as rest:
-            kernel_id = find_kernel(rest, self.given_id())["id"]
+            kernel_id = find_kernel(rest, self.kernel_id_argument())["id"]
             rest.restart_kernel(kernel_id)
-        say(f"kernel {kernel_id} is restarted")
+        echo(f"kernel {kernel_id} is restarted")
         return OK

@@ -28,16 +28,16 @@ from ..errors import (
     WireError,
 )
 from ..manager import BlockingGatewayKernelManager
-from .command import READY_TIMEOUT, OnKernel
+from .command import READY_TIMEOUT, KernelCommand
 from .errors import FAILED, GATEWAY, OK, USAGE, CodeError, UsageError
 from .files import read_standard_input, read_text
 from .jobs import Job, Notebook, Outcome, Script, Stopped
 from .notebooks import silence_nbformat
 from .progress import progress
 from .started import record_kernel
-from .terminal import say, table
+from .terminal import echo, table
 
-__all__ = ["RunCommand", "is_hopeless", "take_parameters"]
+__all__ = ["RunCommand", "affects_every_file", "split_parameters"]
 
 _PARAMETER = re.compile(r"([^\W\d][\w.]*)(?:=(.*))?", re.DOTALL)
 _PARAMETER_HELP = """\
@@ -46,7 +46,7 @@ _PARAMETER_HELP = """\
 _WARNINGS = 3  # of the repairs of a notebook, that are said
 
 
-class RunCommand(OnKernel):
+class RunCommand(KernelCommand):
     """``jupyter gateway run``."""
 
     name = "jupyter-gateway-run"
@@ -102,14 +102,14 @@ echo "print(6 * 7)" | jupyter gateway run -
     ).tag(config=True)
 
     aliases = {  # noqa: RUF012 - as in every traitlets application
-        **OnKernel.aliases,
+        **KernelCommand.aliases,
         ("j", "jobs"): "RunCommand.jobs",  # type: ignore[dict-item]
         "output": "RunCommand.output",
         "output-dir": "RunCommand.output_dir",
         "timeout": "RunCommand.timeout",
     }
     flags = {  # noqa: RUF012
-        **OnKernel.flags,
+        **KernelCommand.flags,
         "inplace": ({"RunCommand": {"inplace": True}}, inplace.help),
         "allow-errors": ({"RunCommand": {"allow_errors": True}}, allow_errors.help),
         "keep": ({"RunCommand": {"keep": True}}, keep.help),
@@ -122,7 +122,7 @@ echo "print(6 * 7)" | jupyter gateway run -
     def parse_command_line(self, argv: Any = None) -> None:
         """Read the command line: ``-p NAME VALUE``, which no trait can be, and all others."""
         words = list(sys.argv[1:] if argv is None else argv)
-        self._parameters, words = take_parameters(words)
+        self._parameters, words = split_parameters(words)
         super().parse_command_line([re.sub(r"^-j(\d+)$", r"-j=\1", word) for word in words])
 
     def emit_alias_help(self) -> Iterator[str]:  # type: ignore[override]
@@ -133,9 +133,9 @@ echo "print(6 * 7)" | jupyter gateway run -
     def run(self) -> int:
         """Execute the files."""
         silence_nbformat(self.log)
-        self._told: dict[str, Job | None] = {}  # what was said, and for which file first
-        self._given_up = False
-        self._served = False  # whether the gateway has given us a kernel
+        self._reported: dict[str, Job | None] = {}  # what was said, and for which file first
+        self._aborted = False
+        self._kernel_started = False  # whether the gateway has given us a kernel
         jobs = self._jobs()
         try:
             if todo := [job for job in jobs if job.outcome.status != USAGE]:
@@ -146,7 +146,7 @@ echo "print(6 * 7)" | jupyter gateway run -
                     self._execute_all(gateway, todo)
         finally:
             if len(jobs) > 1:
-                say("", _report(jobs))
+                echo("", _summary(jobs))
         return max(job.outcome.status for job in jobs)
 
     def _execute_all(self, gateway: GatewayClient, jobs: list[Job]) -> None:
@@ -163,14 +163,14 @@ echo "print(6 * 7)" | jupyter gateway run -
                     for finished in done:
                         finished.result()
             except BaseException:
-                self._given_up = True
+                self._aborted = True
                 for job in jobs:
                     job.stop()
                 raise
 
     def _execute(self, gateway: GatewayClient, job: Job) -> None:
         """Execute one file, and note what became of it; it ends no other, whatever it raises."""
-        if self._given_up:
+        if self._aborted:
             return
         begun = monotonic()
         job.outcome = Outcome(FAILED, "stopped")  # if nothing else can be said in the end
@@ -192,13 +192,13 @@ echo "print(6 * 7)" | jupyter gateway run -
         if not self.kernel_id:
             gateway.wait_until_up(READY_TIMEOUT)
         with (
-            self._progress.of(job) as on_cell,
+            self._progress.track(job) as on_cell,
             self.kernel(gateway, job.kernel_name, kernel_id=self.kernel_id, cwd=job.directory) as (
                 km,
                 kc,
             ),
         ):
-            self._served = True
+            self._kernel_started = True
             try:
                 job.execute(kc, on_cell)
             except Exception as error:
@@ -214,42 +214,46 @@ echo "print(6 * 7)" | jupyter gateway run -
         """Say why a file failed, and return that."""
         if isinstance(error, CodeError):
             if str(error):
-                self._tell(f"{job.name}: {error}")
+                self._report_once(f"{job.name}: {error}")
             return Outcome(FAILED, "failed", error.why)
         where = f" in {job.where}" if job.where else ""
         if isinstance(error, MessageTooLarge | WireError):  # its code cannot be sent to any gateway
-            self._tell(f"{job.name}: it could not be executed{where}: {error}", job, error)
+            self._report_once(f"{job.name}: it could not be executed{where}: {error}", job, error)
             return Outcome(FAILED, "failed", str(error))
         if isinstance(error, GatewayError):
             outcome = _gateway_failure(job, error)
-            if is_hopeless(error, executed=job.failure is not None, served=self._served):
-                self._given_up = True
-                self._tell(str(error), job, error)
+            if affects_every_file(
+                error, executed=job.failure is not None, kernel_started=self._kernel_started
+            ):
+                self._aborted = True
+                self._report_once(str(error), job, error)
             else:
-                self._tell(f"{job.name}: {error}", job, error)
+                self._report_once(f"{job.name}: {error}", job, error)
             return outcome
         if isinstance(error, UsageError):
-            self._tell(str(error), job, error)
+            self._report_once(str(error), job, error)
             return Outcome(USAGE, "not done", str(error))
         why = f"{type(error).__name__}: {error}"
-        self._tell(
+        self._report_once(
             f"{job.name}: it could not be executed{where}: {why}; --debug shows more", job, error
         )
         return Outcome(FAILED, "failed", why)
 
-    def _tell(self, text: str, job: Job | None = None, error: Exception | None = None) -> None:
+    def _report_once(
+        self, text: str, job: Job | None = None, error: Exception | None = None
+    ) -> None:
         """Say what went wrong, unless that was said before: one cause may meet several files."""
-        if self._told.setdefault(text, job) is not job:
+        if self._reported.setdefault(text, job) is not job:
             return
         if error is not None and self.debugging:
             traceback.print_exception(error)
-        say(f"{self.words}: {text}")
+        echo(f"{self.typed_name}: {text}")
 
     def _keep(self, km: BlockingGatewayKernelManager) -> None:
         if self.keep and km.owned_kernel:
             km.owned_kernel = False
             record_kernel(km.gateway.url, str(km.kernel_id))
-            say(f"kernel {km.kernel_id} is left running")
+            echo(f"kernel {km.kernel_id} is left running")
 
     # --- the files ------------------------------------------------------------------------------
 
@@ -274,7 +278,7 @@ echo "print(6 * 7)" | jupyter gateway run -
             except UsageError as error:
                 job = Job(name, self.kernel_name, Path())
                 job.outcome = Outcome(USAGE, "not done", str(error))
-                self._tell(str(error), job, error)
+                self._report_once(str(error), job, error)
                 jobs.append(job)
         return jobs
 
@@ -293,8 +297,8 @@ echo "print(6 * 7)" | jupyter gateway run -
         if notebook.repaired:
             first, more = notebook.repaired[:_WARNINGS], len(notebook.repaired) - _WARNINGS
             etc = f"; and {more} more" if more > 0 else ""
-            say(
-                f"{self.words}: {name} is not a valid notebook, but is executed:"
+            echo(
+                f"{self.typed_name}: {name} is not a valid notebook, but is executed:"
                 f" {'; '.join(first)}{etc}"
             )
         return notebook
@@ -338,7 +342,7 @@ echo "print(6 * 7)" | jupyter gateway run -
                 f"--timeout must be at least 1 second, got {self.timeout}; without it there is no"
                 " limit"
             )
-        self.refuse_both()
+        self.check_kernel_options()
         if self.kernel_id and self.jobs > 1:
             raise UsageError("--kernel-id is one kernel, and --jobs asks for several")
         if self._parameters and importlib.util.find_spec("papermill") is None:
@@ -373,7 +377,7 @@ echo "print(6 * 7)" | jupyter gateway run -
         return Path(self.output) if self.output else source.with_suffix(".executed.ipynb")
 
 
-def take_parameters(words: list[str]) -> tuple[dict[str, Any], list[str]]:
+def split_parameters(words: list[str]) -> tuple[dict[str, Any], list[str]]:
     """Return the parameters that a command line gives with ``-p``, and its other words.
 
     Raises
@@ -411,7 +415,7 @@ def _make(directory: Path) -> None:
         raise UsageError(f"cannot make the directory {directory}: {error.strerror}") from error
 
 
-def is_hopeless(error: GatewayError, *, executed: bool, served: bool) -> bool:
+def affects_every_file(error: GatewayError, *, executed: bool, kernel_started: bool) -> bool:
     """Return whether the next file would meet the same error.
 
     Parameters
@@ -420,14 +424,14 @@ def is_hopeless(error: GatewayError, *, executed: bool, served: bool) -> bool:
         Why a file failed.
     executed : bool
         Whether its kernel was there: then the error is this file's own, such as a lost reply.
-    served : bool
+    kernel_started : bool
         Whether the gateway has given any file a kernel: then it knows us, and 403 has to do with
         this kernel.
     """
     if executed or isinstance(error, GatewayConnectionClosed):
         return False
     if isinstance(error, GatewayAuthError):
-        return error.status_code == 401 or not served
+        return error.status_code == 401 or not kernel_started
     return isinstance(error, GatewayConnectionError)
 
 
@@ -455,7 +459,7 @@ def _value(text: str) -> Any:
     return text
 
 
-def _report(jobs: list[Job]) -> str:
+def _summary(jobs: list[Job]) -> str:
     """Return what became of each file; a reason that several share stands there once."""
     rows = []
     first: dict[str, str] = {}

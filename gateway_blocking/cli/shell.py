@@ -18,7 +18,7 @@ from ..deadline import Deadline
 from ..errors import GatewayError, GatewayTimeout, KernelRestarted, ReplyLost
 from .command import READY_TIMEOUT
 from .errors import Signal
-from .terminal import say, show
+from .terminal import echo, renderer
 
 __all__ = ["Shell"]
 
@@ -95,18 +95,18 @@ class Shell(ZMQTerminalInteractiveShell):  # type: ignore[misc, unused-ignore]
             if not self.client.channels_running:
                 self.client.start_channels()
                 self.client.wait_for_ready(READY_TIMEOUT)
-            self.ask_after_kernel()
+            self.raise_if_dead()
             self._silence = Deadline(_SILENCE)
             self._executing = True  # the original says so when the kernel may have begun
             super().run_cell(cell, store_history)
             self._executing = False
-            self.ask_after_kernel()
+            self.raise_if_dead()
         except KernelRestarted:
-            say("the kernel was restarted (it died, or somebody did it), without its variables")
+            echo("the kernel was restarted (it died, or somebody did it), without its variables")
             self._executing = False
             self.client.wait_for_ready(READY_TIMEOUT)
         except ReplyLost:  # a warning has said what is known of the cell
-            say("the connection was lost and is open again; the kernel has its variables")
+            echo("the connection was lost and is open again; the kernel has its variables")
             self._executing = False
 
     def handle_iopub(self, msg_id: str = "") -> None:
@@ -126,7 +126,7 @@ class Shell(ZMQTerminalInteractiveShell):  # type: ignore[misc, unused-ignore]
         _filter(msg["content"])
         return super().include_output(msg)  # type: ignore[no-any-return, unused-ignore]
 
-    def ask_after_kernel(self) -> None:
+    def raise_if_dead(self) -> None:
         """Raise what became of a kernel that is gone; the original is silent then."""
         if not self.client.is_alive():
             self.client.kernel_info(reply=True, timeout=READY_TIMEOUT)
@@ -186,10 +186,10 @@ def _filter(content: dict[str, Any]) -> None:
     """Take from a message's texts, in place, what the terminal would not draw but obey."""
     for name in ("text", "text/plain", "code", "prompt", "banner"):
         if isinstance(text := content.get(name), str):
-            content[name] = show.filtered(
+            content[name] = renderer.filtered(
                 "stderr" if content.get("name") == "stderr" else "stdout", text
             )
     if isinstance(content.get("data"), dict):
         _filter(content["data"])
     if isinstance(lines := content.get("traceback"), list):
-        content["traceback"] = [show.filtered("stderr", str(line)) for line in lines]
+        content["traceback"] = [renderer.filtered("stderr", str(line)) for line in lines]

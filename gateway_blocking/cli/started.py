@@ -14,7 +14,7 @@ from jupyter_core.paths import jupyter_runtime_dir
 from jupyter_core.utils import ensure_dir_exists
 
 from ..traits import safe_url
-from .terminal import say
+from .terminal import echo
 
 __all__ = ["forget_kernel", "recorded_kernels", "record_kernel"]
 
@@ -32,7 +32,7 @@ def record_kernel(url: str, kernel_id: str) -> None:
         new.write_text(json.dumps({"url": _key(url), "id": kernel_id}), encoding="utf-8")
         new.replace(path)
     except OSError as error:
-        say(f"cannot note in {path.parent} that kernel {kernel_id} is yours: {error.strerror}")
+        echo(f"cannot note in {path.parent} that kernel {kernel_id} is yours: {error.strerror}")
 
 
 def forget_kernel(url: str, kernel_id: str) -> None:

@@ -42,7 +42,7 @@ _NAME = "commonName"
 
 
 @dataclass
-class _Check:
+class _Result:
     """A line of the report; one that says what to do is a failure."""
 
     name: str
@@ -106,7 +106,7 @@ jupyter gateway status --wait=60 && jupyter gateway run analysis.ipynb
 
     def run(self) -> int:
         """Check one thing after the other."""
-        self.refuse_arguments()
+        self.reject_arguments()
         report: dict[str, Any] = {"ok": True}
         with closing(self._checks()) as checks:  # also a kernel that was started, at once
             for check in checks:
@@ -120,29 +120,29 @@ jupyter gateway status --wait=60 && jupyter gateway run analysis.ipynb
             self.write_json(report)
         return OK if report["ok"] else GATEWAY
 
-    def _checks(self) -> Generator[_Check, None, None]:
+    def _checks(self) -> Generator[_Result, None, None]:
         """All lines; nobody asks for those after one that failed."""
         gateway = GatewayClient(config=self.config)
         yield self._url(gateway)
         if self.wait:
-            yield from _waited_for(gateway, self.wait)
-        yield from _way(gateway)
+            yield from _check_startup(gateway, self.wait)
+        yield from _check_connection(gateway)
         with GatewayREST(gateway) as rest:
             try:
-                yield from _answers(rest, partial(self._credentials, gateway))
+                yield from _check_api(rest, partial(self._credentials, gateway))
                 if self.kernel_name:
-                    yield from self._trial(gateway)
+                    yield from self._check_kernel(gateway)
             except GatewayError as error:
                 yield _failed("answer", error)
 
     # --- what is configured ---------------------------------------------------------------------
 
-    def _url(self, gateway: GatewayClient) -> _Check:
+    def _url(self, gateway: GatewayClient) -> _Result:
         if not gateway.gateway_enabled:
             todo = "set JUPYTER_GATEWAY_URL, or give --url"
-            return _Check("url", "no gateway is configured", todo, {"url": None, "from": None})
+            return _Result("url", "no gateway is configured", todo, {"url": None, "from": None})
         url, source = safe_url(gateway.url), self._source(gateway, "url")
-        return _Check("url", f"{url} (from {source})", facts={"url": url, "from": source})
+        return _Result("url", f"{url} (from {source})", facts={"url": url, "from": source})
 
     def _source(self, gateway: GatewayClient, option: str) -> str:
         """Where an option's value comes from."""
@@ -175,7 +175,7 @@ jupyter gateway status --wait=60 && jupyter gateway run analysis.ipynb
 
     # --- a kernel -------------------------------------------------------------------------------
 
-    def _trial(self, gateway: GatewayClient) -> Iterator[_Check]:
+    def _check_kernel(self, gateway: GatewayClient) -> Iterator[_Result]:
         """Start a kernel, use it, and shut it down."""
         name = "kernel"
         try:
@@ -203,7 +203,7 @@ jupyter gateway status --wait=60 && jupyter gateway run analysis.ipynb
 # --- the way to the gateway -----------------------------------------------------------------------
 
 
-def _waited_for(gateway: GatewayClient, timeout: float) -> Iterator[_Check]:
+def _check_startup(gateway: GatewayClient, timeout: float) -> Iterator[_Result]:
     """Return True if the gateway came up."""
     begun = perf_counter()
     try:
@@ -214,12 +214,12 @@ def _waited_for(gateway: GatewayClient, timeout: float) -> Iterator[_Check]:
         yield _timed("up", "it answers, after", _since(begun))
 
 
-def _way(gateway: GatewayClient) -> Iterator[_Check]:
+def _check_connection(gateway: GatewayClient) -> Iterator[_Result]:
     """Whether the gateway's host can be reached, and what its certificate says."""
     parts = urlsplit(gateway.url)
     if proxy := proxy_for(gateway.kernels_url):
         text = f"not tried: it is behind the proxy {safe_url(proxy)} of the environment"
-        yield _Check("reached", text, mark="note")
+        yield _Result("reached", text, mark="note")
         return  # what is behind it, the answer says
     port = parts.port or (443 if parts.scheme == "https" else 80)
     where = f"{parts.hostname} port {port}"
@@ -227,7 +227,7 @@ def _way(gateway: GatewayClient) -> Iterator[_Check]:
     try:
         sock = socket.create_connection((parts.hostname or "", port), gateway.connect_timeout)
     except OSError as error:
-        yield _Check("reached", f"{where}: {error.strerror or error}", for_connection(error))
+        yield _Result("reached", f"{where}: {error.strerror or error}", for_connection(error))
         return
     with sock:
         yield _timed("reached", f"{where}, connected", _since(begun))
@@ -235,29 +235,31 @@ def _way(gateway: GatewayClient) -> Iterator[_Check]:
         if parts.scheme == "https":
             yield _encryption(gateway, sock)
         else:
-            yield _Check("encryption", "none: it is http", facts={"encrypted": False}, mark="note")
+            yield _Result("encryption", "none: it is http", facts={"encrypted": False}, mark="note")
 
 
-def _encryption(gateway: GatewayClient, sock: socket.socket) -> _Check:
+def _encryption(gateway: GatewayClient, sock: socket.socket) -> _Result:
     try:
         context = gateway.ssl_context()
     except GatewayError as error:
-        return _Check("encryption", str(error), "give such a file, or leave the option out", {})
+        return _Result("encryption", str(error), "give such a file, or leave the option out", {})
     try:
         with context.wrap_socket(sock, server_hostname=urlsplit(gateway.url).hostname) as wrapped:
             version, certificate = wrapped.version(), wrapped.getpeercert() or {}
     except OSError as error:
-        return _Check("encryption", *_refused(error))
+        return _Result("encryption", *_refused(error))
     if not certificate:
         text = f"{version}; whose certificate it is, is not verified (validate_cert)"
-        return _Check("encryption", text, facts={"encrypted": True, "verified": False}, mark="note")
+        return _Result(
+            "encryption", text, facts={"encrypted": True, "verified": False}, mark="note"
+        )
     parts: Any = certificate  # names are pairs of a kind and a value, in the subject one by one
     subject = [name for part in parts.get("subject", ()) for kind, name in part if kind == _NAME]
     subject = subject or [name for _, name in parts.get("subjectAltName", ())]
     end = datetime.fromtimestamp(ssl.cert_time_to_seconds(parts["notAfter"]), UTC)
     facts = {"encrypted": True, "verified": True, "subject": subject, "expires": end.isoformat()}
     text = f"{version}; certificate of {', '.join(subject)}, good until {end:%Y-%m-%d %H:%M} UTC"
-    return _Check("encryption", text, facts=facts)
+    return _Result("encryption", text, facts=facts)
 
 
 def _refused(error: OSError) -> tuple[str, str]:
@@ -272,7 +274,7 @@ def _refused(error: OSError) -> tuple[str, str]:
 # --- what the gateway says ------------------------------------------------------------------------
 
 
-def _answers(rest: GatewayREST, sent: Callable[[], str]) -> Iterator[_Check]:
+def _check_api(rest: GatewayREST, sent: Callable[[], str]) -> Iterator[_Result]:
     try:
         specs = rest.list_kernelspecs()
     except GatewayAuthError as error:
@@ -280,7 +282,7 @@ def _answers(rest: GatewayREST, sent: Callable[[], str]) -> Iterator[_Check]:
         check.text = f"no: {error.status_code} {error.reason} (sent: {sent()})"
         yield check
         return
-    yield _Check("allowed in", f"yes (sent: {sent()})")
+    yield _Result("allowed in", f"yes (sent: {sent()})")
     yield _server(rest)
     taken = _median(rest.list_kernelspecs)
     yield _timed("round trip", f"median of {_ROUND_TRIPS} requests", taken)
@@ -288,11 +290,11 @@ def _answers(rest: GatewayREST, sent: Callable[[], str]) -> Iterator[_Check]:
     yield _listing(rest)
 
 
-def _server(rest: GatewayREST) -> _Check:
+def _server(rest: GatewayREST) -> _Result:
     try:
         answer = rest.api_version()
     except GatewayHTTPError as error:
-        return _Check("server", f"it does not tell its version ({error.status_code})")
+        return _Result("server", f"it does not tell its version ({error.status_code})")
     version = answer.get("version", "unknown")
     if "gateway_version" in answer:
         kind = "Enterprise Gateway"
@@ -300,7 +302,7 @@ def _server(rest: GatewayREST) -> _Check:
     else:
         kind = _kind(rest)
         text = f"{f'it looks like a {kind}' if kind else 'of unknown kind'}; version {version}"
-    return _Check("server", text, facts={"kind": kind or None, "version": version})
+    return _Result("server", text, facts={"kind": kind or None, "version": version})
 
 
 def _kind(rest: GatewayREST) -> str:
@@ -312,38 +314,38 @@ def _kind(rest: GatewayREST) -> str:
     return "Jupyter Server"
 
 
-def _kernelspecs(specs: KernelSpecs) -> _Check:
+def _kernelspecs(specs: KernelSpecs) -> _Result:
     names, default = sorted(specs.get("kernelspecs", {})), specs.get("default")
     facts = {"names": names, "default": default}
     if not names:
         todo = "install a kernel, such as ipykernel, where the gateway runs"
-        return _Check("kernelspecs", "none: no kernel can be started", todo, facts)
+        return _Result("kernelspecs", "none: no kernel can be started", todo, facts)
     text = ", ".join(f"{name} (default)" if name == default else name for name in names)
     if default not in names:
         text += f"; and not its default, {default}"
-    return _Check("kernelspecs", text, facts=facts)
+    return _Result("kernelspecs", text, facts=facts)
 
 
-def _listing(rest: GatewayREST) -> _Check:
+def _listing(rest: GatewayREST) -> _Result:
     try:
         models = rest.list_kernels()
     except KernelsNotListed:
-        return _Check("kernels", NO_LISTING, facts={"listed": False}, mark="note")
+        return _Result("kernels", NO_LISTING, facts={"listed": False}, mark="note")
     count = len(models)
-    return _Check("kernels", f"{count} running", facts={"listed": True, "running": count})
+    return _Result("kernels", f"{count} running", facts={"listed": True, "running": count})
 
 
 # --- lines ----------------------------------------------------------------------------------------
 
 
-def _failed(name: str, error: GatewayError) -> _Check:
+def _failed(name: str, error: GatewayError) -> _Result:
     """Return the text and the advice of an error, which follows a semicolon."""
     text, _, todo = str(error).partition("; ")
-    return _Check(name, text, todo or "see the gateway's log")
+    return _Result(name, text, todo or "see the gateway's log")
 
 
-def _timed(name: str, text: str, milliseconds: float) -> _Check:
-    return _Check(name, f"{text}: {milliseconds:.1f} ms", facts={"ms": round(milliseconds, 3)})
+def _timed(name: str, text: str, milliseconds: float) -> _Result:
+    return _Result(name, f"{text}: {milliseconds:.1f} ms", facts={"ms": round(milliseconds, 3)})
 
 
 def _since(begun: float) -> float:

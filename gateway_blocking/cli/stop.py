@@ -10,7 +10,7 @@ from .command import FLAGS, Command
 from .errors import OK, UsageError
 from .kernel_lookup import find_kernel
 from .started import forget_kernel, recorded_kernels
-from .terminal import say
+from .terminal import echo
 
 __all__ = ["StopCommand"]
 
@@ -58,7 +58,7 @@ jupyter gateway stop --all-mine
         with self.rest() as rest:
             given = recorded_kernels(rest.gateway.url) if self.all_mine else self.extra_args
             if not given:
-                say("you have no kernels on this gateway")
+                echo("you have no kernels on this gateway")
             # All are found before any is stopped: what stood for two kernels is not to
             # stand for the one that is left.
             found = [self._find(rest, text) for text in given]
@@ -81,11 +81,11 @@ jupyter gateway stop --all-mine
             self._failed(rest, kernel_id, error)
         else:
             forget_kernel(rest.gateway.url, kernel_id)
-            say(f"kernel {kernel_id} is stopped")
+            echo(f"kernel {kernel_id} is stopped")
 
     def _failed(self, rest: GatewayREST, kernel_id: str, error: Exception) -> None:
         if isinstance(error, NoSuchKernel) and self.all_mine:
             forget_kernel(rest.gateway.url, kernel_id)
-            say(f"kernel {kernel_id} was gone already")
+            echo(f"kernel {kernel_id} was gone already")
         else:
-            self._status = max(self._status, self.explain(error))
+            self._status = max(self._status, self.report_error(error))

@@ -11,7 +11,7 @@ from typing import Any
 
 from ..escape import OutputFilter, printable
 
-__all__ = ["Screen", "say", "show", "table", "write"]
+__all__ = ["OutputRenderer", "echo", "renderer", "table", "write"]
 
 _ANSI = re.compile(r"\x1b\[[0-9;]*[A-Za-z]")
 _ERASE_LINE = "\r\x1b[K"
@@ -21,7 +21,7 @@ _LINE_UP = "\x1b[A"
 _LONGEST_CELL = 200
 
 
-def say(*texts: str) -> None:
+def echo(*texts: str) -> None:
     """Write texts of ours to standard error, with what is foreign in them escaped."""
     for text in texts:
         write(sys.stderr, "".join(f"{printable(line)}\n" for line in text.split("\n")))
@@ -44,7 +44,7 @@ def table(titles: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
 # --- the output of kernels ------------------------------------------------------------------------
 
 
-class Screen:
+class OutputRenderer:
     """Where the output of kernels appears: called with an iopub message, it writes what is to see.
 
     A file or a pipe gets all of it.  A terminal gets what draws, and with ``is_raw`` all of it,
@@ -58,7 +58,7 @@ class Screen:
         self._undo = ""  # to be written before what comes next
         self._last_line: str | None = None  # the display_id of what it shows, and nothing else
 
-    def __call__(self, message: Mapping[str, Any]) -> None:
+    def render(self, message: Mapping[str, Any]) -> None:
         """Write what a message of the iopub channel would show in a console."""
         content, kind = message["content"], message["msg_type"]
         if kind == "stream":
@@ -67,13 +67,13 @@ class Screen:
             self._display(content, update=kind == "update_display_data")
         elif kind == "error":
             self._write("stdout", "")
-            self.traceback("\n".join(content["traceback"]))
+            self.render_traceback("\n".join(content["traceback"]))
         elif kind == "clear_output" and sys.stdout.isatty():
             self._undo = _ERASE_LINE
             if not content.get("wait"):
                 self._write("stdout", "")
 
-    def traceback(self, text: str) -> None:
+    def render_traceback(self, text: str) -> None:
         """Write a kernel's traceback, in colour only on a terminal."""
         self._write("stderr", (text if sys.stderr.isatty() else _ANSI.sub("", text)) + "\n")
 
@@ -98,7 +98,7 @@ class Screen:
         write(stream, self.filtered(name, text) if stream.isatty() else text)
 
 
-show = Screen()
+renderer = OutputRenderer()
 """The one of this process, as there is one terminal."""
 
 

@@ -13,7 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gateway_blocking.cli.command import Command
-from gateway_blocking.cli.terminal import say, table
+from gateway_blocking.cli.terminal import echo, table
 from gateway_blocking.errors import GatewayError, NoSuchKernel
 from gateway_blocking.escape import OutputFilter, printable
 from support.rawserver import Peer, serving
@@ -80,7 +80,7 @@ def test_a_table_has_the_rows_that_it_was_given() -> None:
 
 def test_what_is_said_is_escaped(capsys: pytest.CaptureFixture[str]) -> None:
     """In each of its lines."""
-    say("one\ntwo" + TITLE)
+    echo("one\ntwo" + TITLE)
     assert capsys.readouterr().err == "one\ntwo\\x1b]0;owned\\x07\n"
 
 

@@ -17,7 +17,7 @@ from nbformat.v4 import new_code_cell, new_notebook
 
 from gateway_blocking import BlockingGatewayKernelManager
 from gateway_blocking.cli.jobs import Job
-from gateway_blocking.cli.progress import Bars, Progress
+from gateway_blocking.cli.progress import BarProgress, Progress
 from support.servers import kernels_of, own_gateway, proxy_of, upstream_of
 from support.terminal import Terminal, errors, wait_for, without_a_gateway
 
@@ -326,23 +326,23 @@ def test_the_bar_of_a_job_says_that_its_connection_is_lost() -> None:
         is_connected = True
 
     display, job = Display(), Connected("a.ipynb", "python3", Path())
-    with Bars(display).of(Connected("a\x1b]0;b\x07.py", "python3", Path())) as on_cell:
+    with BarProgress(display).track(Connected("a\x1b]0;b\x07.py", "python3", Path())) as on_cell:
         assert display.text == "a\\x1b]0;b\\x07.py: starting a kernel"
         on_cell(1, 0)
         assert display.text == "a\\x1b]0;b\\x07.py"
-    bars = Bars(display)
-    with bars.of(job) as on_cell:
+    bars = BarProgress(display)
+    with bars.track(job) as on_cell:
         on_cell(2, 3)
-        bars.look()
+        bars.poll()
         assert display.text == "a.ipynb: cell 2 of 3"
         job.is_reconnecting = True
-        bars.look()
+        bars.poll()
         assert display.text == "a.ipynb: cell 2 of 3: connection lost, trying again"
         job.is_reconnecting = False
-        bars.look()
+        bars.poll()
         assert display.text == "a.ipynb: cell 2 of 3"
     job.is_reconnecting = True
-    bars.look()  # it has ended, and has no bar any more
+    bars.poll()  # it has ended, and has no bar any more
 
 
 def test_lost_output_is_a_failure_if_that_is_wanted(terminal: Terminal) -> None:
@@ -462,10 +462,10 @@ def test_a_connection_that_is_lost_for_good_is_not_there_again(
         is_connected = False  # type: ignore[assignment]
 
     job, shown = Lossy("a.py", "", Path()), Progress()
-    with shown.of(job):
-        shown.look()
+    with shown.track(job):
+        shown.poll()
         job.is_reconnecting, job.is_connected = False, is_connected  # type: ignore[misc]
-        shown.look()
+        shown.poll()
     lines = capsys.readouterr().err.splitlines()
     assert (
         lines

@@ -25,10 +25,10 @@ from gateway_blocking import (
     ReplyLost,
 )
 from gateway_blocking.cli.errors import UsageError
-from gateway_blocking.cli.files import read_standard_input, replace
-from gateway_blocking.cli.jobs import doubtful_parameters
+from gateway_blocking.cli.files import read_standard_input, replace_file
+from gateway_blocking.cli.jobs import parameter_warnings
 from gateway_blocking.cli.notebooks import read_notebook, repair, write_notebook
-from gateway_blocking.cli.run import RunCommand, is_hopeless, take_parameters
+from gateway_blocking.cli.run import RunCommand, affects_every_file, split_parameters
 
 # --- files ----------------------------------------------------------------------------------------
 
@@ -60,7 +60,7 @@ def test_a_private_file_is_never_readable_by_others(
     path.write_text("old")
     for mode in (0o600, 0o664):
         path.chmod(mode)
-        replace(path, b"new", source=path)
+        replace_file(path, b"new", source=path)
         assert (path.read_bytes(), mode_of(path)) == (b"new", mode)
     (first, second), modes = zip(*written, strict=True)
     assert first != second
@@ -75,7 +75,7 @@ def test_a_new_file_is_as_private_as_its_source(tmp_path: Path) -> None:
     for mode, umask in ((0o600, 0o022), (0o666, 0o022)):
         source.chmod(mode)
         result.unlink(missing_ok=True)
-        replace(result, b"", source=source)
+        replace_file(result, b"", source=source)
         assert mode_of(result) == mode & ~umask
 
 
@@ -89,11 +89,11 @@ def test_a_link_of_another_user_is_refused(tmp_path: Path) -> None:
     own.symlink_to("planted")
     for link in (planted, own):
         with pytest.raises(UsageError, match=r"made by another user \(uid 12345\); remove it"):
-            replace(link, b"theirs")
+            replace_file(link, b"theirs")
     assert victim.read_text() == "mine"
     planted.unlink()
     planted.symlink_to("victim")
-    replace(own, b"new")
+    replace_file(own, b"new")
     assert (victim.read_text(), own.is_symlink()) == ("new", True)
 
 
@@ -105,7 +105,7 @@ def test_what_is_not_a_regular_file_is_not_replaced(tmp_path: Path) -> None:
     link.symlink_to(pipe)
     for path in (pipe, link, tmp_path):
         with pytest.raises(UsageError, match="it is not a regular file"):
-            replace(path, b"new")
+            replace_file(path, b"new")
     assert stat.S_ISFIFO(pipe.stat().st_mode)
 
 
@@ -115,7 +115,7 @@ def test_a_link_to_itself_is_replaced(tmp_path: Path) -> None:
     link.symlink_to(link.name)
     command = RunCommand(output=str(link))
     assert command._targets([str(tmp_path / "a.ipynb")]) == {str(tmp_path / "a.ipynb"): link}
-    replace(link, b"new")
+    replace_file(link, b"new")
     assert link.read_bytes() == b"new"
 
 
@@ -129,7 +129,7 @@ def test_a_file_is_never_half_written(tmp_path: Path, monkeypatch: pytest.Monkey
 
     monkeypatch.setattr(os, "fsync", fail)
     with pytest.raises(UsageError, match=r"cannot write .*a\.ipynb: No space left on device"):
-        replace(path, b"new")
+        replace_file(path, b"new")
     assert path.read_text() == "old"
     assert list(tmp_path.iterdir()) == [path]
 
@@ -320,7 +320,7 @@ FORBIDDEN = GatewayAuthError("403", status_code=403)
 
 
 @pytest.mark.parametrize(
-    ("error", "executed", "served", "hopeless"),
+    ("error", "executed", "kernel_started", "expected"),
     [
         (GatewayConnectionError("refused"), False, False, True),
         (GatewayConnectionError("refused"), False, True, True),
@@ -337,10 +337,10 @@ FORBIDDEN = GatewayAuthError("403", status_code=403)
     ],
 )
 def test_an_error_that_the_next_file_would_meet_as_well(
-    error: GatewayError, executed: bool, served: bool, hopeless: bool
+    error: GatewayError, executed: bool, kernel_started: bool, expected: bool
 ) -> None:
     """Only that keeps the others from being tried; a lost reply of one file does not."""
-    assert is_hopeless(error, executed=executed, served=served) is hopeless
+    assert affects_every_file(error, executed=executed, kernel_started=kernel_started) is expected
 
 
 # --- parameters -----------------------------------------------------------------------------------
@@ -370,19 +370,19 @@ def test_parameters_are_taken_from_the_command_line(
     """NAME VALUE or NAME=VALUE; an option that follows is not taken for a value."""
     if parameters is None:
         with pytest.raises(UsageError, match="-p .*wants"):
-            take_parameters(words.split())
+            split_parameters(words.split())
     else:
-        assert take_parameters(words.split()) == (parameters, others)
+        assert split_parameters(words.split()) == (parameters, others)
 
 
 def test_a_parameter_that_the_notebook_does_not_have_is_told() -> None:
     """A variable of this name is nowhere in its code; or no cell says where parameters belong."""
     cells = [markdown(source="rows"), code(source="limit = 1\nprint(limit, x.row)")]
-    [told] = doubtful_parameters(cells, ["rows", "limit"])
+    [told] = parameter_warnings(cells, ["rows", "limit"])
     assert told.startswith("-p rows has no effect")
-    [told] = doubtful_parameters(cells, ["row"])
+    [told] = parameter_warnings(cells, ["row"])
     assert told.startswith("-p row has no effect")
-    [told] = doubtful_parameters(cells, ["limit"])
+    [told] = parameter_warnings(cells, ["limit"])
     assert 'no cell is tagged "parameters"' in told
     cells[1]["metadata"] = {"tags": ["parameters"]}
-    assert doubtful_parameters(cells, ["limit"]) == []
+    assert parameter_warnings(cells, ["limit"]) == []
