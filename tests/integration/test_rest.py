@@ -54,6 +54,7 @@ from gateway_blocking.launch import choose_kernel_id
 from gateway_blocking.local import LocalGateway
 from gateway_blocking.models import ModelError
 from gateway_blocking.rest import GatewayREST
+from gateway_blocking.traits import Seconds
 from support.rawserver import Peer, Script, certificate, serving
 from support.scripted import (
     BUSY,
@@ -1775,3 +1776,14 @@ def test_each_request_is_logged(caplog: pytest.LogCaptureFixture) -> None:
     first, second = [r.getMessage() for r in caplog.records if r.name == "tests"]
     assert re.fullmatch(rf"GET {re.escape(url)}: 200 in \d+\.\d\d\d s", first)
     assert re.fullmatch(rf"DELETE {re.escape(url)}: ReadTimeout after \d+\.\d\d\d s", second)
+
+
+def test_a_huge_time_is_no_error_of_a_request() -> None:
+    """On both transports, whose libraries do not take it."""
+    seconds = [
+        name for name, trait in GatewayClient.class_traits().items() if isinstance(trait, Seconds)
+    ]
+    options = {name: 1e10 for name in seconds if "interval" not in name}
+    with scripted(says({"id": "k", "name": "n"})) as server, rest_of(server, **options) as rest:
+        assert rest.get_kernel("k")["id"] == "k"
+        assert rest.get_kernel("k", timeout=1e10)["id"] == "k"

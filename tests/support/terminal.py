@@ -15,9 +15,6 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import nbformat
-from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook
-
 from gateway_blocking.local import LocalGateway
 
 
@@ -58,10 +55,15 @@ class Terminal:
         return name
 
     def notebook(self, name: str, *cells: str) -> str:
+        import nbformat  # which takes a second, and most tests have no notebook
+        from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook
+
         nb = new_notebook(cells=[new_markdown_cell("# A title"), *map(new_code_cell, cells)])
         return self.write(name, nbformat.writes(nb))
 
     def read(self, name: str) -> Any:
+        import nbformat
+
         return nbformat.read(self.directory / name, as_version=4)
 
     def files(self) -> set[str]:

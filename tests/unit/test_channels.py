@@ -28,7 +28,6 @@ from gateway_blocking.errors import (
     ReplyLost,
 )
 from gateway_blocking.locks import Lock
-from support.interrupting import interrupt_often
 
 SESSION = Session(key=b"secret")
 
@@ -282,11 +281,6 @@ def test_control_c_ends_a_wait(channel: Channel) -> None:
             channel.get_msg()
     finally:
         signal.signal(signal.SIGALRM, previous)
-
-
-def test_control_c_at_any_moment_leaves_the_channel_usable(channel: Channel) -> None:
-    """A signal handler that raises in the middle of a wait leaves no lock locked."""
-    interrupt_often(lambda: channel.take(timeout=0.00002), lambda: not channel.mutex.locked())
 
 
 # --- what no caller takes -------------------------------------------------------------------------

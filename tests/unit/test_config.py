@@ -8,8 +8,6 @@ import math
 import os
 import socket
 import ssl
-import subprocess
-import sys
 import threading
 import time
 import traceback
@@ -29,12 +27,10 @@ from traitlets.config import Application, Config, LoggingConfigurable
 from gateway_blocking import run_kernel
 from gateway_blocking.config import GatewayClient
 from gateway_blocking.deadline import LONGEST
-from gateway_blocking.errors import GatewayConnectionError, GatewayError
+from gateway_blocking.errors import GatewayConnectionError
 from gateway_blocking.tokens import GatewayTokenRenewerBase, NoOpTokenRenewer
 from gateway_blocking.traits import Seconds, safe_url
 from gateway_blocking.urls import canonical_url
-from support.rawserver import certificate
-from support.scripted import rest_of, says, scripted
 
 SECRET = "sesame-open"
 URL = "https://Host.example:8443/Base/http-gw/"
@@ -828,79 +824,12 @@ def test_a_file_may_be_in_the_home_directory(monkeypatch: pytest.MonkeyPatch) ->
     assert gateway.client_cert is None
 
 
-def test_the_context_trusts_ca_certs_only(tmp_path: Path) -> None:
-    """A file of authorities is there instead of the usual ones."""
-    _, cert = certificate(tmp_path)
-    context = GatewayClient(ca_certs=cert).ssl_context()
-    assert context.verify_mode == ssl.CERT_REQUIRED
-    assert context.check_hostname
-    assert context.cert_store_stats()["x509"] == 1
-    assert GatewayClient().ssl_context().cert_store_stats()["x509_ca"] > 10
-
-
-def test_the_context_may_trust_a_directory(tmp_path: Path) -> None:
-    """As requests does: one of hashed names, such as /etc/ssl/certs."""
-    _, cert = certificate(tmp_path)
-    hashed = subprocess.run(
-        ["openssl", "x509", "-hash", "-noout", "-in", cert], capture_output=True, check=True
-    )
-    (tmp_path / f"{hashed.stdout.decode().strip()}.0").write_text(Path(cert).read_text())
-    assert GatewayClient(ca_certs=str(tmp_path)).ssl_context().verify_mode == ssl.CERT_REQUIRED
-
-
 def test_the_context_may_trust_anybody() -> None:
     """validate_cert=False switches off both the chain and the name, with a ca_certs or without."""
     for options in ({}, {"ca_certs": "/no/such/file"}):
         context = GatewayClient(validate_cert=False, **options).ssl_context()
         assert context.verify_mode == ssl.CERT_NONE
         assert not context.check_hostname
-
-
-def test_a_file_that_cannot_be_used_is_named(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """With the option it came from."""
-    _, cert = certificate(tmp_path)
-    rubbish = tmp_path / "rubbish.pem"
-    rubbish.write_text("rubbish")
-    key = str(tmp_path / "key.pem")
-    for options, named in [
-        ({"ca_certs": "/no/such"}, "ca_certs='/no/such'"),
-        ({"ca_certs": str(rubbish)}, f"ca_certs='{rubbish}'"),
-        ({"client_cert": "/no/such"}, "client_cert='/no/such'"),
-        ({"client_cert": str(rubbish), "client_key": key}, f"client_cert='{rubbish}'"),
-        ({"client_cert": cert, "client_key": "/no/such"}, "client_key='/no/such'"),
-        ({"client_cert": cert}, "client_cert="),  # its key is in another file
-    ]:
-        with pytest.raises(GatewayError) as caught:
-            GatewayClient(**options).ssl_context()
-        assert named in str(caught.value)
-        assert isinstance(caught.value.__cause__, OSError)
-    with pytest.raises(GatewayError, match=f"client_key='{key}' is set, and client_cert is not"):
-        GatewayClient(client_key=key).ssl_context()
-    monkeypatch.setenv("REQUESTS_CA_BUNDLE", "/no/such")
-    with pytest.raises(GatewayError, match="'/no/such' .REQUESTS_CA_BUNDLE"):
-        GatewayClient().ssl_context()
-
-
-def test_a_key_with_a_password_is_an_error_not_a_question(tmp_path: Path) -> None:
-    """OpenSSL would ask for it on the terminal, and a service would hang there."""
-    _, cert = certificate(tmp_path)
-    locked = str(tmp_path / "locked.pem")
-    command = ["openssl", "pkcs8", "-topk8", "-in", str(tmp_path / "key.pem"), "-out", locked]
-    subprocess.run([*command, "-passout", f"pass:{SECRET}"], check=True, capture_output=True)
-    code = f"GatewayClient(client_cert={cert!r}, client_key={locked!r}).ssl_context()"
-    run = subprocess.run(
-        [sys.executable, "-c", f"from gateway_blocking import GatewayClient; {code}"],
-        input=f"{SECRET}\n" * 3,  # what a question would be answered with
-        start_new_session=True,  # away from the terminal that these tests may run in
-        capture_output=True,
-        text=True,
-        timeout=60,
-        check=False,
-    )
-    assert run.returncode == 1
-    assert f"GatewayError: client_cert='{cert}', client_key='{locked}' cannot be used" in run.stderr
 
 
 # --- time-outs ----------------------------------------------------------------------------------
@@ -1013,11 +942,3 @@ def test_a_time_that_is_none_is_refused_where_it_is_set(name: str, value: float)
     gateway = GatewayClient()
     with pytest.raises(TraitError, match=name):
         setattr(gateway, name, value)
-
-
-def test_a_huge_time_is_no_error_of_a_request() -> None:
-    """On both transports, whose libraries do not take it."""
-    options = {name: 1e10 for name in SECONDS if "interval" not in name}
-    with scripted(says({"id": "k", "name": "n"})) as server, rest_of(server, **options) as rest:
-        assert rest.get_kernel("k")["id"] == "k"
-        assert rest.get_kernel("k", timeout=1e10)["id"] == "k"

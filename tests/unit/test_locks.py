@@ -13,7 +13,6 @@ import pytest
 
 from gateway_blocking.deadline import Deadline
 from gateway_blocking.locks import Latch, Lock, RLock, Waiters, apart, wait
-from support.interrupting import interrupt_often
 from support.waiting import wait_until
 
 LOCKS: list[Callable[[], Any]] = [Lock, RLock]
@@ -37,7 +36,7 @@ def test_a_lock_excludes_other_threads(make: Callable[[], Any]) -> None:
     thread = threading.Thread(target=enter)
     with lock:
         thread.start()
-        assert not entered.wait(0.2)
+        assert not entered.wait(0.05)
     assert entered.wait(30)
     thread.join()
     with pytest.raises(ZeroDivisionError), lock:
@@ -67,48 +66,6 @@ def test_a_lock_is_taken_in_time_or_the_error_is_raised() -> None:
         waiting.result(timeout=30)  # this one's exit releases it
 
 
-@pytest.mark.parametrize("make", LOCKS)
-def test_a_signal_at_any_moment_leaves_no_lock_locked(make: Callable[[], Any]) -> None:
-    """It raises in the ``with`` of a free lock: before, while and after it is taken."""
-    lock = make()
-
-    def use() -> None:
-        with lock:
-            pass
-
-    # Only the thread that holds an RLock could release it: acquired as often as released.
-    free = (lambda: "count=0" in repr(lock.plain)) if make is RLock else lambda: not lock.locked()
-    interrupt_often(use, free, least=5_000)
-
-
-def test_a_signal_at_any_moment_of_a_wait_leaves_no_lock_locked() -> None:
-    """It raises while a deadline passes, and when another thread releases the lock just then."""
-    lock, stop = Lock(), threading.Event()
-
-    def compete() -> None:
-        while not stop.is_set():
-            with lock.plain:
-                time.sleep(0.000_01)
-            time.sleep(0.000_01)
-
-    def use() -> None:
-        with lock.within(Deadline(0.000_1), TimeoutError()):
-            pass
-
-    def is_free() -> bool:
-        taken = lock.acquire(timeout=30)
-        lock.release()
-        return taken
-
-    thread = threading.Thread(target=compete)
-    thread.start()
-    try:
-        interrupt_often(use, is_free, TimeoutError, least=1_000)
-    finally:
-        stop.set()
-        thread.join()
-
-
 ENDED = threading.Event()
 WAITS: dict[str, Callable[[], Any]] = {
     "lock": lambda: taken().__enter__(),
@@ -125,6 +82,13 @@ def taken() -> Lock:
     return lock
 
 
+@pytest.fixture
+def short_slices(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let each wait look around twenty times in a second, and not once."""
+    monkeypatch.setattr("gateway_blocking.locks._SLICE", 0.05)
+
+
+@pytest.mark.usefixtures("short_slices")
 @pytest.mark.parametrize("kind", WAITS)
 def test_a_signal_that_another_thread_got_ends_a_wait(kind: str) -> None:
     """It wakes only that one, and its handler runs in the main thread, which sleeps."""
@@ -138,7 +102,7 @@ def test_a_signal_that_another_thread_got_ends_a_wait(kind: str) -> None:
 
     other = threading.Thread(target=end.acquire)
     other.start()
-    sender = threading.Timer(0.2, lambda: signal.pthread_kill(other.ident or 0, signal.SIGUSR1))
+    sender = threading.Timer(0.1, lambda: signal.pthread_kill(other.ident or 0, signal.SIGUSR1))
     previous = signal.signal(signal.SIGUSR1, interrupt)
     try:
         sender.start()
@@ -209,6 +173,7 @@ def test_news_wake_all_that_wait() -> None:
     assert waiters._waiting == []
 
 
+@pytest.mark.usefixtures("short_slices")
 def test_a_change_is_noticed_that_no_thread_told_of() -> None:
     """The one that would have may have been interrupted."""
     waiters, values = Waiters(), [0]
@@ -239,32 +204,3 @@ def test_a_call_apart_returns_and_raises_as_any_other() -> None:
     assert apart(threading.get_ident) != threading.get_ident()
     with pytest.raises(ZeroDivisionError):
         apart(lambda: 1 / 0)
-
-
-@pytest.mark.filterwarnings("ignore:Exception ignored on calling weakref callback")  # of Python's
-def test_threads_are_started_whole_or_not_at_all() -> None:
-    """A signal at any moment leaves none of which nothing is known, and no lock of Python's."""
-    made: list[threading.Thread] = []
-
-    def start() -> None:
-        thread = threading.Thread(target=lambda: None)
-        made.append(thread)
-        apart(thread.start)
-
-    def is_well() -> bool:
-        while made:
-            thread = made.pop()
-            if thread.ident is not None:
-                thread.join(30)
-        return is_free_of_threading()
-
-    interrupt_often(start, is_well, least=1_000)
-
-
-def is_free_of_threading() -> bool:
-    """Return whether another thread can be started, as Python's own lock lets it."""
-    return not is_held(threading._active_limbo_lock)  # type: ignore[attr-defined]
-
-
-def is_held(lock: Any) -> bool:
-    return "count=0" not in repr(lock)
