@@ -185,6 +185,12 @@ def test_the_commands_of_a_page_run(page: Path, terminal: Terminal) -> None:
     assert done.returncode == 0, done.stdout
 
 
+def test_the_example_of_the_types_is_the_file_that_mypy_checks() -> None:
+    """The page has ``docs/examples/typed.py`` as it is."""
+    (code,) = [code for _, code in _blocks(DOCS / "howto" / "typing.rst", "python")]
+    assert code.strip() == (DOCS / "examples" / "typed.py").read_text().strip()
+
+
 def test_the_doctests_of_deadline_run() -> None:
     """The examples in deadline.py are there, and true."""
     result = doctest.testmod(deadline)
