@@ -12,12 +12,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from rawserver import Script
-from scripted import says, scripted, stalls
-from terminal import Terminal
 
 from gateway_blocking import BlockingGatewayKernelManager, GatewayError, start_new_kernel
 from gateway_blocking.local import LocalGateway
+from support.rawserver import Script
+from support.scripted import says, scripted, stalls
+from support.terminal import Terminal
 
 ROOT = next(folder for folder in Path(__file__).parents if (folder / "setup.cfg").is_file())
 PAGE = ROOT / "docs" / "howto" / "troubleshooting.rst"
