@@ -82,11 +82,18 @@ def _no_handler_is_left(_event_loop_of_jupyter: asyncio.AbstractEventLoop) -> It
 
 
 @pytest.fixture(scope="session", autouse=True)
-def _ctrl_c_works() -> Iterator[None]:
-    """Also where the tests run in the background, whose shell has SIGINT ignored."""
-    previous = signal.signal(signal.SIGINT, signal.default_int_handler)
+def _signals_work() -> Iterator[None]:
+    """Handle signals as in a terminal: a shell in the background ignores SIGINT, nohup SIGHUP.
+
+    A process inherits what its parent ignores, and so would each that a test starts.
+    """
+    handlers = {signal.SIGINT: signal.default_int_handler}
+    if sys.platform != "win32":
+        handlers[signal.SIGHUP] = signal.SIG_DFL
+    previous = {number: signal.signal(number, handler) for number, handler in handlers.items()}
     yield
-    signal.signal(signal.SIGINT, previous)
+    for number, handler in previous.items():
+        signal.signal(number, handler)
 
 
 @pytest.fixture(scope="session")
