@@ -40,12 +40,15 @@ LAYERS = (
     {"local", "papermill_engine", "__init__"},  # front
     # what all commands share
     {
-        *("cli.errors", "cli.terminal", "cli.files", "cli.notebooks", "cli.started"),
+        *("cli.errors", "cli.terminal", "cli.files", "cli.started"),
         *("cli.argv", "cli.kernel_lookup", "cli.command"),
     },
+    {  # the files that commands execute
+        *("cli.batch", "cli.jobs", "cli.script_job", "cli.notebook_job", "cli.notebook_file"),
+        *("cli.outcomes", "cli.progress", "cli.parameters", "cli.destinations"),
+    },
     {  # commands
-        *("cli.run", "cli.jobs", "cli.progress"),
-        *("cli.kernels", "cli.kernelspecs", "cli.status"),
+        *("cli.run", "cli.kernels", "cli.kernelspecs", "cli.status"),
         *("cli.start", "cli.stop", "cli.interrupt", "cli.restart"),
         *("cli.exec", "cli.attach", "cli.console", "cli.shell"),
     },
@@ -89,11 +92,12 @@ SIDEWAYS = {
     "cli.command": {"cli.argv", "cli.errors", "cli.kernel_lookup", "cli.terminal"},
     "cli.files": {"cli.errors"},
     "cli.kernel_lookup": {"cli.errors", "cli.started"},
-    "cli.notebooks": {"cli.errors", "cli.files"},
     "cli.started": {"cli.terminal"},
-    "cli.run": {"cli.jobs", "cli.progress"},
+    "cli.batch": {"cli.jobs", "cli.outcomes", "cli.progress"},
+    "cli.notebook_job": {"cli.jobs", "cli.notebook_file", "cli.parameters"},
+    "cli.outcomes": {"cli.jobs"},
     "cli.progress": {"cli.jobs"},
-    "cli.exec": {"cli.jobs"},
+    "cli.script_job": {"cli.jobs"},
     "cli.console": {"cli.shell"},
     "cli": {"cli.app"},
     "__main__": {"cli"},
@@ -107,21 +111,21 @@ HOMES = {
     "websocket": {"handshake"},
     "traitlets": {"config", "tokens", "traits", "papermill_engine"}
     | MIRROR
-    | {f"cli.{name}" for name in ("argv", "command", "jobs", "run")}
+    | {f"cli.{name}" for name in ("argv", "command", "notebook_job", "run")}
     | {f"cli.{name}" for name in ("shell", "status", "stop")},
     "jupyter_client": {"errors", "wire", "channels", "connector", "kernel_requests"}
     | ENGINE
     | MIRROR - {"sessions"},
     "jupyter_core": {"cli.app", "cli.command", "cli.started"},
     "IPython": {"interactive"},
-    "nbclient": {"cli.notebooks", "cli.jobs"},
-    "nbformat": {"cli.notebooks"},
+    "nbclient": {"cli.notebook_file", "cli.notebook_job"},
+    "nbformat": {"cli.notebook_file"},
     "kernel_gateway": {"local"},
     "tornado": {"local"},
-    "papermill": {"cli.jobs", "papermill_engine"},
+    "papermill": {"cli.notebook_job", "papermill_engine"},
     "rich": {"cli.progress", "cli.terminal"},
     "jupyter_console": {"cli.shell"},
-    "asyncio": {"coroutines", "cli.jobs", "cli.shell"},
+    "asyncio": {"coroutines", "cli.notebook_job", "cli.shell"},
     "subprocess": {"local", "reaper", "manager"},  # of the latter only the names of its arguments
     "socket": {"transport", "handshake", "cli.status"},
     "ssl": {"config", "failures", "launch", "transport", "handshake", "cli.status"}
@@ -317,7 +321,7 @@ def test_threads_live_in_the_connection_only() -> None:
     ways = {"Thread", "Timer", "ThreadPoolExecutor", "ProcessPoolExecutor", "to_thread"}
     ways |= {"start_new_thread", "run_in_executor", "Process"}
     # One for each file that is executed; one for each kernel while all of them are asked for.
-    pools = {"cli.run", "multikernelmanager"}
+    pools = {"cli.batch", "multikernelmanager"}
     once = {
         "signals",
         "locks",

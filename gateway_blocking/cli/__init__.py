@@ -1,14 +1,32 @@
-"""The command line: ``jupyter gateway``, with a subcommand for each thing to do.
+"""The command line: ``jupyter gateway`` and its subcommands.
+
+Each subcommand has a module of its own, named after it: ``exec``, ``run``, ``status``.  To add one,
+write such a module with a subclass of :class:`.Command`, and add a row to the table in ``app``.
+``interrupt`` is a short example.
+
+The subcommands share these modules:
 
 ``app``
-    The application, its subcommands, and how it ends.
+    The application: the table of subcommands, signals, and the exit status.
 ``command``
-    What all subcommands share: options, gateway, kernel, errors and exit statuses.
+    The base classes of subcommands: options, the gateway, the kernel, the report of errors.
+``errors``
+    Exit statuses, and the errors that stand for them.
+``argv``, ``kernel_lookup``, ``started``
+    The command line, the kernel that an ID means, the record of kernels that were started.
 ``terminal``, ``files``
-    What is written to people, and what is read and written on disk.
+    Output to the terminal, and files that are read and replaced.
 
-Every other module has the subcommands that its name says.  They are imported when they are asked
-for, and the optional packages where they are used.
+``run`` and ``exec`` also share these:
+
+``jobs``, ``script_job``, ``notebook_job``
+    The execution of one file on a kernel that is ready.
+``batch``, ``progress``, ``outcomes``
+    The execution of several files, its display, and its result.
+``parameters``, ``destinations``, ``notebook_file``
+    Parameters of notebooks, where notebooks are written, and how they are read and repaired.
+
+A subcommand is imported when it is called, and an optional package when it is used.
 """
 
 from .app import GatewayApp, main

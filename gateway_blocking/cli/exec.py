@@ -5,7 +5,7 @@ from __future__ import annotations
 from .command import KernelCommand
 from .errors import FAILED, OK, CodeError, UsageError
 from .files import read_standard_input
-from .jobs import Script
+from .script_job import ScriptJob
 
 __all__ = ["ExecCommand"]
 
@@ -47,7 +47,7 @@ jupyter gateway exec --kernel-id=1f3a - < patch.py
             raise UsageError("what to execute? give CODE as one argument; see --help")
         [code] = self.extra_args
         piped = code == "-"
-        script = Script(
+        script = ScriptJob(
             "CODE",
             read_standard_input() if piped else code,
             self.kernel_name,

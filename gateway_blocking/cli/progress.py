@@ -15,7 +15,7 @@ from ..locks import apart
 from .jobs import Job, OnCell
 from .terminal import echo
 
-__all__ = ["BarProgress", "Progress", "progress"]
+__all__ = ["BarProgress", "Progress", "open_progress"]
 
 _LINE_EVERY = 10.0
 _WATCH_EVERY = 0.25
@@ -23,7 +23,7 @@ _LOST = "connection lost, trying again"
 
 
 @contextmanager
-def progress() -> Iterator[Progress]:
+def open_progress() -> Iterator[Progress]:
     """Return the display that fits standard error."""
     if not sys.stderr.isatty():
         with Progress().watching() as lines:

@@ -24,11 +24,12 @@ from gateway_blocking import (
     NoSuchKernelSpec,
     ReplyLost,
 )
+from gateway_blocking.cli.destinations import Destinations
 from gateway_blocking.cli.errors import UsageError
 from gateway_blocking.cli.files import read_standard_input, replace_file
-from gateway_blocking.cli.jobs import parameter_warnings
-from gateway_blocking.cli.notebooks import read_notebook, repair, write_notebook
-from gateway_blocking.cli.run import RunCommand, affects_every_file, split_parameters
+from gateway_blocking.cli.notebook_file import read_notebook, repair, write_notebook
+from gateway_blocking.cli.outcomes import affects_every_file
+from gateway_blocking.cli.parameters import parameter_warnings, split_parameters
 
 # --- files ----------------------------------------------------------------------------------------
 
@@ -113,8 +114,8 @@ def test_a_link_to_itself_is_replaced(tmp_path: Path) -> None:
     """It stands for no file, and resolve() of Python 3.11 raises RuntimeError for it."""
     link = tmp_path / "loop.ipynb"
     link.symlink_to(link.name)
-    command = RunCommand(output=str(link))
-    assert command._targets([str(tmp_path / "a.ipynb")]) == {str(tmp_path / "a.ipynb"): link}
+    destinations = Destinations(output=str(link))
+    assert destinations.assign([str(tmp_path / "a.ipynb")]) == {str(tmp_path / "a.ipynb"): link}
     replace_file(link, b"new")
     assert link.read_bytes() == b"new"
 

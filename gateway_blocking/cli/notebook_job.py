@@ -1,0 +1,176 @@
+"""A notebook as ``jupyter gateway run`` executes it, on a kernel that is ready."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from ..client import BlockingGatewayKernelClient
+from ..errors import (
+    DeadKernelError,
+    GatewayError,
+)
+from .errors import CodeError, UsageError
+from .jobs import Job, OnCell
+from .notebook_file import read_notebook, write_notebook
+from .parameters import parameter_warnings
+from .terminal import echo, renderer
+
+if TYPE_CHECKING:
+    from nbclient import NotebookClient
+    from traitlets.config import Config
+
+__all__ = ["NotebookJob"]
+
+_INFO_TIMEOUT = 60.0
+_DEATH_TIMEOUT = 1.0  # seconds to hear how a kernel ended: that is known, or it is not
+_SILENT = logging.getLogger(f"{__name__}.silent")  # for nbclient: we tell what it would log
+_SILENT.addHandler(logging.NullHandler())
+_SILENT.propagate = False
+_SUCCESS = ("", "0", "None")  # arguments of sys.exit(), as the text of a SystemExit
+
+
+class NotebookJob(Job):
+    """A notebook that is executed by nbclient and written with its outputs.
+
+    Parameters
+    ----------
+    source, destination : Path
+        Where it is read from and written to.
+    kernel_name : str
+        The kernelspec, if not the notebook's own.
+    parameters : dict
+        To be set by a cell of their own.
+    config : Config
+        Of nbclient.
+    """
+
+    def __init__(
+        self,
+        source: Path,
+        destination: Path,
+        kernel_name: str,
+        parameters: dict[str, Any],
+        config: Config,
+    ) -> None:
+        self._nb, self.repaired = read_notebook(source)
+        own = self._nb.metadata.get("kernelspec", {}).get("name")
+        super().__init__(str(source), kernel_name or own or "python3", source.absolute().parent)
+        self._source, self._destination = source, destination
+        self._parameters = parameters
+        self._config = config
+
+    def _execute(self, kc: BlockingGatewayKernelClient, on_cell: OnCell) -> None:
+        from nbclient import NotebookClient
+
+        km: Any = kc.parent  # its manager
+        info = kc.kernel_info(reply=True, timeout=_INFO_TIMEOUT)["content"]
+        if self._parameters:
+            self._set_parameters(km.kernel_name, info["language_info"]["name"])
+        self._nb.metadata["language_info"] = info["language_info"]
+        client = NotebookClient(self._nb, km=km, config=self._config, log=_SILENT)
+        client.kc = kc
+        self._watch_output(client)
+        with self._saved(client):
+            self._execute_all(client, kc, on_cell)
+
+    def _execute_all(
+        self, client: NotebookClient, kc: BlockingGatewayKernelClient, on_cell: OnCell
+    ) -> None:
+        from nbclient import exceptions as nbclient_errors
+
+        try:
+            # An event loop of this call: a Ctrl-C ends it, and its tasks with it.
+            asyncio.run(self._cells(client, on_cell))
+        except nbclient_errors.CellExecutionError as error:
+            if error.ename == "SystemExit" and error.evalue in _SUCCESS:
+                return  # as for a script, and for papermill
+            renderer.render_traceback(
+                f"{self.name}: {self.where}:\n{str(error).rstrip()}"
+            )  # at once: others speak, too
+            raise CodeError(f"{self.where} failed", f"{error.ename}: {error.evalue}") from error
+        except nbclient_errors.CellTimeoutError as error:
+            why = f"took longer than {client.timeout} s"
+            raise CodeError(f"{self.where} {why}", why, running=True) from error
+        except nbclient_errors.DeadKernelError as error:
+            raise _how_it_died(kc) from error
+
+    def _watch_output(self, client: NotebookClient) -> None:
+        """Note after each cell whether its output came."""
+        from nbclient.util import run_hook
+
+        theirs = client.on_cell_executed
+
+        async def on_cell_executed(execute_reply: Any = None, **kwargs: Any) -> None:
+            msg_id = ((execute_reply or {}).get("parent_header") or {}).get("msg_id")
+            if msg_id:
+                self._note_lost_output(client.kc, msg_id)
+            await run_hook(theirs, execute_reply=execute_reply, **kwargs)
+
+        client.on_cell_executed = on_cell_executed
+
+    def _set_parameters(self, kernel_name: str, language: str) -> None:
+        """Add a cell that sets the parameters."""
+        from papermill.exceptions import PapermillException
+        from papermill.iorw import load_notebook_node
+        from papermill.log import logger
+        from papermill.parameterize import parameterize_notebook
+
+        for warning in parameter_warnings(self._nb.cells, self._parameters):
+            echo(f"{self.name}: {warning}")
+        logger.setLevel(logging.ERROR)  # it says the same, of a file that it does not name
+        try:
+            # From what was read here: papermill's own reading does not know a byte order mark.
+            self._nb = parameterize_notebook(
+                load_notebook_node(self._nb),
+                self._parameters,
+                kernel_name=kernel_name,
+                language=language,
+            )
+        except PapermillException as error:  # it does not know every language
+            raise UsageError(f"{self.name}: -p is not possible here: {error}") from error
+
+    async def _cells(self, client: NotebookClient, on_cell: OnCell) -> None:
+        client.kc.allow_stdin = False  # nobody is asked while a notebook is executed
+        for index, cell in enumerate(self._nb.cells):
+            self.where = f"cell {index + 1}"
+            on_cell(index + 1, len(self._nb.cells))
+            await client.async_execute_cell(
+                cell, index, execution_count=client.code_cells_executed + 1
+            )
+
+    @contextmanager
+    def _saved(self, client: NotebookClient) -> Iterator[None]:
+        """Write the notebook at the end of the ``with``, also if that ends by an error.
+
+        If it then cannot be written, this is told, and the error is raised all the same.
+        """
+        try:
+            yield
+        except BaseException:
+            try:
+                self._save(client)
+            except Exception as failure:
+                echo(f"{self.name}: {failure}")
+            raise
+        self._save(client)
+
+    def _save(self, client: NotebookClient) -> None:
+        client.set_widgets_metadata()
+        write_notebook(self._nb, self._destination, source=self._source)
+        echo(f"wrote {self._destination}")
+
+
+def _how_it_died(kc: BlockingGatewayKernelClient) -> DeadKernelError:
+    """Return what is known of the end of a kernel that nbclient found dead."""
+    try:
+        kc.kernel_info(reply=True, timeout=_DEATH_TIMEOUT)
+    except DeadKernelError as error:
+        return error
+    except GatewayError:
+        pass
+    return DeadKernelError("the kernel died")

@@ -1,0 +1,86 @@
+"""Parameters of notebooks: ``-p NAME VALUE``."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+from .errors import UsageError
+
+__all__ = ["parameter_warnings", "split_parameters"]
+
+_PARAMETER = re.compile(r"([^\W\d][\w.]*)(?:=(.*))?", re.DOTALL)
+
+
+def split_parameters(words: list[str]) -> tuple[dict[str, Any], list[str]]:
+    """Return the parameters that a command line gives with ``-p``, and its other words.
+
+    Raises
+    ------
+    UsageError
+        A ``-p`` is followed by neither a name and a value nor NAME=VALUE.
+    """
+    parameters: dict[str, Any] = {}
+    others: list[str] = []
+    left = iter(words)
+    for word in left:
+        if word != "-p":
+            others.append(word)
+            continue
+        first = next(left, "")
+        if not (match := _PARAMETER.fullmatch(first)):
+            raise UsageError(f"-p wants NAME VALUE, or NAME=VALUE, and got {first!r}")
+        name, value = match.groups()
+        if value is None:
+            value = next(left, None)
+            if value is None or value.startswith("--"):
+                got = "nothing" if value is None else repr(value)
+                raise UsageError(
+                    f"-p {name} wants a value, and got {got}; one that begins with -- is written"
+                    f" -p {name}=--..."
+                )
+        parameters[name] = _value(value)
+    return parameters, others
+
+
+def _value(text: str) -> Any:
+    """Return what a parameter's text means, as for papermill: a number, a literal, or itself."""
+    if text in ("True", "False", "None"):
+        return {"True": True, "False": False}.get(text)
+    for kind in (int, float):
+        try:
+            return kind(text)
+        except ValueError:
+            continue
+    return text
+
+
+def parameter_warnings(cells: Sequence[Mapping[str, Any]], given: Iterable[str]) -> list[str]:
+    """Return warnings of parameters that may have no effect on a notebook.
+
+    Parameters
+    ----------
+    cells : sequence of mapping
+        The notebook's.
+    given : iterable of str
+        The names of the parameters.
+    """
+    code = [cell["source"] for cell in cells if cell["cell_type"] == "code"]
+    warnings = [
+        f"-p {name} has no effect: no cell has a variable of this name"
+        for name in given
+        if not any(re.search(rf"(?<![\w.]){re.escape(name)}(?!\w)", source) for source in code)
+    ]
+    tagged = any("parameters" in _tags(cell) for cell in cells)
+    if not tagged and not warnings:
+        warnings.append(
+            'no cell is tagged "parameters": -p comes before the first cell, and a cell that sets'
+            " the same variable wins"
+        )
+    return warnings
+
+
+def _tags(cell: Mapping[str, Any]) -> Any:
+    tags = cell.get("metadata", {}).get("tags")
+    return tags if isinstance(tags, list) else []
