@@ -10,6 +10,7 @@ from functools import partial
 from queue import Empty
 from typing import Any, TypeVar, cast
 
+from jupyter_client.blocking.client import BlockingKernelClient
 from jupyter_client.clientabc import KernelClientABC
 from jupyter_client.session import Session
 from traitlets import Type, Unicode, default
@@ -36,7 +37,7 @@ _Hook = Callable[[Message], Any]
 _PlainHook = Callable[[dict[str, Any]], Any]  # that of code which is written for jupyter_client
 
 
-class BlockingGatewayKernelClient(RemoteKernelMixin, KernelRequests):
+class BlockingGatewayKernelClient(RemoteKernelMixin, KernelRequests, BlockingKernelClient):
     """A :class:`~jupyter_client.blocking.BlockingKernelClient` for a kernel behind a gateway.
 
     All channels share one websocket.  Any number of threads may use one client: each

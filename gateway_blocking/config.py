@@ -25,7 +25,7 @@ from traitlets.config import Config, LoggingConfigurable
 
 from .deadline import LONGEST, Deadline
 from .errors import GatewayConnectionError, GatewayError, GatewayTimeout
-from .events import emit, prepare
+from .events import emit, register_schemas
 from .forking import register_after_fork
 from .locks import Lock
 from .tokens import NoOpTokenRenewer, Renewal
@@ -240,7 +240,7 @@ class GatewayClient(LoggingConfigurable):
 
     @observe("event_logger")
     def _event_logger_changed(self, change: Any) -> None:
-        prepare(change["new"])
+        register_schemas(change["new"])
 
     def emit(self, schema_id: str, **data: Any) -> None:
         """Tell the :attr:`event_logger`, if there is one, of an event; see :mod:`.events`."""

@@ -1,21 +1,30 @@
-"""Events: what a program is told of the requests to a gateway, and of the lives of its kernels.
+"""Events: requests to a gateway, and actions on its kernels, for a receiver of the program.
 
-They have the ids and the fields of jupyter_server's events, so that what reads those reads these.
+They have the ids and the fields of jupyter_server's events, so that a program which reads those can
+read these.
 """
 
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any
 
-__all__ = ["GATEWAY_CLIENT", "KERNEL_ACTIONS", "can_be_told", "emit", "prepare"]
+__all__ = [
+    "GATEWAY_CLIENT",
+    "KERNEL_ACTIONS",
+    "action_event",
+    "emit",
+    "is_receiver",
+    "register_schemas",
+]
 
 GATEWAY_CLIENT = "https://events.jupyter.org/jupyter_server/gateway_client/v1"
 """A request: ``status`` (success or error), ``status_code``, ``msg``, ``gateway_url``."""
 
 KERNEL_ACTIONS = "https://events.jupyter.org/jupyter_server/kernel_actions/v1"
-"""Something done to a kernel: ``action`` (start, restart, interrupt, shutdown), ``kernel_id``,
+"""An action on a kernel: ``action`` (start, restart, interrupt, shutdown), ``kernel_id``,
 ``kernel_name``, ``status``, ``status_code``, ``msg``."""
 
 
@@ -47,15 +56,15 @@ _SCHEMAS = {
 }
 
 
-def can_be_told(receiver: Any) -> bool:
-    """Whether `receiver` is one of the kinds that :func:`emit` knows."""
+def is_receiver(receiver: Any) -> bool:
+    """Return True if `receiver` is of a kind that :func:`emit` knows."""
     return callable(receiver) or isinstance(receiver, _LOGGERS) or _is_event_logger(receiver)
 
 
-def prepare(receiver: Any) -> None:
-    """Let an EventLogger know the schemas of what it will be told, if it does not.
+def register_schemas(receiver: Any) -> None:
+    """Register the schemas of the events with an EventLogger that does not know them.
 
-    Before there is anything to tell: it is not made for two threads that do that at once.
+    Call this before the first event: an EventLogger is not made for two threads that do it at once.
     """
     if _is_event_logger(receiver):
         for schema_id, schema in _SCHEMAS.items():
@@ -73,19 +82,19 @@ def emit(
     data: Mapping[str, Any],
     log: logging.Logger | logging.LoggerAdapter[Any],
 ) -> None:
-    """Tell somebody of an event; what goes wrong there is logged, and goes no further.
+    """Send an event to its receiver; log an error of the receiver instead of raising it.
 
     Parameters
     ----------
     receiver : callable, logging.Logger, jupyter_events.EventLogger or None
-        Called with `schema_id` and `data`; or given a log record, with both as its ``event``; or
-        given the event, see :func:`prepare`.
+        A function to call with `schema_id` and `data`; or a logger for a record that has both as
+        its ``event``; or an EventLogger, see :func:`register_schemas`.
     schema_id : str
-        What kind of event it is.
+        The kind of the event.
     data : mapping
-        Its fields; those without a value are left out.
+        The fields of the event; a field without a value is left out.
     log : logging.Logger or adapter
-        Who learns of what goes wrong.
+        The logger for errors of the receiver.
     """
     if receiver is None:
         return
@@ -99,5 +108,32 @@ def emit(
             receiver.emit(schema_id=schema_id, data=data)
         else:
             receiver(schema_id, data)
-    except Exception:  # it is not the fault of whoever makes the request
+    except Exception:  # an error of the receiver is not the fault of the caller's request
         log.exception("an event could not be told to %r", receiver)
+
+
+@contextmanager
+def action_event(
+    emit: Callable[..., None], action: str, about: Callable[[], Mapping[str, str | None]]
+) -> Iterator[None]:
+    """Within the ``with``, act on a kernel; then emit an event with the outcome.
+
+    Parameters
+    ----------
+    emit : callable
+        ``emit(schema_id, **data)``, which sends an event.
+    action : str
+        The action: ``start``, ``restart``, ``interrupt`` or ``shutdown``.
+    about : callable
+        Returns ``kernel_id`` and ``kernel_name``, as they are after the action.
+    """
+    try:
+        yield
+    except Exception as error:
+        code = getattr(error, "status_code", None)
+        outcome = {"status": "error", "status_code": code, "msg": str(error)}
+        emit(KERNEL_ACTIONS, action=action, **about(), **outcome)
+        raise
+    kernel = about()
+    msg = f"{action}: kernel {kernel['kernel_id']}"
+    emit(KERNEL_ACTIONS, action=action, **kernel, status="success", msg=msg)

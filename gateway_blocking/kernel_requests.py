@@ -6,7 +6,6 @@ from collections.abc import Mapping
 from queue import Empty
 from typing import Any, Literal, overload
 
-from jupyter_client.blocking.client import BlockingKernelClient
 from jupyter_client.client import validate_string_dict
 
 from .channels import Channel
@@ -18,12 +17,18 @@ from .messages import Message
 __all__ = ["KernelRequests"]
 
 
-class KernelRequests(BlockingKernelClient):
+class KernelRequests:
     """The requests of a client, with the names and arguments of jupyter_client.
 
     Each method returns the ``msg_id`` of its request, a str; with ``reply=True`` it waits for the
     reply, and returns that, a :class:`.messages.Message`.
     """
+
+    session: Any  # traits of the client, and its channels
+    allow_stdin: Any
+    shell_channel: Any
+    stdin_channel: Any
+    control_channel: Any
 
     def __init__(self, **kwargs: Any) -> None:
         super().__init__(**kwargs)

@@ -16,7 +16,7 @@ from traitlets import Bool, Float, Int, TraitError, Type, Unicode
 from traitlets.utils.importstring import import_item
 
 from .deadline import LONGEST
-from .events import can_be_told
+from .events import is_receiver
 from .urls import canonical_url
 
 __all__ = [
@@ -319,7 +319,7 @@ class Listener(AnyTrait):
 
     def validate(self, obj: Any, value: Any) -> Any:
         """Return the validated value."""
-        if value is None or can_be_told(value):
+        if value is None or is_receiver(value):
             return value
         raise TraitError(
             f"{self.name}={value!r} is neither a callable nor a logging.Logger nor an EventLogger"

@@ -35,7 +35,8 @@ LAYERS = (
     {"connection"},  # engine
     {"connector", "kernel_requests", "readiness", "interactive"},  # parts of a client
     {  # mirror
-        *("remote", "client", "kernelspec", "manager", "multikernelmanager", "sessions"),
+        *("remote", "client", "clients", "ownership", "lifecycle"),
+        *("kernelspec", "manager", "multikernelmanager", "sessions"),
     },
     {"local", "papermill_engine", "__init__"},  # front
     # what all commands share
@@ -85,7 +86,10 @@ SIDEWAYS = {
     "readiness": {"connector"},
     "client": {"remote"},
     "kernelspec": {"remote"},
-    "manager": {"client", "kernelspec", "remote"},
+    "clients": {"client"},
+    "ownership": {"clients"},
+    "lifecycle": {"clients", "ownership", "remote"},
+    "manager": {"client", "kernelspec", "lifecycle", "remote"},
     "multikernelmanager": {"kernelspec", "manager", "remote"},
     "sessions": {"multikernelmanager", "remote"},
     "cli.argv": {"cli.errors"},
@@ -110,12 +114,12 @@ HOMES = {
     "certifi": {"config"},
     "websocket": {"handshake"},
     "traitlets": {"config", "tokens", "traits", "papermill_engine"}
-    | MIRROR
+    | MIRROR - {"clients", "lifecycle", "ownership"}
     | {f"cli.{name}" for name in ("argv", "command", "notebook_job", "run")}
     | {f"cli.{name}" for name in ("shell", "status", "stop")},
     "jupyter_client": {"errors", "wire", "channels", "connector", "kernel_requests"}
     | ENGINE
-    | MIRROR - {"sessions"},
+    | MIRROR - {"clients", "ownership", "sessions"},
     "jupyter_core": {"cli.app", "cli.command", "cli.started"},
     "IPython": {"interactive"},
     "nbclient": {"cli.notebook_file", "cli.notebook_job"},
@@ -126,7 +130,7 @@ HOMES = {
     "rich": {"cli.progress", "cli.terminal"},
     "jupyter_console": {"cli.shell"},
     "asyncio": {"coroutines", "cli.notebook_job", "cli.shell"},
-    "subprocess": {"local", "reaper", "manager"},  # of the latter only the names of its arguments
+    "subprocess": {"local", "reaper", "lifecycle"},  # of the latter only the names of its arguments
     "socket": {"transport", "handshake", "cli.status"},
     "ssl": {"config", "failures", "launch", "transport", "handshake", "cli.status"}
     | {"reaper_process"},

@@ -169,7 +169,7 @@ def test_control_c_at_any_moment_leaves_a_manager_that_can_start(
 ) -> None:
     """It is not just being started for ever."""
     with Manager(url="http://127.0.0.1:9") as km:
-        monkeypatch.setattr(km, "_start_and_tell", lambda: None)
+        monkeypatch.setattr(km, "_start_and_resolve", lambda: None)
         interrupt_often(km.start_kernel, lambda: not km._starting.locked())
 
 
