@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import builtins
 import configparser
 import re
@@ -75,8 +76,20 @@ def command_help(command: str) -> str:
     return f"::\n\n{text}"
 
 
+def modules_table() -> str:
+    """Return the modules of the package with the first lines of their docstrings."""
+    package = Path(__file__).parent.parent / "gateway_blocking"
+    lines = [".. list-table::", "   :header-rows: 1", "   :widths: 25 75", ""]
+    lines += ["   * - Module", "     - Purpose"]
+    for path in [*sorted(package.glob("[!_]*.py")), *sorted(package.glob("cli/[!_]*.py"))]:
+        purpose = (ast.get_docstring(ast.parse(path.read_text("utf-8"))) or "").partition("\n")[0]
+        purpose = re.sub(r":\w+:`([^`]+)`", r"``\1``", purpose)  # without links
+        lines += [f"   * - ``{path.relative_to(package).as_posix()}``", f"     - {purpose}"]
+    return "\n".join(lines)
+
+
 def setup(app: Any) -> None:
-    """Add the directives ``gateway-options``, ``requirements`` and ``command-help``."""
+    """Add the directives whose text comes from the code."""
     from docutils import nodes
     from docutils.parsers.rst import Directive
     from docutils.statemachine import StringList
@@ -101,4 +114,5 @@ def setup(app: Any) -> None:
     app.connect("autodoc-process-docstring", keep_colon, priority=400)
     app.add_directive("gateway-options", directive(options_table))
     app.add_directive("requirements", directive(requirements))
+    app.add_directive("modules", directive(modules_table))
     app.add_directive("command-help", directive(command_help))
