@@ -20,7 +20,6 @@ from gateway_blocking import (
     GatewayTimeout,
     run_kernel,
 )
-from gateway_blocking.adapters import proxy_for
 from gateway_blocking.local import LocalGateway
 from gateway_blocking.rest import GatewayREST
 from support.httpproxy import http_proxy
@@ -58,30 +57,6 @@ def test_a_host_may_be_excepted(
     assert log == []
 
 
-@pytest.mark.parametrize(
-    ("variables", "url", "proxy"),
-    [
-        ({}, "ws://gw/", None),
-        ({"http_proxy": "http://p:1"}, "ws://gw/", "http://p:1"),
-        ({"http_proxy": "127.0.0.1:1"}, "ws://gw/", "http://127.0.0.1:1"),
-        ({"http_proxy": "http://p:1"}, "wss://gw/", None),
-        ({"HTTPS_PROXY": "http://p:1"}, "wss://gw/", "http://p:1"),
-        ({"all_proxy": "http://p:1"}, "wss://gw/", "http://p:1"),
-        ({"https_proxy": "http://p:1", "all_proxy": "http://q:1"}, "wss://gw/", "http://p:1"),
-        ({"http_proxy": "http://p:1", "no_proxy": "gw"}, "ws://gw/", None),
-        ({"http_proxy": "http://p:1", "no_proxy": "gw:81"}, "ws://gw:80/", "http://p:1"),
-        ({"http_proxy": "http://p:1", "no_proxy": ".org"}, "ws://gw.org/", None),
-    ],
-)
-def test_the_proxy_of_a_websocket(
-    variables: dict[str, str], url: str, proxy: str | None, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """That which requests has for http, or for wss that for https."""
-    for name, value in variables.items():
-        monkeypatch.setenv(name, value)
-    assert proxy_for(url) == proxy_for(url.replace("ws", "http", 1)) == proxy
-
-
 def test_the_websockets_own_url_decides(
     gateway: LocalGateway, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -93,16 +68,6 @@ def test_the_websockets_own_url_decides(
         with run_kernel(**gateway.options(), ws_url="ws://channels.invalid:8888") as kc:
             kc.execute("1", reply=True, timeout=60)
     assert log == ["CONNECT channels.invalid:8888"]
-
-
-@pytest.mark.parametrize("scheme", ["socks5", "https"])
-def test_a_proxy_that_a_websocket_cannot_use(scheme: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Is named, without its password."""
-    monkeypatch.setenv("http_proxy", f"{scheme}://me:sesame@127.0.0.1:9")
-    kc = BlockingGatewayKernelClient(kernel_id="k", url="http://gateway.invalid")
-    with pytest.raises(GatewayConnectionError, match=f"proxy {scheme}://127.0.0.1:9 ") as caught:
-        kc.start_channels()
-    assert "sesame" not in f"{caught.value!r} {caught.value.__cause__!r}"
 
 
 def test_a_proxy_that_refuses() -> None:
