@@ -282,7 +282,7 @@ def test_the_tables_of_servers_are_those_of_the_tests() -> None:
     assert tables() in (DOCS / "reference" / "servers.rst").read_text()
 
 
-def test_the_figures_of_the_readme_are_those_of_the_page(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_readme_and_plot_have_the_figures_of_the_page(monkeypatch: pytest.MonkeyPatch) -> None:
     """Some rows and columns of it, as the benchmark writes them."""
     monkeypatch.syspath_prepend(ROOT / "tests" / "benchmarks")
     import report
@@ -296,6 +296,8 @@ def test_the_figures_of_the_readme_are_those_of_the_page(monkeypatch: pytest.Mon
     figures = [[value or title for value, title in row] for row in rows]
     assert f"\n{report.headlines(figures)}\n" in README.read_text()
     assert len(report.headlines(figures).splitlines()) == 4 + len(report.HEADLINES)
+    plot = (DOCS / "topics" / "performance.svg").read_text(encoding="utf-8")
+    assert plot == report.plot(figures)
 
 
 # --- for who comes from jupyter_server ----------------------------------------------------------

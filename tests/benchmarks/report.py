@@ -24,18 +24,6 @@ BEGIN, END = ".. begin: made by python tests/benchmarks --write", ".. end"
 PAGE = f"""Performance
 ===========
 
-Figures of ``python tests/benchmarks``, which measures this package side by side with others in one
-run, each in a process of its own.  What counts are the ratios: the times themselves depend on the
-machine.
-
-The *bare loop* is websocket-client in a loop with ``json``, with TCP's acknowledgement asked for
-before each receive: the floor of this transport.  The *least Python* receives into one buffer,
-cuts the frames by hand and parses each part of a message: the floor of this language.  *Local ZMQ*
-is jupyter_client's own client with a kernel on the same machine, without any gateway.
-
-Messages that are not of a kernel come from a server that pours out prepared frames, so that
-neither a kernel nor a gateway is waited for.
-
 {BEGIN}
 
 {END}
@@ -47,6 +35,7 @@ HEADLINES = (
     *("8 threads on one client, 25 executes each", "200 cells under nbclient"),
 )
 HEADLINE_PEERS = ("gateway_blocking", "jupyter_kernel_client", "jupyter_server", "local ZMQ")
+RELATIVE = "In brackets: relative to gateway_blocking; above 1 is slower, or more."
 
 
 @dataclass
@@ -182,10 +171,10 @@ def brief(result: Result) -> str:
 
 def text(results: list[Result]) -> str:
     """For a terminal."""
-    targets = [list(Verdict("", "wanted", "found", "met")), *map(list, verdicts(results))]
+    targets = [list(Verdict("", "target", "result", "met")), *map(list, verdicts(results))]
     parts = [
         _table(figures(results)),
-        "In brackets: how many times that of gateway_blocking.\n",
+        f"{RELATIVE}\n",
         _table(targets) if len(targets) > 1 else "",
         "".join(f"{note}\n" for note in notes(results)),
         "".join(f"{line}\n" for line in surroundings(results)),
@@ -211,7 +200,7 @@ def write(results: list[Result], root: Path) -> None:
     page.parent.mkdir(parents=True, exist_ok=True)
     _replace(page, PAGE, _generated(results))
     _replace(root / "README.rst", f"{BEGIN}\n\n{END}\n", headlines(figures(results)))
-    plot(results, page.with_suffix(".svg"))
+    page.with_suffix(".svg").write_text(plot(figures(results)), encoding="utf-8")
     sys.stdout.write("\nWritten: README.rst, performance.rst, performance.svg\n")
 
 
@@ -233,13 +222,13 @@ def headlines(rows: list[list[str]]) -> str:
 
 
 def _generated(results: list[Result]) -> str:
-    targets = [list(Verdict("", "wanted", "found", "met")), *map(list, verdicts(results))]
+    targets = [list(Verdict("", "target", "result", "met")), *map(list, verdicts(results))]
     parts = [
-        ".. image:: performance.svg\n   :alt: How many times that of gateway_blocking each is\n",
+        ".. image:: performance.svg\n   :alt: The times of others relative to gateway_blocking\n",
         *(f"{line}\n" for line in surroundings(results)),
-        "In brackets: how many times that of gateway_blocking.\n",
+        f"{RELATIVE}\n",
         _list_table("Medians", figures(results)),
-        _list_table("What is wanted", targets) if len(targets) > 1 else "",
+        _list_table("Targets", targets) if len(targets) > 1 else "",
         "".join(f"* {note}\n" for note in notes(results)),
     ]
     return "\n".join(part for part in parts if part)
@@ -257,38 +246,58 @@ def _list_table(title: str, rows: list[list[str]]) -> str:
 
 # --- as a plot ------------------------------------------------------------------------------------
 
+_COLOURS = {
+    "gateway_blocking": "#2f6db5",
+    "local ZMQ": "#8d99ae",
+    "jupyter_kernel_client": "#d1495b",
+    "jupyter_server": "#edae49",
+}
+_LEFT, _SCALE, _BAR, _GROUP = 270, 420, 16, 84  # the text at the left, the longest bar; heights
+_WIDTH = _LEFT + _SCALE + 240
 
-def plot(results: list[Result], path: Path) -> None:
-    """Bars of the ratios to ours, on a logarithmic scale."""
-    import matplotlib as mpl
 
-    mpl.use("svg")
-    mpl.rcParams["svg.hashsalt"] = "gateway_blocking"
-    from matplotlib import pyplot as plt
-
-    rows = [(result, metric) for result in results for metric in result.work.metrics]
-    others = [peer for peer in TITLES if peer != "ours"]
-    figure, axes = plt.subplots(figsize=(9, 1.5 + 0.55 * len(rows)), layout="constrained")
-    height = 0.8 / len(others)
-    for number, peer in enumerate(others):
-        bars = [
-            (row + (number - (len(others) - 1) / 2) * height, ratio - 1)
-            for row, (result, metric) in enumerate(rows)
-            if (ratio := result.ratio(peer, metric))  # 0 has no place on this scale
+def plot(rows: list[list[str]]) -> str:
+    """Return the headlines as bars of ratios, with their numbers, as SVG."""
+    columns = {title: rows[0].index(title) for title in _COLOURS}
+    chosen = [row for title in HEADLINES for row in rows if row[0] == title]
+    groups = [
+        [
+            (title, row[column], ratio)
+            for title, column in columns.items()
+            if (ratio := _ratio(row[column]))
         ]
-        axes.barh(
-            [at for at, _ in bars],
-            [length for _, length in bars],
-            height,
-            left=1,
-            label=TITLES[peer],
-        )
-    axes.set_xscale("log")
-    axes.axvline(1, color="black", linewidth=1)
-    axes.set_yticks(range(len(rows)), [metric.title for _, metric in rows])
-    axes.invert_yaxis()
-    axes.set_xlabel("times that of gateway_blocking (right of the line: more than it)")
-    axes.margins(y=0.01)
-    figure.legend(loc="outside upper center", ncols=len(others), frameon=False)
-    figure.savefig(path, metadata={"Date": None})
-    plt.close(figure)
+        for row in chosen
+    ]
+    longest = max(ratio for group in groups for _, _, ratio in group)
+    height = 50 + len(groups) * _GROUP
+    parts = [
+        f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {_WIDTH} {height}" width="{_WIDTH}"'
+        f' height="{height}" role="img" aria-label="Time relative to gateway_blocking">',
+        "<style>text { font: 13px sans-serif; fill: #1b1b1b; } .title { font-weight: bold; }"
+        " .left { text-anchor: end; }</style>",
+        f'<rect width="{_WIDTH}" height="{height}" rx="8" fill="#fff"/>',
+        f'<text class="title" x="{_LEFT}" y="26">Time relative to gateway_blocking:'
+        " shorter is faster</text>",
+    ]
+    for number, (row, group) in enumerate(zip(chosen, groups, strict=True)):
+        top = 46 + number * _GROUP
+        middle = top + len(group) * _BAR / 2 + 4
+        parts.append(f'<text class="left title" x="{_LEFT - 14}" y="{middle:g}">{row[0]}</text>')
+        for place, (title, cell, ratio) in enumerate(group):
+            y, length = top + place * _BAR, max(_SCALE * ratio / longest, 1)
+            value = cell.partition(" (")[0]
+            parts.append(
+                f'<rect x="{_LEFT}" y="{y}" width="{length:.0f}" height="{_BAR - 3}"'
+                f' fill="{_COLOURS[title]}"/>'
+                f'<text x="{_LEFT + length + 6:.0f}" y="{y + 11}">'
+                f"{ratio:.3g} \N{MULTIPLICATION SIGN} {title} ({value})</text>"
+            )
+    return "\n".join([*parts, "</svg>", ""])
+
+
+def _ratio(cell: str) -> float | None:
+    """Return the ratio in the brackets of a figure; 1 if it has none, as ours."""
+    if cell == NONE:
+        return None
+    number = cell.partition(" (")[2].rstrip(")")
+    return float(number) if number else 1.0

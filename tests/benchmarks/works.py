@@ -187,7 +187,7 @@ def _with_a_kernel(quick: bool) -> list[Work]:
             (Metric("seconds", "8 threads on one client, 25 executes each", "s"),),
             {"threads": 8, "each": 25},
             peers=("ours", "bare", "jkc", "jserver"),
-            note="the bare loop is one thread with 8 requests on their way",
+            note="the bare loop is one thread with 8 requests in flight",
         ),
     ]
 
@@ -287,7 +287,8 @@ def _many(quick: bool) -> list[Work]:
             ("gateway", "kernel_ids"),
             rounds=3,
             fresh=True,
-            note="jupyter_kernel_client is helped to close: by itself it takes ten seconds each",
+            note="the benchmark helps jupyter_kernel_client to close, which takes ten seconds"
+            " otherwise",
         ),
     ]
 
@@ -310,6 +311,6 @@ def _whole(quick: bool) -> list[Work]:
             (Metric("seconds", "import", "ms", (Target(1.2, ("bare",)),)),),
             peers=("ours", "bare", "jkc", "jserver"),
             needs=(),
-            note="that of the bare loop is of jupyter_client, requests and websocket-client",
+            note="the bare loop imports jupyter_client, requests and websocket-client",
         ),
     ]
