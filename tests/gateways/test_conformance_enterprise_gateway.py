@@ -20,7 +20,7 @@ from support.waiting import wait_until
 class TestEnterpriseGateway(Conformance):
     """With a token, and kernels on this machine."""
 
-    name: ClassVar = "an Enterprise Gateway 3.3 with a token, and kernels on its own machine"
+    name: ClassVar = "an Enterprise Gateway 3.3 with a token and local kernels"
     cannot: ClassVar = AS_INSTALLED
 
     @pytest.fixture(scope="class")

@@ -10,7 +10,7 @@ import pytest
 from support.conformance import OPEN, Conformance
 from support.servers import Server, jupyter_server, kernel_gateway
 
-_NO_ENV = {"test_environment_variables": "It starts kernels with its own environment only"}
+_NO_ENV = {"test_environment_variables": "It starts kernels only with its own environment"}
 
 
 class TestJupyterServer(Conformance):
@@ -29,7 +29,7 @@ class TestJupyterServer(Conformance):
 class TestOpenJupyterServer(Conformance):
     """Without token and password, where it wants the proof of its cookie."""
 
-    name: ClassVar = "one without token and password, which wants the proof of its cookie instead"
+    name: ClassVar = "a Jupyter Server 2 without token and password, which requires its cookie"
     cannot: ClassVar = {**_NO_ENV, **OPEN}
 
     @pytest.fixture(scope="class")
@@ -42,7 +42,7 @@ class TestOpenJupyterServer(Conformance):
 class TestJupyterServerOfAUser(Conformance):
     """Under a path of its user, as JupyterHub has it."""
 
-    name: ClassVar = "one under ``/user/name/``, as JupyterHub has them"
+    name: ClassVar = "a Jupyter Server 2 under ``/user/name/``, as in JupyterHub"
     cannot: ClassVar = _NO_ENV
 
     @pytest.fixture(scope="class")
@@ -55,12 +55,12 @@ class TestJupyterServerOfAUser(Conformance):
 class TestJupyterServerInFrontOfAGateway(Conformance):
     """Which passes everything on to a Kernel Gateway."""
 
-    name: ClassVar = "one in front of a Kernel Gateway that may list its kernels"
+    name: ClassVar = "a Jupyter Server 2 in front of a Kernel Gateway that lists its kernels"
     cannot: ClassVar = {
         **_NO_ENV,
-        "test_buffers_go_both_ways": "It drops its connection to the gateway at a binary frame",
-        "test_the_id_can_be_chosen": "It takes the id for that of a kernel to attach to",
-        "test_a_kernelspec_without_a_file": "It answers 500 in place of the gateway's 404",
+        "test_buffers_go_both_ways": "A binary frame breaks its connection to the gateway",
+        "test_the_id_can_be_chosen": "It looks for a running kernel with this ID",
+        "test_a_kernelspec_without_a_file": "It responds with 500 instead of the gateway's 404",
     }
 
     @pytest.fixture(scope="class")

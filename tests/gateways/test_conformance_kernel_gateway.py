@@ -14,7 +14,7 @@ from support.servers import Server, encrypted_kernel_gateway, kernel_gateway, ng
 class TestKernelGateway(Conformance):
     """With a token, and otherwise as it is installed."""
 
-    name: ClassVar = "a Kernel Gateway 3.0 with a token, otherwise as it is installed"
+    name: ClassVar = "a Kernel Gateway 3.0 with a token and its default options"
     cannot: ClassVar = AS_INSTALLED
 
     @pytest.fixture(scope="class")
@@ -27,7 +27,7 @@ class TestKernelGateway(Conformance):
 class TestOpenKernelGateway(Conformance):
     """Without a token; and it may list its kernels."""
 
-    name: ClassVar = "one without a token, that may list its kernels"
+    name: ClassVar = "a Kernel Gateway without a token, which lists its kernels"
     cannot: ClassVar = {
         "test_sessions_are_shared": AS_INSTALLED["test_sessions_are_shared"],
         **OPEN,
@@ -44,7 +44,7 @@ class TestOpenKernelGateway(Conformance):
 class TestKernelGatewayWithABasePath(Conformance):
     """Whose path has capitals and the letters http in it."""
 
-    name: ClassVar = "one with a base path, which has capitals and the letters http in it"
+    name: ClassVar = "a Kernel Gateway with a base path, which has capitals and contains http"
     cannot: ClassVar = AS_INSTALLED
 
     @pytest.fixture(scope="class")
@@ -57,7 +57,7 @@ class TestKernelGatewayWithABasePath(Conformance):
 class TestEncryptedKernelGateway(Conformance):
     """With TLS, and a certificate that a private authority signed."""
 
-    name: ClassVar = "one with TLS, whose certificate a private authority has signed"
+    name: ClassVar = "a Kernel Gateway with TLS and a certificate of a private CA"
     cannot: ClassVar = AS_INSTALLED
 
     @pytest.fixture(scope="class")
@@ -70,7 +70,7 @@ class TestEncryptedKernelGateway(Conformance):
 class TestKernelGatewayWithClientCertificates(Conformance):
     """With TLS, and a certificate of the client asked for."""
 
-    name: ClassVar = "one that asks the client for a certificate, too"
+    name: ClassVar = "a Kernel Gateway that also requires a client certificate"
     cannot: ClassVar = AS_INSTALLED
 
     @pytest.fixture(scope="class")
@@ -83,7 +83,9 @@ class TestKernelGatewayWithClientCertificates(Conformance):
 class TestNginx(Conformance):
     """A reverse proxy with TLS, which ends what is idle, in front of a Kernel Gateway."""
 
-    name: ClassVar = "one behind nginx, which adds TLS and ends what is idle for two seconds"
+    name: ClassVar = (
+        "a Kernel Gateway behind nginx with TLS, which closes a connection after two idle seconds"
+    )
     cannot: ClassVar = AS_INSTALLED
 
     @pytest.fixture(scope="class")

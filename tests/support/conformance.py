@@ -102,18 +102,18 @@ class Conformance:
     # --- messages -------------------------------------------------------------------------------
 
     def test_code_is_executed(self, kc: BlockingGatewayKernelClient) -> None:
-        """Code is executed: its output and its error."""
+        """Execute code, with output and with an error."""
         assert run(kc, "print(6 * 7)") == "42\n"
         reply = kc.execute("1 / 0", reply=True, timeout=_PATIENCE)
         assert reply["content"]["ename"] == "ZeroDivisionError"
 
     def test_output_comes_whole_and_in_order(self, kc: BlockingGatewayKernelClient) -> None:
-        """Output, some hundred messages of it."""
+        """Get output of some hundred messages."""
         code = "for i in range(300): print(i, flush=True)"
         assert run(kc, code).split() == [str(i) for i in range(300)]
 
     def test_every_request_is_answered(self, kc: BlockingGatewayKernelClient) -> None:
-        """Completion, inspection, history, kernel info and comm info."""
+        """Get completion, inspection, history, kernel info and comm info."""
         for reply in (
             kc.complete("pri", reply=True, timeout=_PATIENCE),
             kc.inspect("print", reply=True, timeout=_PATIENCE),
@@ -125,7 +125,7 @@ class Conformance:
             assert reply["content"]["status"] in ("ok", "incomplete")
 
     def test_input_is_asked_for(self, kc: BlockingGatewayKernelClient) -> None:
-        """``input()``, answered from here."""
+        """Answer ``input()``."""
         msg_id = kc.execute("print(input('who? '))", allow_stdin=True)
         asked = kc.get_stdin_msg(timeout=_PATIENCE)
         assert asked["content"]["prompt"] == "who? "
@@ -133,7 +133,7 @@ class Conformance:
         assert output_of(kc, msg_id) == "me\n"
 
     def test_buffers_go_both_ways(self, own: BlockingGatewayKernelManager) -> None:
-        """Binary buffers, both ways, as widgets have them."""
+        """Send and receive binary buffers, as widgets do."""
         listen = (
             "from comm import get_comm_manager\n"
             "def opened(comm, message):\n"
@@ -157,7 +157,7 @@ class Conformance:
             assert run(kc, "print('after')") == "after\n"
 
     def test_large_messages(self, kc: BlockingGatewayKernelClient) -> None:
-        """Messages of several megabytes, both ways."""
+        """Send and receive messages of several megabytes."""
         text = "x" * 4_000_000
         reply = kc.execute(
             f"got = {text!r}",
@@ -168,7 +168,7 @@ class Conformance:
         assert len(reply["content"]["user_expressions"]["back"]["data"]["text/plain"]) > 7_999_999
 
     def test_control_is_a_channel_of_its_own(self, own: BlockingGatewayKernelManager) -> None:
-        """``shutdown(reply=True)``, answered on the control channel."""
+        """Call ``shutdown(reply=True)``, with a reply on the control channel."""
         with own.client() as kc:
             kc.wait_for_ready(timeout=_PATIENCE)
             reply = kc.shutdown(reply=True, timeout=_PATIENCE)
@@ -177,7 +177,7 @@ class Conformance:
     # --- threads and clients --------------------------------------------------------------------
 
     def test_threads_share_a_client(self, kc: BlockingGatewayKernelClient) -> None:
-        """One client, eight threads: each gets its own replies."""
+        """Share a client between eight threads."""
 
         def ask(number: int) -> str:
             wanted = {"user_expressions": {"it": f"{number} * 2"}}
@@ -190,14 +190,14 @@ class Conformance:
     def test_clients_share_a_kernel(
         self, km: BlockingGatewayKernelManager, kc: BlockingGatewayKernelClient
     ) -> None:
-        """Two clients of one kernel: each its own replies."""
+        """Use two clients of one kernel."""
         with km.client() as other:
             other.wait_for_ready(timeout=_PATIENCE)
             run(other, "shared = 1")
             assert run(kc, "print(shared)") == "1\n"
 
     def test_attaching_by_id(self, km: BlockingGatewayKernelManager, server: Server) -> None:
-        """Attaching to a kernel by its id, and leaving it running."""
+        """Attach to a kernel by its ID, and leave it running."""
         options = server.client_options()
         with BlockingGatewayKernelManager(kernel_id=km.kernel_id, **options) as other:
             other.start_kernel()
@@ -211,7 +211,7 @@ class Conformance:
     def test_interrupt(
         self, km: BlockingGatewayKernelManager, kc: BlockingGatewayKernelClient
     ) -> None:
-        """Interrupting what runs."""
+        """Interrupt running code."""
         running = threading.Timer(0.5, km.interrupt_kernel)
         running.start()
         reply = kc.execute("import time; time.sleep(60)", reply=True, timeout=_PATIENCE)
@@ -219,7 +219,7 @@ class Conformance:
         assert reply["content"]["ename"] == "KeyboardInterrupt"
 
     def test_restart(self, own: BlockingGatewayKernelManager) -> None:
-        """Restarting the kernel; the same client goes on."""
+        """Restart the kernel, and continue with the same client."""
         with own.client() as kc:
             kc.wait_for_ready(timeout=_PATIENCE)
             run(kc, "lost = 1")
@@ -230,7 +230,7 @@ class Conformance:
             assert run(kc, "print('lost' in dir())") == "False\n"
 
     def test_a_kernel_that_dies(self, own: BlockingGatewayKernelManager) -> None:
-        """A kernel that dies in a cell: the call that waits raises."""
+        """Raise in the waiting call if the kernel dies."""
         with own.client() as kc:
             kc.wait_for_ready(timeout=_PATIENCE)
             with pytest.raises(DeadKernelError):
@@ -239,7 +239,7 @@ class Conformance:
     def test_a_kernel_that_somebody_else_shuts_down(
         self, own: BlockingGatewayKernelManager, server: Server
     ) -> None:
-        """A kernel that another client deletes: the call that waits for ever raises."""
+        """Raise in the waiting call if another client deletes the kernel."""
         with own.client() as kc:
             kc.wait_for_ready(timeout=_PATIENCE)
             options = server.client_options()
@@ -254,7 +254,7 @@ class Conformance:
     # --- the connection -------------------------------------------------------------------------
 
     def test_a_connection_that_is_lost(self, kc: BlockingGatewayKernelClient) -> None:
-        """A lost connection in the middle of a cell: opened again, the reply comes."""
+        """Reconnect after a loss in the middle of a cell, and get the reply."""
         cell = "import time\nfor i in range(10): print(i, flush=True); time.sleep(0.1)"
         msg_id = kc.execute(cell)
         while kc.get_iopub_msg(timeout=_PATIENCE)["msg_type"] != "stream":
@@ -267,7 +267,7 @@ class Conformance:
         assert connection._transport is not before
 
     def test_an_idle_connection_stays_open(self, kc: BlockingGatewayKernelClient) -> None:
-        """An idle connection stays open, also longer than a proxy in between allows."""
+        """Keep an idle connection open, also through a proxy that closes idle ones."""
         connection: Any = kc.connection_slot.connection
         before = connection._transport
         time.sleep(IDLE + 1)
@@ -277,7 +277,7 @@ class Conformance:
     # --- who may do what, and what there is not -------------------------------------------------
 
     def test_a_wrong_login_is_refused(self, server: Server) -> None:
-        """A wrong token: a clear error, by REST and with the websocket."""
+        """Raise a clear error for a wrong token."""
         options = {**server.client_options(), "auth_token": "wrong"}
         km = BlockingGatewayKernelManager(**options)
         kc = BlockingGatewayKernelClient(kernel_id=_UNKNOWN, **options)
@@ -287,7 +287,7 @@ class Conformance:
             kc.start_channels()
 
     def test_an_unknown_kernel(self, server: Server) -> None:
-        """An unknown kernel: a clear error, by REST and with the websocket."""
+        """Raise a clear error for an unknown kernel."""
         options = server.client_options()
         with pytest.raises(NoSuchKernel):
             BlockingGatewayKernelManager(kernel_id=_UNKNOWN, **options).start_kernel()
@@ -295,7 +295,7 @@ class Conformance:
             BlockingGatewayKernelClient(kernel_id=_UNKNOWN, **options).start_channels()
 
     def test_an_unknown_kernelspec(self, server: Server) -> None:
-        """An unknown kernelspec: a clear error, which names those that there are."""
+        """Raise an error for an unknown kernelspec that names the known ones."""
         km = BlockingGatewayKernelManager(kernel_name="cobol", **server.client_options())
         with pytest.raises(NoSuchKernelSpec, match="python3"):
             km.start_kernel()
@@ -303,14 +303,14 @@ class Conformance:
     # --- what a kernel is started with ----------------------------------------------------------
 
     def test_the_id_can_be_chosen(self, server: Server) -> None:
-        """The new kernel's id is ours to choose: a start whose answer is lost is found again."""
+        """Find a started kernel if the response is lost."""
         chosen = "0a6f3b2e-52c4-4d0e-9c53-9d9e2d1b7f10"
         with BlockingGatewayKernelManager(**server.client_options()) as km:
             km.start_kernel(env={"KERNEL_ID": chosen})
             assert km.kernel_id == chosen
 
     def test_environment_variables(self, server: Server) -> None:
-        """Environment variables for the kernel."""
+        """Set environment variables for the kernel."""
         with BlockingGatewayKernelManager(**server.client_options()) as km:
             km.start_kernel(env={"KERNEL_COLOUR": "red"})
             with km.client() as kc:
@@ -320,7 +320,7 @@ class Conformance:
     # --- the other managers ---------------------------------------------------------------------
 
     def test_kernelspecs(self, server: Server) -> None:
-        """Kernelspecs, and their files."""
+        """Get kernelspecs and their files."""
         specs = BlockingGatewayKernelSpecManager(**server.client_options())
         assert specs.default_kernel_name == "python3"
         assert "python3" in specs.find_kernel_specs()
@@ -333,7 +333,7 @@ class Conformance:
         specs.rest.close()
 
     def test_a_kernelspec_without_a_file(self, server: Server) -> None:
-        """A file that a kernelspec has not: None."""
+        """Return None for a missing file of a kernelspec."""
         specs = BlockingGatewayKernelSpecManager(**server.client_options())
         try:
             assert specs.get_kernel_spec_resource("python3", "none") is None
@@ -341,7 +341,7 @@ class Conformance:
             specs.rest.close()
 
     def test_several_kernels(self, server: Server) -> None:
-        """Several kernels at once, by one manager."""
+        """Start several kernels at once with one manager."""
         with BlockingGatewayMultiKernelManager(**server.client_options()) as kernels:
             with ThreadPoolExecutor(2) as pool:
                 ids = set(pool.map(lambda _: kernels.start_kernel(), range(2)))
@@ -353,12 +353,12 @@ class Conformance:
             assert not kernels.kernel_culled(first)
 
     def test_kernels_can_be_listed(self, server: Server, km: BlockingGatewayKernelManager) -> None:
-        """The list of all kernels, also of those that others started."""
+        """List all kernels, also those that others started."""
         with BlockingGatewayKernelManager(**server.client_options()) as other:
             assert km.kernel_id in {model["id"] for model in other.rest.list_kernels()}
 
     def test_sessions(self, server: Server) -> None:
-        """Sessions: created, found, changed, ended."""
+        """Create, find, change and end sessions."""
         with BlockingGatewayMultiKernelManager(**server.client_options()) as kernels:
             sessions = BlockingGatewaySessionManager(kernel_manager=kernels)
             made = sessions.create_session("a.ipynb", kernel_name="python3")
@@ -371,7 +371,7 @@ class Conformance:
                 sessions.get_session(path="b.ipynb")
 
     def test_sessions_are_shared(self, server: Server) -> None:
-        """Sessions are the server's: other clients see them."""
+        """Share sessions with other clients of the server."""
         sessions = BlockingGatewaySessionManager(**server.client_options())
         assert sessions.are_shared
         sessions.rest.close()
@@ -379,7 +379,7 @@ class Conformance:
     # --- with others' programs ------------------------------------------------------------------
 
     def test_nbclient(self, server: Server) -> None:
-        """A notebook, executed by nbclient."""
+        """Execute a notebook with nbclient."""
         notebook = nbformat.v4.new_notebook(
             cells=[nbformat.v4.new_code_cell("x = 20"), nbformat.v4.new_code_cell("print(x + 22)")]
         )
@@ -392,12 +392,12 @@ class Conformance:
 IDLE = 2
 """Seconds after which the proxy of these tests ends an idle connection."""
 
-OPEN = {"test_a_wrong_login_is_refused": "It asks for no login"}
+OPEN = {"test_a_wrong_login_is_refused": "It requires no credentials"}
 """What no server can do that everybody may use."""
 
 AS_INSTALLED = {
-    "test_kernels_can_be_listed": "It lists its kernels only where list_kernels is switched on",
-    "test_sessions_are_shared": "It has no sessions that work: the manager keeps them instead",
+    "test_kernels_can_be_listed": "It lists its kernels only if list_kernels is on",
+    "test_sessions_are_shared": "Its sessions do not work: the manager keeps sessions itself",
 }
 """What neither a Kernel Gateway nor an Enterprise Gateway can do as it is installed."""
 
