@@ -1,4 +1,4 @@
-"""The application ``jupyter gateway``: its subcommands, and how it ends."""
+"""The application ``jupyter gateway``: its subcommands, signals, and the exit status."""
 
 from __future__ import annotations
 
@@ -6,18 +6,18 @@ import io
 import os
 import signal
 import sys
-from difflib import get_close_matches
 from types import FrameType
 
 from jupyter_core.application import NoStart, base_flags
 
+from .argv import suggestion
 from .command import Command
 from .errors import OK, USAGE, Signal, UsageError
 
 __all__ = ["GatewayApp", "main"]
 
 
-# Windows has no SIGHUP, but tells by SIGBREAK that the console is being closed.
+# Windows has no SIGHUP; it sends SIGBREAK when the console is closed.
 _ENDING = [
     number
     for name in ("SIGINT", "SIGTERM", "SIGHUP", "SIGBREAK")
@@ -35,10 +35,10 @@ def main(argv: list[str] | None = None) -> None:
     try:
         try:
             app.initialize(argv)
-        except SystemExit as stop:  # traitlets says 1 for a bad option, which means more here
+        except SystemExit as stop:  # traitlets exits with 1 for a bad option
             sys.exit(USAGE if stop.code else OK)
         app.start()
-    except NoStart:  # how jupyter_core ends what it did itself, such as --generate-config
+    except NoStart:  # jupyter_core did the work itself, such as --generate-config
         pass
     except (Exception, KeyboardInterrupt) as error:
         command = app.subapp if isinstance(app.subapp, Command) else app
@@ -47,13 +47,13 @@ def main(argv: list[str] | None = None) -> None:
 
 
 def _let_signals_raise() -> None:
-    """Let a signal unwind the stack, so that no kernel is left behind."""
+    """Let a signal raise an exception, so that the kernels are shut down."""
 
     def stop(number: int, _frame: FrameType | None) -> None:
         raise Signal(number)
 
     for number in _ENDING:
-        # Not where the parent wants it ignored, as nohup does.
+        # A parent such as nohup may have the signal ignored, and it stays so.
         if signal.getsignal(number) in (signal.SIG_DFL, signal.default_int_handler):
             signal.signal(number, stop)
 
@@ -61,7 +61,7 @@ def _let_signals_raise() -> None:
 def _open_missing_streams() -> None:
     """Open the null device in place of a stream that is closed, as after ``>&-``.
 
-    Otherwise the next file or socket would get its number, and what is written to it.
+    Otherwise the next file or socket would get the number of the stream, and its output.
     """
     for name, mode in (("stdin", "r"), ("stdout", "w"), ("stderr", "w")):
         if getattr(sys, name) is None:
@@ -69,18 +69,21 @@ def _open_missing_streams() -> None:
 
 
 def _let_all_text_be_written() -> None:
-    """Write as an escape what a stream's encoding (cp1252, ASCII) does not have."""
+    """Write a character as an escape if the encoding of the stream (cp1252, ASCII) lacks it."""
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")
 
 
 class GatewayApp(Command):
-    """``jupyter gateway``: only its subcommands do something."""
+    """``jupyter gateway`` without a subcommand: it shows its help.
+
+    The table `subcommands` names the class and the summary of each subcommand.
+    """
 
     name = "jupyter-gateway"
     description = "Work with kernels behind a Jupyter gateway."
-    subcommand_description = "More about a command says: jupyter gateway COMMAND --help"
+    subcommand_description = "For help on a command: jupyter gateway COMMAND --help"
     flags = {name: base_flags[name] for name in ("debug", "generate-config", "y")}  # noqa: RUF012
     aliases = {"config": "JupyterApp.config_file"}  # noqa: RUF012
     subcommands = {  # noqa: RUF012 - as in every traitlets application
@@ -91,11 +94,11 @@ class GatewayApp(Command):
         ),
         "kernelspecs": (
             "gateway_blocking.cli.kernelspecs.KernelspecsCommand",
-            "List the kinds of kernels that it can start.",
+            "List the kernelspecs: the kinds of kernels that the gateway can start.",
         ),
         "status": (
             "gateway_blocking.cli.status.StatusCommand",
-            "Tell whether the gateway can be used, and if not, what to do.",
+            "Check whether the gateway can be used, and if not, say what to do.",
         ),
         "start": (
             "gateway_blocking.cli.start.StartCommand",
@@ -104,22 +107,24 @@ class GatewayApp(Command):
         "stop": ("gateway_blocking.cli.stop.StopCommand", "Stop kernels."),
         "interrupt": (
             "gateway_blocking.cli.interrupt.InterruptCommand",
-            "Interrupt what a kernel executes.",
+            "Interrupt the code that a kernel executes.",
         ),
         "restart": ("gateway_blocking.cli.restart.RestartCommand", "Restart a kernel."),
         "exec": ("gateway_blocking.cli.exec.ExecCommand", "Execute a snippet of code."),
-        "attach": ("gateway_blocking.cli.attach.AttachCommand", "Show what a kernel prints."),
-        "console": ("gateway_blocking.cli.console.ConsoleCommand", "Type code at a prompt."),
+        "attach": ("gateway_blocking.cli.attach.AttachCommand", "Show the output of a kernel."),
+        "console": (
+            "gateway_blocking.cli.console.ConsoleCommand",
+            "Type code at a prompt.",
+        ),
     }
 
     def run(self) -> int:
-        """Tell what there is."""
+        """Show the help, or raise an error about an unknown subcommand."""
         if self.extra_args:
             name = self.extra_args[0]
             if name in self.subcommands:
                 raise UsageError(f"options come after the command: jupyter gateway {name} ...")
-            meant = get_close_matches(name, self.subcommands, 1)
-            hint = f"is it {meant[0]!r}? " if meant else ""
-            raise UsageError(f"there is no command {name!r}; {hint}see --help")
+            hint = suggestion(name, self.subcommands)
+            raise UsageError(f"there is no command {name!r}{hint}; see --help")
         self.print_help()
         return USAGE

@@ -19,23 +19,24 @@ class AttachCommand(OutputCommand):
 
     name = "jupyter-gateway-attach"
     description = """
-    Show what a kernel prints, whoever had it execute what, until Ctrl-C.
+    Show the output of a kernel, no matter who runs the code, until Ctrl-C.
 
     Usage: jupyter gateway attach [OPTIONS] ID
 
-    ID may be the beginning of the kernel's id, if no other begins so. What was printed before is
-    not shown. The kernel notices nothing of it: to interrupt it, use "jupyter gateway interrupt".
+    ID may be the beginning of the kernel's ID, if no other ID begins so. Earlier output is not
+    shown. The kernel is not affected: to interrupt it, use "jupyter gateway interrupt".
 
-    The exit status says how it ended:
+    The exit status:
 
-        2    the command was not understood, or ID stands for no kernel or for several
-        3    the kernel died or was shut down; or the gateway: not configured, not reached, lost
-        130  Ctrl-C, as for "tail -f"; the kernel goes on
+        2    the command was not understood, or ID matches no kernel, or several
+        3    the kernel died or was shut down; or the gateway is not configured, cannot be
+             reached, or the connection was lost
+        130  you pressed Ctrl-C; the kernel continues
     """
     examples = "jupyter gateway attach 1f3a\n"
 
     def run(self) -> int:
-        """Show it."""
+        """Show the output."""
         given = self.kernel_id_argument()
         with self.rest() as rest:
             kernel_id = find_kernel(rest, given)["id"]
@@ -49,8 +50,8 @@ class AttachCommand(OutputCommand):
                         renderer.render(client.get_iopub_msg())
             except KernelRestarted as error:
                 raise DeadKernelError(
-                    f"kernel {kernel_id} was restarted (it died, or somebody did it), without its"
-                    " variables"
+                    f"kernel {kernel_id} was restarted, or crashed (out of memory, perhaps); its"
+                    " variables are lost"
                 ) from error
             except Signal as stop:
                 if stop.number != signal.SIGINT:

@@ -8,9 +8,9 @@ from concurrent.futures import FIRST_COMPLETED, ThreadPoolExecutor, wait
 from contextlib import AbstractContextManager
 from time import monotonic
 
-from ..client import BlockingGatewayKernelClient
 from ..errors import GatewayError, MessageTooLarge, WireError
 from ..manager import BlockingGatewayKernelManager
+from .command import Kernel
 from .errors import FAILED, OK, CodeError, UsageError
 from .jobs import Job, Outcome, Stopped
 from .outcomes import affects_every_file, outcome_of_error
@@ -20,10 +20,7 @@ from .terminal import echo
 
 __all__ = ["Batch", "ErrorReporter", "OpenKernel"]
 
-OpenKernel = Callable[
-    [Job],
-    AbstractContextManager[tuple[BlockingGatewayKernelManager, BlockingGatewayKernelClient]],
-]
+OpenKernel = Callable[[Job], AbstractContextManager[Kernel]]
 """A function that opens the kernel for a job: a context manager of its manager and client."""
 
 

@@ -1,7 +1,7 @@
-"""What all subcommands share: options, gateway, kernel, errors and exit statuses.
+"""The base classes of all subcommands: options, the gateway, the kernel, the report of errors.
 
-A subcommand is a :class:`Command`: its options are traits, its work is ``run()``, and an error that
-it raises becomes one line on standard error and an exit status.
+The options of a :class:`Command` are traits, and ``run()`` does its work.  An error that ``run()``
+raises becomes one line on standard error and an exit status.
 """
 
 from __future__ import annotations
@@ -13,14 +13,15 @@ import os
 import sys
 import traceback
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
 from jupyter_core.application import JupyterApp
 from traitlets import Bool, TraitError, Unicode
-from traitlets.config.application import LevelFormatter
+from traitlets.config.application import AnyLogger, LevelFormatter
+from traitlets.config.configurable import Configurable
 from traitlets.config.loader import KVArgParseConfigLoader
 
 from .._version import __version__
@@ -31,7 +32,7 @@ from ..escape import printable
 from ..manager import BlockingGatewayKernelManager
 from ..rest import GatewayREST
 from ..traits import Text
-from .argv import StrictLoader, with_option_name
+from .argv import StrictLoader, option_error
 from .errors import FAILED, GATEWAY, USAGE, Signal, UsageError, may_still_execute
 from .kernel_lookup import find_kernel
 from .terminal import echo, renderer, write
@@ -42,33 +43,37 @@ __all__ = [
     "READY_TIMEOUT",
     "Command",
     "KernelCommand",
-    "ReportCommand",
+    "Kernel",
     "OutputCommand",
+    "ReportCommand",
 ]
 
+Kernel = tuple[BlockingGatewayKernelManager, BlockingGatewayKernelClient]
+"""The manager of a kernel, and its connected client."""
+
 READY_TIMEOUT = 60.0  # seconds for a new kernel
-_PATIENCE = 2.0
+_BUSY_TIMEOUT = 2.0  # seconds without a reply after which a running kernel counts as busy
 _NOT_CONFIGURED = "no gateway is configured (JUPYTER_GATEWAY_URL, --url)"
 
 ALIASES = {
     "url": ("GatewayClient.url", "The gateway's URL."),
     "token": (
         "GatewayClient.auth_token",
-        "The gateway's token. Better set JUPYTER_GATEWAY_AUTH_TOKEN:"
+        "The gateway's token. JUPYTER_GATEWAY_AUTH_TOKEN is safer, because"
         " other users of this machine can read command lines.",
     ),
     "config": "JupyterApp.config_file",
 }
-FLAGS: dict[str, Any] = {
+FLAGS: dict[str, tuple[dict[str, dict[str, object]], str]] = {
     "debug": (
         {"Application": {"log_level": logging.DEBUG}},
-        "Show what happens, and the traceback of every error.",
+        "Show the log, and the traceback of every error.",
     ),
 }
 
 
 class _EscapingFormatter(LevelFormatter):
-    """Log lines, with the control characters escaped that a server may have put into them."""
+    """Formatter of log lines that escapes control characters, which a server may have sent."""
 
     def format(self, record: logging.LogRecord) -> str:
         """Return the lines of a record."""
@@ -76,10 +81,12 @@ class _EscapingFormatter(LevelFormatter):
 
 
 class Command(JupyterApp):
-    """A subcommand: subclasses have ``name``, ``description``, ``examples`` and ``run()``."""
+    """A subcommand; a subclass has ``name``, ``description``, ``examples`` and ``run()``."""
 
     version = __version__
-    option_description = "Any configurable can be set, such as --GatewayClient.headers=..."
+    option_description = (
+        "Any option can be given by its full name, such as --GatewayClient.headers=..."
+    )
     config_file_name = Unicode("jupyter_gateway_config")
     aliases = ALIASES
     flags = FLAGS
@@ -88,30 +95,40 @@ class Command(JupyterApp):
     def _log_level_default(self) -> int:
         return logging.WARNING
 
-    def _log_default(self) -> Any:
-        log: Any = super()._log_default()
-        # At DEBUG traitlets logs the whole configuration, and a token is part of it.
-        log.addFilter(
+    def _log_default(self) -> AnyLogger:
+        log = super()._log_default()
+        logger = log.logger if isinstance(log, logging.LoggerAdapter) else log
+        # At DEBUG traitlets logs the whole configuration, which may contain a token.
+        logger.addFilter(
             lambda record: record.levelno > logging.DEBUG or not record.msg.startswith("Config ")
         )
         return log
 
     def _create_loader(
-        self, argv: Any, aliases: Any, flags: Any, classes: Any
+        self,
+        argv: list[str] | None,
+        aliases: dict[str, Any],
+        flags: dict[str, Any],
+        classes: Sequence[type[Configurable]] | None,
     ) -> KVArgParseConfigLoader:
         return StrictLoader(
-            argv, aliases, flags, classes=classes, log=self.log, subcommands=self.subcommands
+            argv,
+            aliases,
+            flags,
+            classes=list(classes or []),
+            log=self.log,
+            subcommands=self.subcommands,
         )
 
     def _find_subcommand(self, name: str) -> str:
-        """Return no program that could replace this command.
+        """Return an empty name: no program of this name is to be executed.
 
-        JupyterApp executes ``jupyter-gateway-run-FOO/bar`` for ``run FOO/bar`` if there is such a
-        file, and a name with a slash is looked for in the current folder.
+        JupyterApp would execute ``jupyter-gateway-run-FOO/bar`` for ``run FOO/bar`` if there is
+        such a file in the current folder.
         """
         return ""
 
-    def initialize(self, argv: Any = None) -> None:
+    def initialize(self, argv: list[str] | None = None) -> None:
         """Read the command line and the configuration files."""
         self.classes = [*self.classes, GatewayClient]
         super().initialize(argv)
@@ -121,23 +138,23 @@ class Command(JupyterApp):
             raise UsageError(f"--config={self.config_file}: there is no such file")
 
     def load_config_file(self, suppress_errors: bool = True) -> None:  # type: ignore[override]
-        """Read the configuration files; one that cannot be read is an error, and not left out."""
+        """Read the configuration files; a file that cannot be read is an error."""
         self.raise_config_file_errors = True
         try:
             super().load_config_file(suppress_errors=False)
-        except Exception as error:  # whatever its code raises
+        except Exception as error:  # the file is code, which may raise any error
             what = self.config_file or self.config_file_name
-            # Neither its text nor its traceback, which have what the file has: a token, perhaps.
+            # The text and the traceback of the error may contain a token of the file.
             raise UsageError(f"{what} cannot be read: {_cause(error, str(what))}") from None
 
     def _load_config(self, *args: Any, **kwargs: Any) -> None:
         try:
             super()._load_config(*args, **kwargs)
-        except TraitError as error:  # traitlets would exit with 1 and a line of its own
-            raise UsageError(with_option_name(str(error))) from error
+        except TraitError as error:  # traitlets would exit with 1
+            raise UsageError(option_error(str(error))) from error
 
     def start_show_config(self) -> None:
-        """Show the configuration, without what is secret."""
+        """Show the configuration without its secrets."""
         config = copy.deepcopy(self.config)
         for name, trait in GatewayClient.class_traits(config=True).items():
             section = config.get("GatewayClient", {})
@@ -147,47 +164,47 @@ class Command(JupyterApp):
         super().start_show_config()
 
     def start(self) -> None:
-        """Do it, and exit."""
+        """Run the command, and exit with its status."""
         super().start()
         if not self.debugging:
-            # It reports how tasks ended that were cancelled by a Ctrl-C.
+            # asyncio logs an error for each task that a Ctrl-C cancels.
             logging.getLogger("asyncio").setLevel(logging.CRITICAL)
             warnings.formatwarning = lambda message, *_where: (
                 f"{self.typed_name}: {printable(message)}\n"
             )
-            # Who sets validate_cert to False knows it, and need not hear of it at each request.
+            # The user has set validate_cert to False; a warning for each request says nothing new.
             warnings.filterwarnings("ignore", "Unverified HTTPS request")
         self.exit(self.run())
 
     def run(self) -> int:
-        """Do the command's work, and return the exit status."""
+        """Do the work of the command, and return the exit status."""
         raise NotImplementedError
 
     @property
     def debugging(self) -> bool:
-        """Whether tracebacks are wanted."""
+        """True if tracebacks are shown."""
         return self.log_level in (logging.NOTSET, logging.DEBUG)
 
     @property
     def typed_name(self) -> str:
-        """The command as it is typed."""
+        """The command as it is typed, such as "jupyter gateway run"."""
         return self.name.replace("-", " ")
 
     def report_error(self, error: BaseException) -> int:
-        """Say in one line what went wrong, and return the exit status that stands for it."""
+        """Write an error as one line to standard error, and return its exit status."""
         if self.debugging:
             echo("".join(traceback.format_exception(error)).rstrip("\n"))
         if isinstance(error, Signal):
             text, status = f"stopped by {error}", 128 + error.number
         elif isinstance(error, GatewayError):
             text, status = str(error), GATEWAY
-        elif isinstance(error, BrokenPipeError):  # of `... | head`, which wants no more
+        elif isinstance(error, BrokenPipeError):  # of `... | head`, which ended
             os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
             return FAILED
         elif isinstance(error, OSError | TraitError | UsageError):
             text, status = str(error), USAGE
         elif isinstance(error, RuntimeError) and "home directory" in str(error):
-            # jupyter_core's, of a random uid in a container: it looks for configuration files.
+            # jupyter_core raises it, for instance with a random uid in a container.
             text, status = "this user has no home directory: set HOME to one", USAGE
         else:
             raise error
@@ -195,28 +212,28 @@ class Command(JupyterApp):
         return status
 
     def kernel_id_argument(self) -> str:
-        """Return the one ID of a command for one kernel, or the beginning of it."""
+        """Return the only argument of the command: the ID of a kernel, or its beginning."""
         if len(self.extra_args) != 1:
-            raise UsageError("which kernel? give one ID; see --help")
+            raise UsageError("give the ID of one kernel; see --help")
         return str(self.extra_args[0])
 
     # --- the gateway ----------------------------------------------------------------------------
 
     @contextmanager
     def rest(self) -> Iterator[GatewayREST]:
-        """Return the REST interface of the gateway that is configured."""
+        """Yield the REST interface of the configured gateway."""
         with self.gateway(local=False) as gateway, GatewayREST(gateway) as rest:
             yield rest
 
     @contextmanager
     def gateway(self, *, local: bool) -> Iterator[GatewayClient]:
-        """Yield the gateway that is configured, or else, if `local`, one for this command only."""
+        """Yield the configured gateway, or else, if `local`, a gateway started for this command."""
         gateway = GatewayClient(config=self.config)
         if gateway.gateway_enabled:
             yield gateway
             return
         if not local:
-            raise GatewayConnectionError(f"{_NOT_CONFIGURED}; give its address")
+            raise GatewayConnectionError(f"{_NOT_CONFIGURED}; set one of them to its address")
         from ..local import LocalGateway
 
         ours = LocalGateway()
@@ -227,7 +244,7 @@ class Command(JupyterApp):
             raise GatewayError(text) from error
         with ours:
             echo(f"{_NOT_CONFIGURED}: starting one on this machine, {ours.url}")
-            # It is not to be looked for behind a proxy; this process speaks with no other.
+            # No proxy can reach it, and this process uses no other gateway.
             excepted = os.environ.get("no_proxy") or os.environ.get("NO_PROXY")
             os.environ["no_proxy"] = ",".join(filter(None, (excepted, "127.0.0.1")))
             yield GatewayClient(config=self.config, **ours.options())
@@ -235,11 +252,10 @@ class Command(JupyterApp):
     @contextmanager
     def kernel(
         self, gateway: GatewayClient, name: str, *, kernel_id: str = "", cwd: Path | None = None
-    ) -> Iterator[tuple[BlockingGatewayKernelManager, BlockingGatewayKernelClient]]:
-        """Yield a ready kernel: a new one, which is shut down at the end, or one that runs.
+    ) -> Iterator[Kernel]:
+        """Yield a ready kernel: a new one, which is shut down at the end, or a running one.
 
-        One that was not started here is left running, but not what was executed on it from here:
-        where that is given up, the kernel is interrupted.
+        A running kernel is left running.  It is interrupted if it may still execute our code.
         """
         with BlockingGatewayKernelManager(
             kernel_name=name, gateway=gateway, config=self.config
@@ -253,53 +269,53 @@ class Command(JupyterApp):
                     yield km, kc
                 except BaseException as error:
                     if may_still_execute(error) and not km.owned_kernel:
-                        with suppress(GatewayError):  # the error that brought us here tells more
+                        with suppress(GatewayError):  # the first error is more useful
                             km.interrupt_kernel()
                     raise
 
 
 class ReportCommand(Command):
-    """A command that tells something, and takes no arguments."""
+    """A command that writes a report, as text or JSON, and takes no arguments."""
 
     as_json = Bool(help="Write JSON, for other programs.").tag(config=True)
 
     flags = {**FLAGS, "json": ({"ReportCommand": {"as_json": True}}, as_json.help)}  # noqa: RUF012
 
     def reject_arguments(self) -> None:
-        """Refuse what cannot be meant."""
+        """Raise UsageError if there is any argument."""
         if self.extra_args:
-            # They are not shown: one may be a token, as in "--token X Y".
-            raise UsageError(f"it takes no arguments, and got {len(self.extra_args)}")
+            # The text does not show them: one may be a token, as in "--token X Y".
+            raise UsageError(f"the command takes no arguments, got {len(self.extra_args)}")
 
-    def write_json(self, what: Any) -> None:
-        """Write it to standard output."""
-        write(sys.stdout, json.dumps(what, indent=2) + "\n")
+    def write_json(self, report: object) -> None:
+        """Write the report to standard output as JSON."""
+        write(sys.stdout, json.dumps(report, indent=2) + "\n")
 
 
 class OutputCommand(Command):
     """A command that shows the output of a kernel."""
 
     raw = Bool(
-        help="Write all of a kernel's output to the terminal, also what sets its title or clipboard"
-        " or makes it answer."
+        help="Write all of a kernel's output to the terminal, even what changes its title or its"
+        " clipboard, or makes it respond."
     ).tag(config=True)
 
     flags = {**FLAGS, "raw": ({"OutputCommand": {"raw": True}}, raw.help)}  # noqa: RUF012
 
     def start(self) -> None:
-        """Do it, and exit."""
+        """Run the command, and exit with its status."""
         renderer.is_raw = self.raw
         super().start()
 
 
 class KernelCommand(OutputCommand):
-    """A command for a kernel: one that runs already, or one of its own."""
+    """A command that executes code on a kernel: a running one, or a new one."""
 
     kernel_name = Unicode(
         help="The kernelspec to start. By default a notebook's own, else the gateway's default."
     ).tag(config=True)
     kernel_id = Unicode(
-        help="A kernel that runs already, or the beginning of its id: it is left running."
+        help="ID of a running kernel, or its beginning; the kernel is left running."
     ).tag(config=True)
 
     aliases = {  # noqa: RUF012 - as in every traitlets application
@@ -309,15 +325,15 @@ class KernelCommand(OutputCommand):
     }
 
     def check_kernel_options(self) -> None:
-        """Refuse a kernel to start together with one that runs."""
+        """Raise UsageError if a kernel to start and a running kernel are both given."""
         if self.kernel_id and self.kernel_name:
             raise UsageError("give either --kernel or --kernel-id, not both")
 
     @contextmanager
     def open_kernel(
         self,
-    ) -> Iterator[tuple[BlockingGatewayKernelManager, BlockingGatewayKernelClient]]:
-        """Yield the kernel, ready; one that was started here is shut down at the end."""
+    ) -> Iterator[Kernel]:
+        """Yield the kernel when it is ready; a new kernel is shut down at the end."""
         self.check_kernel_options()
         with (
             self.gateway(local=not self.kernel_id) as gateway,
@@ -327,19 +343,19 @@ class KernelCommand(OutputCommand):
 
 
 def _wait_until_ready(km: BlockingGatewayKernelManager, kc: BlockingGatewayKernelClient) -> None:
-    """Wait for a new kernel, but not for ever; for one that is busy as long as it takes."""
+    """Wait a limited time for a new kernel, or until a running kernel is no longer busy."""
     if km.owned_kernel:
         kc.wait_for_ready(timeout=READY_TIMEOUT)
         return
     try:
-        kc.wait_for_ready(timeout=_PATIENCE)
+        kc.wait_for_ready(timeout=_BUSY_TIMEOUT)
     except KernelNotReady:
         echo(f"kernel {km.kernel_id} is busy: waiting for it")
         kc.wait_for_ready()
 
 
 def _cause(error: Exception, file: str) -> str:
-    """Return what kind of error a configuration file has, and in which line."""
+    """Return the kind of error in a configuration file, and its line."""
     kind, name = type(error).__name__, Path(file).stem
     lines = [
         each.lineno for each in traceback.extract_tb(error.__traceback__) if name in each.filename
@@ -349,5 +365,5 @@ def _cause(error: Exception, file: str) -> str:
     if isinstance(error, OSError | ImportError | KeyError | json.JSONDecodeError):
         return f"{where}: {error}"
     if isinstance(error, NameError | SyntaxError):
-        return f"{where}; a text, such as a token, needs quotes there"
+        return f"{where}; text, such as a token, must be in quotes"
     return where

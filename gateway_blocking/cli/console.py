@@ -7,13 +7,16 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from types import FrameType
-from typing import Any
+from typing import TYPE_CHECKING
 
 from ..errors import GatewayError
 from ..manager import BlockingGatewayKernelManager
 from .command import KernelCommand
 from .errors import OK, Signal, UsageError
 from .terminal import echo
+
+if TYPE_CHECKING:
+    from .shell import Shell
 
 __all__ = ["ConsoleCommand"]
 
@@ -23,26 +26,26 @@ class ConsoleCommand(KernelCommand):
 
     name = "jupyter-gateway-console"
     description = """
-    Type code at a prompt, and have it executed on a kernel behind a gateway.
+    Type code at a prompt, and execute it on a kernel behind a gateway.
 
     Usage: jupyter gateway console [OPTIONS]
 
-    The prompt is jupyter_console's: Tab completes, Ctrl-C interrupts what the kernel executes,
-    "exit" or Ctrl-D ends it. The kernel is a new one, which is shut down at the end, or the one of
-    --kernel-id. If the gateway starts it again after it died, or the connection was lost meanwhile,
-    the prompt goes on. Options of jupyter_console can be set by their full name, such as
-    --ZMQTerminalInteractiveShell.editing_mode=vi
+    The prompt is the one of jupyter_console: Tab completes code, Ctrl-C interrupts the kernel,
+    "exit" or Ctrl-D ends the prompt. The kernel is a new one, which is shut down at the end, or
+    the one of --kernel-id. The prompt continues if the connection was lost, or if the gateway
+    restarted the kernel after it died. Options of jupyter_console can be set by their full name,
+    such as --ZMQTerminalInteractiveShell.editing_mode=vi
 
     The gateway is the one of --url, of jupyter_gateway_config.py (c.GatewayClient.url), or of the
-    environment variable JUPYTER_GATEWAY_URL. Where there is none, and no --kernel-id, one is
+    environment variable JUPYTER_GATEWAY_URL. If none is given, and no --kernel-id, a gateway is
     started on this machine and stopped at the end.
 
-    The exit status says how it ended:
+    The exit status:
 
-        0    as you wanted
-        2    the command was not understood, --kernel-id stands for no kernel or for several,
-             there is no terminal, or jupyter_console is not installed
-        3    the gateway: not reached, refused, or the kernel died or did not start
+        0    you ended the prompt
+        2    the command was not understood, --kernel-id matches no kernel, or several, there is
+             no terminal, or jupyter_console is not installed
+        3    the gateway cannot be reached or refused, or the kernel died or did not start
     """
     examples = """\
 jupyter gateway console
@@ -51,14 +54,16 @@ jupyter gateway console --kernel-id=1f3a
 """
 
     def run(self) -> int:
-        """Prompt, until the person has enough."""
+        """Show the prompt until the user ends it."""
         if not (sys.stdin.isatty() and sys.stdout.isatty()):
-            raise UsageError("there is no terminal; jupyter gateway exec - executes what is piped")
+            raise UsageError(
+                "there is no terminal; jupyter gateway exec - executes code from a pipe"
+            )
         try:
             from .shell import Shell
         except ModuleNotFoundError as error:
             raise UsageError(
-                'this needs jupyter_console: pip install "gateway-blocking[console]"'
+                'the console needs jupyter_console: pip install "gateway-blocking[console]"'
             ) from error
         failure: BaseException | None = None
         with self.open_kernel() as (km, kc):
@@ -70,7 +75,7 @@ jupyter gateway console --kernel-id=1f3a
             except (GatewayError, Signal) as error:
                 if shell.is_executing:
                     raise
-                failure = error  # no reason to interrupt what others execute on the kernel
+                failure = error  # raised later, so that code of other clients is not interrupted
         if failure is not None:
             raise failure
         if not km.owned_kernel:
@@ -79,8 +84,8 @@ jupyter gateway console --kernel-id=1f3a
 
 
 @contextmanager
-def _ctrl_c_interrupts(shell: Any, km: BlockingGatewayKernelManager) -> Iterator[None]:
-    """Meanwhile a Ctrl-C interrupts the kernel; at the prompt the terminal sends none."""
+def _ctrl_c_interrupts(shell: Shell, km: BlockingGatewayKernelManager) -> Iterator[None]:
+    """Let a Ctrl-C interrupt the kernel; at the prompt the terminal sends no signal for it."""
 
     def interrupt(_number: int, _frame: FrameType | None) -> None:
         if not shell.is_executing:
@@ -88,7 +93,7 @@ def _ctrl_c_interrupts(shell: Any, km: BlockingGatewayKernelManager) -> Iterator
         try:
             km.interrupt_kernel()
         except GatewayError as error:
-            echo(f"not interrupted: {error}")
+            echo(f"the kernel was not interrupted: {error}")
 
     before = signal.signal(signal.SIGINT, interrupt)
     try:

@@ -21,20 +21,20 @@ OK, FAILED, USAGE, GATEWAY = 0, 1, 2, 3
 
 
 class UsageError(Exception):
-    """The command cannot do what it was asked to."""
+    """Error of the caller: the command cannot do what its command line or a file asks for."""
 
 
 class CodeError(Exception):
-    """The code failed, or took too long.
+    """Failure of the executed code: it raised an error, or took too long.
 
     Parameters
     ----------
     text : str
-        What a line is to say of it; empty where all is said.
+        Message for standard error; empty if the failure was shown already.
     why : str
-        The same for a table.
+        Reason for the table of all files.
     running : bool
-        Whether the kernel still runs it.
+        Whether the kernel still executes the code.
     """
 
     def __init__(self, text: str, why: str, running: bool = False) -> None:
@@ -43,7 +43,7 @@ class CodeError(Exception):
 
 
 class Signal(KeyboardInterrupt):
-    """A signal that asks us to end."""
+    """A signal that asks this process to end."""
 
     def __init__(self, number: int) -> None:
         super().__init__(signal.Signals(number).name)
@@ -51,14 +51,13 @@ class Signal(KeyboardInterrupt):
 
 
 def may_still_execute(error: BaseException | None) -> bool:
-    """Whether code of ours may still run on the kernel when this is raised."""
+    """Return True if the kernel may still execute our code after this error."""
     if isinstance(error, CodeError):
         return error.running
-    if isinstance(error, UsageError):  # of a file, say; but perhaps on the way out
+    if isinstance(error, UsageError):  # of a file that could not be written, perhaps after another
         error = error.__context__
         while isinstance(error, OSError):
             error = error.__context__
-        return isinstance(
-            error, CodeError | GatewayError | KeyboardInterrupt
-        ) and may_still_execute(error)
+        ours = isinstance(error, CodeError | GatewayError | KeyboardInterrupt)
+        return ours and may_still_execute(error)
     return True

@@ -1,4 +1,4 @@
-"""Files: text is read, and files are replaced whole or not at all."""
+"""Text files and standard input are read; a file is replaced whole, or not at all."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ from .errors import UsageError
 
 __all__ = ["read_standard_input", "read_text", "replace_file"]
 
-_MAX_LINKS = 40  # as Linux follows
+_MAX_LINKS = 40  # the limit of Linux
 
 
 def read_text(path: Path) -> str:
-    """Return the text of a file, which is UTF-8, with or without a byte order mark."""
+    """Return the text of a file in UTF-8, with or without a byte order mark."""
     try:
         return path.read_text(encoding="utf-8-sig")
     except OSError as error:
@@ -27,9 +27,9 @@ def read_text(path: Path) -> str:
 
 
 def read_standard_input() -> str:
-    """Return the text on standard input, which is UTF-8, or else in the locale's encoding.
+    """Return the text of standard input: UTF-8, or else the encoding of the locale.
 
-    Its bytes are decoded here: in the locale C, ``sys.stdin`` takes any byte for text.
+    The bytes are decoded here, because ``sys.stdin`` accepts any bytes in the locale C.
     """
     if sys.stdin is None:
         raise UsageError("cannot read standard input: it is closed")
@@ -43,32 +43,32 @@ def read_standard_input() -> str:
 
 
 def replace_file(path: Path, data: bytes, *, source: Path | None = None) -> None:
-    """Write a file so that there is always either the old or the new one, whole.
+    """Write a file so that either the whole old file or the whole new one is there at any time.
 
-    Until it has its name, the new file can be read by this user only.
+    Until the new file has its name, only this user can read it.
 
     Parameters
     ----------
     path : Path
-        The file.  If it is a symbolic link, the file that it points to is replaced.
+        Path of the file.  If it is a symbolic link, the file that it points to is replaced.
     data : bytes
-        What is to be in it.
+        New content of the file.
     source : Path, optional
-        The file that `data` was made from.  A file that did not exist gets its permissions, less
-        the umask; one that did exist keeps its own.
+        File that `data` was made from.  A new file gets its permissions, less the umask; a file
+        that existed keeps its own.
 
     Raises
     ------
     UsageError
-        It cannot be written, it is something else than a file (a device, say, which must not be
-        replaced), or it is a symbolic link that another user made.
+        The file cannot be written, it is not a regular file (such as a device, which must not be
+        replaced), or it is a symbolic link of another user.
     """
     try:
         target = _resolve_links(path)
         if target.exists() and not target.is_file():
             raise UsageError(f"cannot write {path}: it is not a regular file")
         mode = _mode(target) if target.exists() else _mode(source) & ~_UMASK if source else None
-        # O_EXCL, 0600, and a name that cannot be foreseen.
+        # mkstemp() uses O_EXCL, mode 0600, and a name that cannot be guessed.
         handle, name = tempfile.mkstemp(dir=target.parent, prefix=".", suffix=".tmp")
     except OSError as error:
         raise UsageError(f"cannot write {path}: {error.strerror}") from error
@@ -83,12 +83,12 @@ def replace_file(path: Path, data: bytes, *, source: Path | None = None) -> None
     except OSError as error:
         raise UsageError(f"cannot write {path}: {error.strerror}") from error
     finally:
-        with suppress(OSError):  # of a folder that is gone, which was told
+        with suppress(OSError):  # the folder may be gone; the first error says so
             new.unlink(missing_ok=True)
 
 
 def _resolve_links(path: Path) -> Path:
-    """Return what a path stands for, through links of this user's or of the administrator's."""
+    """Return the target of a path; follow symbolic links of this user and of root only."""
     for _ in range(_MAX_LINKS):
         if not path.is_symlink():
             break
@@ -107,9 +107,9 @@ def _mode(path: Path) -> int:
 
 
 def _umask() -> int:
-    umask = os.umask(0o077)  # there is no other way to ask for it
+    umask = os.umask(0o077)  # the only way to read it is to set it
     os.umask(umask)
     return umask
 
 
-_UMASK = _umask()  # read here once, since it belongs to all threads
+_UMASK = _umask()  # read once, at import: setting it affects all threads

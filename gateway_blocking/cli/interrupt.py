@@ -15,24 +15,24 @@ class InterruptCommand(Command):
 
     name = "jupyter-gateway-interrupt"
     description = """
-    Interrupt what a kernel executes, as Ctrl-C does. Its variables stay.
+    Interrupt the code that a kernel executes, as Ctrl-C does. The kernel keeps its variables.
 
     Usage: jupyter gateway interrupt [OPTIONS] ID
 
-    ID may be the beginning of the kernel's id, if no other begins so.
+    ID may be the beginning of the kernel's ID, if no other ID begins so.
 
-    The exit status says how it went:
+    The exit status:
 
         0    the kernel was interrupted
-        2    the command was not understood, or ID stands for no kernel or for several
-        3    the gateway: not configured, not reached, or it did not do it
+        2    the command was not understood, or ID matches no kernel, or several
+        3    the gateway is not configured, cannot be reached, or refused
     """
     examples = "jupyter gateway interrupt 1f3a\n"
 
     def run(self) -> int:
-        """Interrupt it."""
+        """Interrupt the kernel."""
         with self.rest() as rest:
             kernel_id = find_kernel(rest, self.kernel_id_argument())["id"]
             rest.interrupt_kernel(kernel_id)
-        echo(f"kernel {kernel_id} is interrupted")
+        echo(f"kernel {kernel_id} was interrupted")
         return OK

@@ -1,4 +1,4 @@
-"""What ``jupyter gateway run`` executes: a notebook or a script, on a kernel that is ready."""
+"""The execution of one file on a kernel that is ready, and its outcome."""
 
 from __future__ import annotations
 
@@ -7,27 +7,26 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ..client import BlockingGatewayKernelClient
-from ..errors import (
-    DeadKernelError,
-    GatewayConnectionClosed,
-    KernelGone,
-)
+from ..errors import DeadKernelError, GatewayConnectionClosed, KernelGone
 from ..locks import Lock
 from .errors import FAILED
 
-__all__ = ["Job", "OnCell", "Outcome", "Stopped"]
+__all__ = ["SUCCESSFUL_EXITS", "Job", "OnCell", "Outcome", "Stopped"]
 
 OnCell = Callable[[int, int], None]
-"""Told of each cell that begins: its number, from 1, and how many there are; 0 for a script."""
+"""Called when a cell begins, with its number, from 1, and the number of cells; 0 for a script."""
+
+SUCCESSFUL_EXITS = ("", "0", "None")
+"""Arguments of ``sys.exit()`` that mean success, as the text of a SystemExit."""
 
 
 class Stopped(Exception):
-    """The job was ended by :meth:`Job.stop`."""
+    """The end of a job by :meth:`Job.stop`."""
 
 
 @dataclass
 class Outcome:
-    """What became of a file: an exit status, a word, and the reason where it failed."""
+    """The result of a job: exit status, a word for it, and the reason if it failed."""
 
     status: int
     result: str
@@ -36,30 +35,30 @@ class Outcome:
 
 
 class Job:
-    """One file to execute.
+    """One file to execute.  :meth:`stop` and the properties may be used by other threads.
 
     Parameters
     ----------
     name : str
-        The file.
+        Name of the file, used in messages.
     kernel_name : str
-        The kernelspec to run it on.
+        Kernelspec to execute the file on.
     directory : Path
-        The kernel's working directory.
+        Working directory of the kernel.
     """
 
     def __init__(self, name: str, kernel_name: str, directory: Path) -> None:
         self.name, self.kernel_name, self.directory = name, kernel_name, directory
         self.outcome = Outcome(FAILED, "not run")
-        self.where = ""  # it is, or was when it ended
-        self.failure: Exception | None = None  # what execute() raised
-        self.lost_output: list[str] = []  # where output is missing, or may be
+        self.where = ""  # the current cell, or the last one, such as "cell 3"
+        self.failure: Exception | None = None  # the error that execute() raised
+        self.lost_output: list[str] = []  # for each cell whose output is incomplete
         self._lock = Lock()
         self._stopped = False
         self._kc: BlockingGatewayKernelClient | None = None
 
     def execute(self, kc: BlockingGatewayKernelClient, on_cell: OnCell) -> None:
-        """Execute it, until it ends or another thread calls :meth:`stop`.
+        """Execute the file, until it ends or another thread calls :meth:`stop`.
 
         Raises
         ------
@@ -68,7 +67,7 @@ class Job:
         DeadKernelError, GatewayError
             The kernel died, or the connection was lost.
         Stopped
-            By another thread.
+            Another thread called :meth:`stop`.
         """
         with self._lock:
             self._kc = kc
@@ -87,16 +86,21 @@ class Job:
 
     @property
     def is_reconnecting(self) -> bool:
-        """True if its connection was lost and is being opened again."""
+        """True while the connection is lost and is being opened again."""
         return self._kc is not None and self._kc.is_reconnecting
 
     @property
     def is_connected(self) -> bool:
-        """True if its connection is there and is not closed for good."""
+        """True if the connection exists and is not closed for good."""
         return self._kc is not None and self._kc.connection_slot.is_open
 
+    @property
+    def in_cell(self) -> str:
+        """The current cell as the end of a sentence, such as " in cell 3"; empty for a script."""
+        return f" in {self.where}" if self.where else ""
+
     def stop(self) -> None:
-        """End what :meth:`execute` waits for in another thread, now or as soon as it begins."""
+        """Make :meth:`execute` in another thread end now, or as soon as it begins."""
         with self._lock:
             self._stopped, kc = True, self._kc
         if kc is not None:
@@ -105,13 +109,8 @@ class Job:
     def _execute(self, kc: BlockingGatewayKernelClient, on_cell: OnCell) -> None:
         raise NotImplementedError
 
-    @property
-    def in_cell(self) -> str:
-        """The cell, as the end of a sentence."""
-        return f" in {self.where}" if self.where else ""
-
     def _kernel_death(self, error: DeadKernelError) -> DeadKernelError:
-        """Return the error that says what became of the kernel, and where."""
+        """Return an error that says what happened to the kernel, and in which cell."""
         if isinstance(error, KernelGone):
             return KernelGone(
                 f"the gateway does not have the kernel any more{self.in_cell}: it was shut down or"
@@ -122,7 +121,7 @@ class Job:
         )
 
     def _note_lost_output(self, kc: BlockingGatewayKernelClient, msg_id: str) -> None:
-        """Note what is missing of the output of an execution."""
+        """Add to `lost_output` if the output of an execution is incomplete, or may be."""
         missing = kc.missing_messages(msg_id)
         if missing != 0 and kc.connection_slot.may_lack_output(msg_id):
             least = f"at least {missing} messages are missing"

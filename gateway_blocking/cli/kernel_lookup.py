@@ -1,4 +1,4 @@
-"""Which kernel an ID on a command line means: the whole of it, or its beginning."""
+"""Lookup of the kernel that an ID on the command line means: a whole ID, or its beginning."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ __all__ = ["find_kernel"]
 
 
 def find_kernel(rest: GatewayREST, prefix: str) -> KernelModel:
-    """Return the kernel whose ID begins so.
+    """Return the model of the kernel whose ID begins with `prefix`.
 
     Raises
     ------
     UsageError
-        There is none, or more than one.
+        No kernel has such an ID, or several have.
     GatewayError
-        The gateway could not be asked.
+        The gateway did not answer.
     """
     try:
         models = rest.list_kernels()
@@ -33,26 +33,32 @@ def find_kernel(rest: GatewayREST, prefix: str) -> KernelModel:
         return by_id[kernel_id]
     raise UsageError(
         f"the gateway has no kernel whose id begins with '{shown(prefix)}';"
-        " jupyter gateway kernels lists those it has"
+        " jupyter gateway kernels lists its kernels"
     )
 
 
 def _find_unlisted(rest: GatewayREST, prefix: str) -> KernelModel:
-    """Return a kernel of a gateway that lists none, but knows each by its whole ID."""
-    mine = _match_prefix(recorded_kernels(str(rest.gateway.url)), prefix)
+    """Return a kernel of a gateway that does not list its kernels: it knows whole IDs only."""
+    started = _match_prefix(recorded_kernels(str(rest.gateway.url)), prefix)
     try:
-        return rest.get_kernel(mine or prefix)
+        return rest.get_kernel(started or prefix)
     except NoSuchKernel as error:
         raise UsageError(
-            f"the gateway has no kernel '{shown(mine or prefix)}'; as it does not let its kernels"
-            " be listed, one that was not started here needs its whole id"
+            f"the gateway has no kernel '{shown(started or prefix)}'; because it does not list its"
+            " kernels, a kernel that was not started here needs its whole id"
         ) from error
 
 
 def _match_prefix(ids: list[str], prefix: str) -> str | None:
-    """Return the ID that begins so; None if none does."""
+    """Return the only ID that begins with `prefix`, or None.
+
+    Raises
+    ------
+    UsageError
+        Several IDs begin so, or `prefix` is empty.
+    """
     if not prefix:
-        raise UsageError("which kernel? its id is empty")
+        raise UsageError("the id of the kernel is empty")
     found = [kernel_id for kernel_id in ids if kernel_id.startswith(prefix)]
     if len(found) > 1:
         raise UsageError(f"more than one kernel's id begins with {prefix!r}: {', '.join(found)}")

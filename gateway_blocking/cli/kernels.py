@@ -27,11 +27,13 @@ class KernelsCommand(ReportCommand):
 
     Usage: jupyter gateway kernels [OPTIONS]
 
-    The exit status says how it went:
+    If the clocks of this machine and of the gateway differ, idle times are off by the difference.
 
-        0    they are listed, also when there are none
+    The exit status:
+
+        0    the kernels are listed, or there are none
         2    the command was not understood
-        3    the gateway: not configured, not reached, or it does not let kernels be listed
+        3    the gateway is not configured, cannot be reached, or does not list its kernels
     """
     examples = """\
 jupyter gateway kernels
@@ -54,28 +56,30 @@ jupyter gateway kernels --json
 
 
 def _list(rest: GatewayREST) -> list[KernelModel]:
+    """Return all kernels; raise an error that says what to do if the gateway does not list them."""
     try:
         return rest.list_kernels()
     except KernelsNotListed as error:
         raise GatewayError(
-            f"{NO_LISTING}; each kernel can still be reached by its whole id"
+            f"{NO_LISTING}; other commands still take the whole id of a kernel"
         ) from error
 
 
 def _row(model: KernelModel) -> list[str]:
+    """Return the row of a kernel in the table."""
     state = model.get("execution_state") or ""
     idle = _ago(model.get("last_activity") or "") if state == "idle" else ""
     return [model["id"], model["name"], state, idle, str(model.get("connections", ""))]
 
 
 def _ago(moment: str) -> str:
-    """How long ago that was, or the text itself where it is no time as we know it."""
+    """Return how long ago a moment was, or the text itself if it is not a time."""
     try:
         then = datetime.fromisoformat(moment)
         passed = (datetime.now(UTC) - then).total_seconds()
-    except (TypeError, ValueError):  # the first where it has no time zone
+    except (TypeError, ValueError):  # TypeError if it has no time zone
         return moment
     for unit, seconds in _UNITS:
         if count := int(passed // seconds if passed > 0 else 0):
             return f"{count} {unit}{'s' * (count > 1)} ago"
-    return "just now"  # also where the clocks disagree
+    return "just now"  # also if the gateway's clock is ahead

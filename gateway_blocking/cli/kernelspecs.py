@@ -20,13 +20,14 @@ class KernelspecsCommand(ReportCommand):
 
     Usage: jupyter gateway kernelspecs [OPTIONS]
 
-    With --json, this is the gateway's own answer: its "default" and all "kernelspecs" by name.
+    With --json, the response of the gateway is written as it is: its "default", and all
+    "kernelspecs" by name.
 
-    The exit status says how it went:
+    The exit status:
 
-        0    they are listed
+        0    the kernelspecs are listed
         2    the command was not understood
-        3    the gateway: not configured, not reached, or it refused
+        3    the gateway is not configured, cannot be reached, or refused
     """
     examples = """\
 jupyter gateway kernelspecs
@@ -37,18 +38,18 @@ jupyter gateway kernelspecs --json
         """List the kernelspecs."""
         self.reject_arguments()
         with self.rest() as rest:
-            answer = rest.list_kernelspecs()
+            response = rest.list_kernelspecs()
         if self.as_json:
-            self.write_json(answer)
+            self.write_json(response)
             return OK
         rows = []
-        for name, model in sorted(answer.get("kernelspecs", {}).items()):
-            spec, default = model.get("spec", {}), name == answer.get("default")
+        for name, model in sorted(response.get("kernelspecs", {}).items()):
+            spec, default = model.get("spec", {}), name == response.get("default")
             shown = spec.get("language", ""), spec.get("display_name", "")
             rows.append([name, *shown, "yes" if default else ""])
         if rows:
             titles = ["name", "language", "display name", "default"]
             write(sys.stdout, table(titles, rows) + "\n")
         else:
-            echo("this gateway has no kernelspecs: no kernel can be started there")
+            echo("the gateway has no kernelspecs: it cannot start a kernel")
         return OK

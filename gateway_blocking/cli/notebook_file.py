@@ -1,4 +1,4 @@
-"""Notebooks: read, repaired where that is needed to execute them, and written."""
+"""Notebook files: they are read, repaired if they could not be executed otherwise, and written."""
 
 from __future__ import annotations
 
@@ -6,33 +6,36 @@ import json
 import logging
 import re
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 from uuid import uuid4
 
 from ..advice import shown
 from .errors import UsageError
 from .files import read_text, replace_file
 
+if TYPE_CHECKING:
+    from nbformat import NotebookNode
+
 __all__ = ["read_notebook", "repair", "silence_nbformat", "write_notebook"]
 
 _V4 = 4
-_MINOR_OF_IDS = 5  # the first minor version of the format whose cells have ids
+_MINOR_OF_IDS = 5  # the first minor version in which cells have IDs
 _CELL_ID = re.compile(r"[a-zA-Z0-9_-]{1,64}")
-_MAX_ERROR_LENGTH = 120  # characters: nbformat shows the whole cell
+_MAX_ERROR_LENGTH = 120  # characters; errors of nbformat contain the whole cell
 _ONLY_IN_CODE = ("outputs", "execution_count")
 
 
-def read_notebook(source: Path) -> tuple[Any, list[str]]:
-    """Return the notebook in a file, in format 4, and what had to be repaired.
+def read_notebook(source: Path) -> tuple[NotebookNode, list[str]]:
+    """Return the notebook in a file, converted to format 4, and a list of its repairs.
 
     Raises
     ------
     UsageError
-        The file cannot be read, or has no cells that could be executed.
+        The file cannot be read, or is not a notebook that could be executed.
     """
     text = read_text(source)
     try:
-        import nbclient  # noqa: F401 - its absence is better known now than later
+        import nbclient  # noqa: F401 - its absence is reported before a kernel is started
         import nbformat
     except ModuleNotFoundError as error:
         raise UsageError(
@@ -45,32 +48,33 @@ def read_notebook(source: Path) -> tuple[Any, list[str]]:
         repaired = repair(content)
         nb = nbformat.v4.to_notebook_json(content)
         repaired += _validation_errors(nb)
-    except Exception as error:  # many kinds, by what is wrong with it
+    except Exception as error:  # nbformat raises many kinds
         raise UsageError(f"{source} is not a notebook: {_brief(error)}") from error
     return nb, repaired
 
 
-def write_notebook(nb: Any, destination: Path, *, source: Path) -> None:
-    """Write a notebook, also one that is not valid; see :func:`.replace_file`."""
+def write_notebook(nb: NotebookNode, destination: Path, *, source: Path) -> None:
+    """Write a notebook, even if it is not valid; see :func:`.replace_file`."""
     import nbformat
 
-    text = nbformat.v4.writes_json(nb)  # nbformat.writes() would complain of the notebook
+    text = nbformat.v4.writes_json(nb)  # nbformat.writes() warns of an invalid notebook
     text = text if text.endswith("\n") else text + "\n"
-    # JSON escapes a lone surrogate as Python does: it cannot be written in UTF-8.
+    # UTF-8 has no lone surrogates; the escapes of Python for them are valid in JSON, too.
     replace_file(destination, text.encode("utf-8", "backslashreplace"), source=source)
 
 
-def silence_nbformat(log: Any) -> None:
-    """Keep nbformat's complaints, of many lines each, out of a log: this module says it in one."""
-    log.addFilter(_is_not_of_nbformat)
+def silence_nbformat(log: logging.Logger | logging.LoggerAdapter[logging.Logger]) -> None:
+    """Keep nbformat's warnings out of a log: this module reports the same in one line."""
+    logger = log.logger if isinstance(log, logging.LoggerAdapter) else log
+    logger.addFilter(_is_not_of_nbformat)
 
 
 def _is_not_of_nbformat(record: logging.LogRecord) -> bool:
     return not str(record.msg).startswith("Notebook JSON is ")
 
 
-def _parse(text: str) -> dict[str, Any]:
-    """Return the JSON object that a notebook is."""
+def _parse(text: str) -> dict[str, object]:
+    """Return the JSON object of a notebook."""
     try:
         content = json.loads(text)
     except ValueError as error:
@@ -82,14 +86,15 @@ def _parse(text: str) -> dict[str, Any]:
 
 
 def _brief(error: Exception) -> str:
+    """Return the first line of an error that a user can understand."""
     if isinstance(error, RecursionError):
         return "its JSON is nested too deeply"
     text = str(error).partition("\n")[0]
     return text if isinstance(error, ValueError | TypeError) else f"{type(error).__name__}: {text}"
 
 
-def _validation_errors(nb: Any) -> list[str]:
-    """Return what nbformat says of a notebook that nothing here could repair."""
+def _validation_errors(nb: NotebookNode) -> list[str]:
+    """Return nbformat's error for a notebook that is invalid after the repair."""
     import nbformat
 
     try:
@@ -102,45 +107,45 @@ def _validation_errors(nb: Any) -> list[str]:
 # --- repair ---------------------------------------------------------------------------------------
 
 
-def repair(nb: dict[str, Any]) -> list[str]:
-    """Make a notebook of format 4 one that can be executed and written, in place.
+def repair(nb: dict[str, object]) -> list[str]:
+    """Repair a notebook of format 4 in place, so that it can be executed and written.
 
-    Only what is executed or written without a doubt is repaired: the code of a cell is never
-    guessed.
+    A repair never changes code: a cell whose source is not text is an error.
 
     Parameters
     ----------
     nb : dict
-        The notebook, as JSON.
+        JSON object of the notebook.
 
     Returns
     -------
     list of str
-        What was repaired, in words.
+        Description of each repair.
 
     Raises
     ------
     ValueError
-        It has no list of cells, or a cell of code whose source is not text.
+        The notebook has no list of cells, or a cell cannot be repaired.
     """
     cells = nb.get("cells")
     if not isinstance(cells, list):
         raise ValueError("it has no list of cells")
     repaired: list[str] = []
-    if not isinstance(nb.get("metadata"), dict):
-        nb["metadata"] = {}
+    metadata = nb.get("metadata")
+    if not isinstance(metadata, dict):
+        metadata = nb["metadata"] = {}
         repaired.append("metadata missing")
-    _repair_metadata(nb["metadata"], repaired)
+    _repair_metadata(metadata, repaired)
     for number, cell in enumerate(cells, 1):
         if not isinstance(cell, dict):
             raise ValueError(f"cell {number} is not an object")
         repaired += [f"cell {number}: {what}" for what in _repair_cell(cell, number)]
-    _repair_ids(nb, repaired)
+    _repair_ids(nb, cells, repaired)
     return repaired
 
 
-def _repair_metadata(metadata: dict[str, Any], repaired: list[str]) -> None:
-    """Leave out a kernelspec or a language that has no name."""
+def _repair_metadata(metadata: dict[str, object], repaired: list[str]) -> None:
+    """Remove a kernelspec or a language that has no name."""
     for name in ("kernelspec", "language_info"):
         value = metadata.get(name, {"name": ""})
         if not isinstance(value, dict) or not isinstance(value.get("name"), str):
@@ -150,8 +155,8 @@ def _repair_metadata(metadata: dict[str, Any], repaired: list[str]) -> None:
         spec.setdefault("display_name", spec["name"])
 
 
-def _repair_cell(cell: dict[str, Any], number: int) -> list[str]:
-    """Repair one cell; return what was wrong with it."""
+def _repair_cell(cell: dict[str, object], number: int) -> list[str]:
+    """Repair one cell; return a description of each repair."""
     wrong = []
     kind = cell.get("cell_type")
     if not isinstance(kind, str):
@@ -169,11 +174,12 @@ def _repair_cell(cell: dict[str, Any], number: int) -> list[str]:
             wrong.append(f"{name}, although it is not code")
     if not isinstance(cell.get("attachments", {}), dict):
         del cell["attachments"]
-        wrong.append("attachments that are none")
+        wrong.append("invalid attachments")
     return wrong
 
 
-def _repair_code(cell: dict[str, Any]) -> list[str]:
+def _repair_code(cell: dict[str, object]) -> list[str]:
+    """Repair what only a code cell has; return a description of each repair."""
     wrong = []
     if "execution_count" not in cell or not _is_count(cell["execution_count"]):
         wrong.append(f"execution_count {cell.get('execution_count', 'missing')!r}"[:60])
@@ -182,15 +188,15 @@ def _repair_code(cell: dict[str, Any]) -> list[str]:
     if not isinstance(outputs, list):
         wrong.append("outputs missing")
         outputs = []
-    cell["outputs"] = [output for output in outputs if _is_output(output)]
-    if len(cell["outputs"]) < len(outputs):
-        wrong.append("outputs that are none")
+    valid = cell["outputs"] = [output for output in outputs if _is_output(output)]
+    if len(valid) < len(outputs):
+        wrong.append("invalid outputs")
     return wrong
 
 
-def _repair_ids(nb: dict[str, Any], repaired: list[str]) -> None:
-    """Give each cell an id of its own, if any has one, or has to."""
-    cells, minor = nb["cells"], nb.get("nbformat_minor")
+def _repair_ids(nb: dict[str, object], cells: list[dict[str, object]], repaired: list[str]) -> None:
+    """Give each cell an ID of its own if the format requires one, or if any cell has one."""
+    minor = nb.get("nbformat_minor")
     if not isinstance(minor, int):
         minor = nb["nbformat_minor"] = _MINOR_OF_IDS
         repaired.append("nbformat_minor missing")
@@ -203,24 +209,26 @@ def _repair_ids(nb: dict[str, Any], repaired: list[str]) -> None:
     for number, cell in enumerate(cells, 1):
         cell_id = cell.get("id")
         if not isinstance(cell_id, str) or not _CELL_ID.fullmatch(cell_id) or cell_id in seen:
-            cell["id"] = uuid4().hex[:8]
             if minor >= _MINOR_OF_IDS:
-                repaired.append(f"cell {number}: id {'missing' if cell_id is None else 'not good'}")
-        seen.add(cell["id"])
+                repaired.append(f"cell {number}: id {'missing' if cell_id is None else 'invalid'}")
+            cell_id = cell["id"] = uuid4().hex[:8]
+        seen.add(cell_id)
 
 
-def _is_text(source: Any) -> bool:
+def _is_text(source: object) -> bool:
+    """Return True if this is text in the format of notebooks: a string, or a list of strings."""
     return isinstance(source, str) or (
         isinstance(source, list) and all(isinstance(line, str) for line in source)
     )
 
 
-def _is_count(value: Any) -> bool:
+def _is_count(value: object) -> bool:
+    """Return True if this is an ``execution_count``."""
     return value is None or (isinstance(value, int) and not isinstance(value, bool) and value >= 0)
 
 
-def _is_output(output: Any) -> bool:
-    """Return True if an output can be written again."""
+def _is_output(output: object) -> bool:
+    """Return True if nbformat can write this output."""
     if not isinstance(output, dict):
         return False
     kind = output.get("output_type")

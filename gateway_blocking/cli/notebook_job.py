@@ -1,23 +1,22 @@
-"""A notebook as ``jupyter gateway run`` executes it, on a kernel that is ready."""
+"""The execution of a notebook, which is written with its outputs."""
 
 from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from ..client import BlockingGatewayKernelClient
-from ..errors import (
-    DeadKernelError,
-    GatewayError,
-)
+from ..errors import DeadKernelError, GatewayError
+from ..manager import BlockingGatewayKernelManager
+from ..messages import Message
 from .errors import CodeError, UsageError
-from .jobs import Job, OnCell
+from .jobs import SUCCESSFUL_EXITS, Job, OnCell
 from .notebook_file import read_notebook, write_notebook
-from .parameters import parameter_warnings
+from .parameters import ParameterValue, parameter_warnings
 from .terminal import echo, renderer
 
 if TYPE_CHECKING:
@@ -27,26 +26,25 @@ if TYPE_CHECKING:
 __all__ = ["NotebookJob"]
 
 _INFO_TIMEOUT = 60.0
-_DEATH_TIMEOUT = 1.0  # seconds to hear how a kernel ended: that is known, or it is not
-_SILENT = logging.getLogger(f"{__name__}.silent")  # for nbclient: we tell what it would log
+_DEATH_TIMEOUT = 1.0  # the connection knows at once how a kernel ended, or does not know it
+_SILENT = logging.getLogger(f"{__name__}.silent")  # for nbclient: its errors are reported here
 _SILENT.addHandler(logging.NullHandler())
 _SILENT.propagate = False
-_SUCCESS = ("", "0", "None")  # arguments of sys.exit(), as the text of a SystemExit
 
 
 class NotebookJob(Job):
-    """A notebook that is executed by nbclient and written with its outputs.
+    """A notebook to execute with nbclient, and to write with its outputs.
 
     Parameters
     ----------
     source, destination : Path
-        Where it is read from and written to.
+        Files to read the notebook from, and to write it to.
     kernel_name : str
-        The kernelspec, if not the notebook's own.
-    parameters : dict
-        To be set by a cell of their own.
+        Kernelspec to use instead of the notebook's own, if not empty.
+    parameters : mapping
+        Variables that a cell of their own sets.
     config : Config
-        Of nbclient.
+        Configuration of nbclient.
     """
 
     def __init__(
@@ -54,7 +52,7 @@ class NotebookJob(Job):
         source: Path,
         destination: Path,
         kernel_name: str,
-        parameters: dict[str, Any],
+        parameters: Mapping[str, ParameterValue],
         config: Config,
     ) -> None:
         self._nb, self.repaired = read_notebook(source)
@@ -67,7 +65,8 @@ class NotebookJob(Job):
     def _execute(self, kc: BlockingGatewayKernelClient, on_cell: OnCell) -> None:
         from nbclient import NotebookClient
 
-        km: Any = kc.parent  # its manager
+        km = kc.parent
+        assert isinstance(km, BlockingGatewayKernelManager)
         info = kc.kernel_info(reply=True, timeout=_INFO_TIMEOUT)["content"]
         if self._parameters:
             self._set_parameters(km.kernel_name, info["language_info"]["name"])
@@ -84,32 +83,31 @@ class NotebookJob(Job):
         from nbclient import exceptions as nbclient_errors
 
         try:
-            # An event loop of this call: a Ctrl-C ends it, and its tasks with it.
-            asyncio.run(self._cells(client, on_cell))
+            # An event loop of this call only: a Ctrl-C ends the loop, and its tasks with it.
+            asyncio.run(self._execute_cells(client, on_cell))
         except nbclient_errors.CellExecutionError as error:
-            if error.ename == "SystemExit" and error.evalue in _SUCCESS:
+            if error.ename == "SystemExit" and error.evalue in SUCCESSFUL_EXITS:
                 return  # as for a script, and for papermill
-            renderer.render_traceback(
-                f"{self.name}: {self.where}:\n{str(error).rstrip()}"
-            )  # at once: others speak, too
+            # One call, because other threads write, too.
+            renderer.render_traceback(f"{self.name}: {self.where}:\n{str(error).rstrip()}")
             raise CodeError(f"{self.where} failed", f"{error.ename}: {error.evalue}") from error
         except nbclient_errors.CellTimeoutError as error:
             why = f"took longer than {client.timeout} s"
             raise CodeError(f"{self.where} {why}", why, running=True) from error
         except nbclient_errors.DeadKernelError as error:
-            raise _how_it_died(kc) from error
+            raise _cause_of_death(kc) from error
 
     def _watch_output(self, client: NotebookClient) -> None:
-        """Note after each cell whether its output came."""
+        """Check after each cell whether its output is complete."""
         from nbclient.util import run_hook
 
-        theirs = client.on_cell_executed
+        hook = client.on_cell_executed
 
-        async def on_cell_executed(execute_reply: Any = None, **kwargs: Any) -> None:
-            msg_id = ((execute_reply or {}).get("parent_header") or {}).get("msg_id")
-            if msg_id:
+        async def on_cell_executed(execute_reply: Message | None = None, **kwargs: object) -> None:
+            parent = execute_reply.get("parent_header") if execute_reply else None
+            if msg_id := (parent or {}).get("msg_id"):
                 self._note_lost_output(client.kc, msg_id)
-            await run_hook(theirs, execute_reply=execute_reply, **kwargs)
+            await run_hook(hook, execute_reply=execute_reply, **kwargs)
 
         client.on_cell_executed = on_cell_executed
 
@@ -122,20 +120,20 @@ class NotebookJob(Job):
 
         for warning in parameter_warnings(self._nb.cells, self._parameters):
             echo(f"{self.name}: {warning}")
-        logger.setLevel(logging.ERROR)  # it says the same, of a file that it does not name
+        logger.setLevel(logging.ERROR)  # its own warnings do not name the file
         try:
-            # From what was read here: papermill's own reading does not know a byte order mark.
+            # From the notebook in memory: papermill cannot read a file with a byte order mark.
             self._nb = parameterize_notebook(
                 load_notebook_node(self._nb),
                 self._parameters,
                 kernel_name=kernel_name,
                 language=language,
             )
-        except PapermillException as error:  # it does not know every language
+        except PapermillException as error:  # it does not support every language
             raise UsageError(f"{self.name}: -p is not possible here: {error}") from error
 
-    async def _cells(self, client: NotebookClient, on_cell: OnCell) -> None:
-        client.kc.allow_stdin = False  # nobody is asked while a notebook is executed
+    async def _execute_cells(self, client: NotebookClient, on_cell: OnCell) -> None:
+        client.kc.allow_stdin = False  # a notebook never asks for input
         for index, cell in enumerate(self._nb.cells):
             self.where = f"cell {index + 1}"
             on_cell(index + 1, len(self._nb.cells))
@@ -145,9 +143,9 @@ class NotebookJob(Job):
 
     @contextmanager
     def _saved(self, client: NotebookClient) -> Iterator[None]:
-        """Write the notebook at the end of the ``with``, also if that ends by an error.
+        """Write the notebook at the end of the ``with`` block, also if the block fails.
 
-        If it then cannot be written, this is told, and the error is raised all the same.
+        If both fail, the error of writing is reported, and the error of the block is raised.
         """
         try:
             yield
@@ -165,8 +163,8 @@ class NotebookJob(Job):
         echo(f"wrote {self._destination}")
 
 
-def _how_it_died(kc: BlockingGatewayKernelClient) -> DeadKernelError:
-    """Return what is known of the end of a kernel that nbclient found dead."""
+def _cause_of_death(kc: BlockingGatewayKernelClient) -> DeadKernelError:
+    """Return the error that says how a kernel ended that nbclient found dead."""
     try:
         kc.kernel_info(reply=True, timeout=_DEATH_TIMEOUT)
     except DeadKernelError as error:

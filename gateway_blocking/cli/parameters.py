@@ -1,4 +1,4 @@
-"""Parameters of notebooks: ``-p NAME VALUE``."""
+"""Parameters of notebooks: ``-p NAME VALUE`` on the command line, and their warnings."""
 
 from __future__ import annotations
 
@@ -8,20 +8,22 @@ from typing import Any
 
 from .errors import UsageError
 
-__all__ = ["parameter_warnings", "split_parameters"]
+__all__ = ["ParameterValue", "parameter_warnings", "split_parameters"]
+
+ParameterValue = bool | int | float | str | None
 
 _PARAMETER = re.compile(r"([^\W\d][\w.]*)(?:=(.*))?", re.DOTALL)
 
 
-def split_parameters(words: list[str]) -> tuple[dict[str, Any], list[str]]:
-    """Return the parameters that a command line gives with ``-p``, and its other words.
+def split_parameters(words: list[str]) -> tuple[dict[str, ParameterValue], list[str]]:
+    """Return the parameters that are given with ``-p``, and the other words of a command line.
 
     Raises
     ------
     UsageError
-        A ``-p`` is followed by neither a name and a value nor NAME=VALUE.
+        A ``-p`` is not followed by a name and a value, or by NAME=VALUE.
     """
-    parameters: dict[str, Any] = {}
+    parameters: dict[str, ParameterValue] = {}
     others: list[str] = []
     left = iter(words)
     for word in left:
@@ -30,22 +32,22 @@ def split_parameters(words: list[str]) -> tuple[dict[str, Any], list[str]]:
             continue
         first = next(left, "")
         if not (match := _PARAMETER.fullmatch(first)):
-            raise UsageError(f"-p wants NAME VALUE, or NAME=VALUE, and got {first!r}")
+            raise UsageError(f"-p must be followed by NAME VALUE or NAME=VALUE, got {first!r}")
         name, value = match.groups()
         if value is None:
             value = next(left, None)
             if value is None or value.startswith("--"):
                 got = "nothing" if value is None else repr(value)
                 raise UsageError(
-                    f"-p {name} wants a value, and got {got}; one that begins with -- is written"
-                    f" -p {name}=--..."
+                    f"-p {name} must be followed by a value, got {got}; write a value that begins"
+                    f" with -- as -p {name}=--..."
                 )
         parameters[name] = _value(value)
     return parameters, others
 
 
-def _value(text: str) -> Any:
-    """Return what a parameter's text means, as for papermill: a number, a literal, or itself."""
+def _value(text: str) -> ParameterValue:
+    """Return the value of a parameter, as papermill reads it: a number, a literal, or text."""
     if text in ("True", "False", "None"):
         return {"True": True, "False": False}.get(text)
     for kind in (int, float):
@@ -57,14 +59,14 @@ def _value(text: str) -> Any:
 
 
 def parameter_warnings(cells: Sequence[Mapping[str, Any]], given: Iterable[str]) -> list[str]:
-    """Return warnings of parameters that may have no effect on a notebook.
+    """Return warnings about parameters that may have no effect on a notebook.
 
     Parameters
     ----------
     cells : sequence of mapping
-        The notebook's.
+        Cells of the notebook.
     given : iterable of str
-        The names of the parameters.
+        Names of the parameters that are given.
     """
     code = [cell["source"] for cell in cells if cell["cell_type"] == "code"]
     warnings = [
@@ -81,6 +83,7 @@ def parameter_warnings(cells: Sequence[Mapping[str, Any]], given: Iterable[str])
     return warnings
 
 
-def _tags(cell: Mapping[str, Any]) -> Any:
+def _tags(cell: Mapping[str, Any]) -> list[str]:
+    """Return the tags of a cell."""
     tags = cell.get("metadata", {}).get("tags")
     return tags if isinstance(tags, list) else []

@@ -1,4 +1,4 @@
-"""How far ``jupyter gateway run`` is: bars on a terminal, a line now and then elsewhere."""
+"""The progress of ``jupyter gateway run``: bars on a terminal, occasional lines elsewhere."""
 
 from __future__ import annotations
 
@@ -8,23 +8,27 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from queue import Empty, SimpleQueue
 from time import monotonic
-from typing import Any
+from typing import TYPE_CHECKING
 
 from ..escape import printable
 from ..locks import apart
 from .jobs import Job, OnCell
 from .terminal import echo
 
+if TYPE_CHECKING:
+    from rich.progress import Progress as Display
+    from rich.progress import TaskID
+
 __all__ = ["BarProgress", "Progress", "open_progress"]
 
-_LINE_EVERY = 10.0
-_WATCH_EVERY = 0.25
+_LINE_INTERVAL = 10.0  # seconds between two lines about one file
+_POLL_INTERVAL = 0.25
 _LOST = "connection lost, trying again"
 
 
 @contextmanager
 def open_progress() -> Iterator[Progress]:
-    """Return the display that fits standard error."""
+    """Yield bars if standard error is a terminal and rich is installed, else lines."""
     if not sys.stderr.isatty():
         with Progress().watching() as lines:
             yield lines
@@ -46,14 +50,17 @@ def open_progress() -> Iterator[Progress]:
 
 
 class Progress:
-    """For a log: a line for what takes long."""
+    """Progress as lines, for a log: a line for each file that takes long.
+
+    A thread polls the connections of the jobs.  Jobs may be tracked in several threads.
+    """
 
     def __init__(self) -> None:
-        self._running: dict[Job, bool] = {}  # whether its connection was lost when last seen
+        self._running: dict[Job, bool] = {}  # whether the connection was lost at the last poll
 
     @contextmanager
     def watching(self) -> Iterator[Progress]:
-        """Within the ``with``, look after the connections of what runs, in a thread."""
+        """Poll the connections of the tracked jobs in a thread, during the ``with`` block."""
         end: SimpleQueue[None] = SimpleQueue()
         thread = threading.Thread(
             target=self._watch, args=(end,), name="gateway-progress", daemon=True
@@ -63,37 +70,37 @@ class Progress:
             yield self
         finally:
             end.put(None)
-            thread.join(2 * _WATCH_EVERY)
+            thread.join(2 * _POLL_INTERVAL)
 
     def _watch(self, end: SimpleQueue[None]) -> None:
         while True:
             try:
-                end.get(timeout=_WATCH_EVERY)
+                end.get(timeout=_POLL_INTERVAL)
             except Empty:
                 self.poll()
             else:
                 return
 
     def poll(self) -> None:
-        """Tell of the connections that were lost, or are open again, since the last look."""
+        """Show which connections were lost, or are open again, since the last poll."""
         for job, was_lost in list(self._running.items()):
             if (is_lost := job.is_reconnecting) != was_lost and job in self._running:
                 self._running[job] = is_lost
-                if is_lost or job.is_connected:  # else it is lost for good, and the job says so
+                if is_lost or job.is_connected:  # else it is lost for good, and the job reports it
                     self.connection_changed(job, is_lost)
 
     def connection_changed(self, job: Job, is_lost: bool) -> None:
-        """Tell that the connection of a job was lost, or is open again."""
+        """Show that the connection of a job was lost, or is open again."""
         echo(f"{job.name}: {_LOST}" if is_lost else f"{job.name}: connected again")
 
     @contextmanager
     def track(self, job: Job) -> Iterator[OnCell]:
-        """While this file is executed; gives what is to be told of each cell that begins."""
+        """Track a job during the ``with`` block; yield the function to call for each cell."""
         begun = told = monotonic()
 
         def on_cell(number: int, total: int) -> None:
             nonlocal told
-            if total and (now := monotonic()) - told > _LINE_EVERY:
+            if total and (now := monotonic()) - told > _LINE_INTERVAL:
                 told = now
                 echo(f"{job.name}: cell {number} of {total}, {now - begun:.0f} s")
 
@@ -105,24 +112,24 @@ class Progress:
 
 
 class BarProgress(Progress):
-    """For a person: a bar for each file that is being executed."""
+    """Progress as bars, for a terminal: a bar for each file that is being executed."""
 
-    def __init__(self, display: Any) -> None:
+    def __init__(self, display: Display) -> None:
         super().__init__()
         self._display = display
-        self._tasks: dict[Job, tuple[Any, str]] = {}  # the bar of a job, and its text
+        self._tasks: dict[Job, tuple[TaskID, str]] = {}  # the bar of each job, and its text
 
     def connection_changed(self, job: Job, is_lost: bool) -> None:
-        """Tell that the connection of a job was lost, or is open again."""
+        """Show that the connection of a job was lost, or is open again."""
         try:
             task, text = self._tasks[job]
             self._display.update(task, description=f"{text}: {_LOST}" if is_lost else text)
         except KeyError:
-            pass  # it ended meanwhile, and has no bar any more
+            pass  # the job ended meanwhile, and its bar was removed
 
     @contextmanager
     def track(self, job: Job) -> Iterator[OnCell]:
-        """While this file is executed; gives what is to be told of each cell that begins."""
+        """Track a job during the ``with`` block; yield the function to call for each cell."""
         name = printable(job.name)
         text = f"{name}: starting a kernel"
         task = self._display.add_task(text, total=None)

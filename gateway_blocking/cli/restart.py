@@ -15,24 +15,24 @@ class RestartCommand(Command):
 
     name = "jupyter-gateway-restart"
     description = """
-    Restart a kernel: it keeps its id, and loses its variables and what it was executing.
+    Restart a kernel. It keeps its ID, and loses its variables and the code it was executing.
 
     Usage: jupyter gateway restart [OPTIONS] ID
 
-    ID may be the beginning of the kernel's id, if no other begins so.
+    ID may be the beginning of the kernel's ID, if no other ID begins so.
 
-    The exit status says how it went:
+    The exit status:
 
         0    the kernel was restarted
-        2    the command was not understood, or ID stands for no kernel or for several
-        3    the gateway: not configured, not reached, or it did not do it
+        2    the command was not understood, or ID matches no kernel, or several
+        3    the gateway is not configured, cannot be reached, or refused
     """
     examples = "jupyter gateway restart 1f3a\n"
 
     def run(self) -> int:
-        """Restart it."""
+        """Restart the kernel."""
         with self.rest() as rest:
             kernel_id = find_kernel(rest, self.kernel_id_argument())["id"]
             rest.restart_kernel(kernel_id)
-        echo(f"kernel {kernel_id} is restarted")
+        echo(f"kernel {kernel_id} was restarted")
         return OK

@@ -13,11 +13,9 @@ from pathlib import Path
 from traitlets import Bool, Integer, Unicode
 from traitlets.config import Config
 
-from ..client import BlockingGatewayKernelClient
 from ..config import GatewayClient
-from ..manager import BlockingGatewayKernelManager
 from .batch import Batch, ErrorReporter
-from .command import READY_TIMEOUT, KernelCommand
+from .command import READY_TIMEOUT, Kernel, KernelCommand
 from .destinations import Destinations, check_source, make_writable
 from .errors import USAGE, UsageError
 from .files import read_standard_input, read_text
@@ -34,8 +32,8 @@ __all__ = ["RunCommand"]
 
 _PARAMETER_HELP = """\
 -p NAME VALUE, -p NAME=VALUE
-    Set a parameter of the notebooks; may be given several times. It needs papermill."""
-_MAX_REPAIRS = 3  # of a notebook, that are listed
+    Set a parameter of the notebooks. May be given several times; needs papermill."""
+_MAX_REPAIRS = 3  # of one notebook that are listed
 
 
 class RunCommand(KernelCommand):
@@ -47,27 +45,27 @@ class RunCommand(KernelCommand):
 
     Usage: jupyter gateway run [OPTIONS] FILE...
 
-    A FILE.ipynb is executed cell by cell, and written with its outputs to FILE.executed.ipynb,
-    also when a cell fails. Any other FILE is a script, whose output appears as it comes; "-"
-    is a script on standard input. Each file has a kernel of its own, or all have the one of
-    --kernel-id. A file that fails, or cannot be read, does not stop the others, and a table at
-    the end says what became of each.
+    A FILE.ipynb is a notebook. It is executed cell by cell, and written with its outputs to
+    FILE.executed.ipynb, also when a cell fails. Any other FILE is a script, whose output is shown
+    as it arrives; "-" is a script on standard input. Each file has a kernel of its own, or all
+    share the one of --kernel-id. If a file fails, or cannot be read, the others are still
+    executed. A table at the end shows the result of each file.
 
-    "-p NAME VALUE" or "-p NAME=VALUE", once or more, sets parameters of notebooks, as papermill
-    does: in a cell after the one that is tagged "parameters".
+    "-p NAME VALUE" or "-p NAME=VALUE" sets a parameter of notebooks, as papermill does: in a cell
+    after the one that is tagged "parameters". It may be given several times.
 
     The gateway is the one of --url, of jupyter_gateway_config.py (c.GatewayClient.url), or of the
-    environment variable JUPYTER_GATEWAY_URL. Where there is none, one is started on this machine
-    and stopped at the end.
+    environment variable JUPYTER_GATEWAY_URL. If none is given, a gateway is started on this
+    machine and stopped at the end.
 
-    The exit status says how it went:
+    The exit status is the highest of all files:
 
         0    everything was executed
-        1    the code raised an error, or a cell took too long; or, with --fail-on-lost-output,
-             not all of the output came
+        1    the code raised an error or took too long; or, with --fail-on-lost-output, output
+             is missing
         2    the command was not understood, or a file cannot be read or written
-        3    the gateway: not reached, refused, or the kernel died or did not start
-        130  interrupted with Ctrl-C; the kernels were shut down
+        3    the gateway cannot be reached or refused, or a kernel died or did not start
+        130  you pressed Ctrl-C; the kernels were shut down
     """
     examples = """\
 jupyter gateway run analysis.ipynb
@@ -78,19 +76,23 @@ echo "print(6 * 7)" | jupyter gateway run -
 """
 
     keep = Bool(help="Leave the kernels running afterwards.").tag(config=True)
-    jobs = Integer(1, min=1, help="How many files to execute at once.").tag(config=True)
-    output = Unicode(help="Where to write the executed notebook.").tag(config=True)
+    jobs = Integer(1, min=1, help="Number of files to execute at once.").tag(config=True)
+    output = Unicode(help="File to write the executed notebook to.").tag(config=True)
     output_dir = Unicode(
-        help="The directory to write the executed notebooks to; it is made if it is not there."
+        help="Directory to write the executed notebooks to; it is created if it does not exist."
     ).tag(config=True)
     inplace = Bool(help="Write the executed notebook over the original.").tag(config=True)
-    allow_errors = Bool(help="Go on after a cell that fails.").tag(config=True)
+    allow_errors = Bool(help="Continue after a cell that fails; its error becomes an output.").tag(
+        config=True
+    )
     timeout = Integer(
-        None, allow_none=True, help="Seconds that a cell, or a script, may take; without, no limit."
+        None,
+        allow_none=True,
+        help="Seconds that a cell or a script may take; without a limit by default.",
     ).tag(config=True)
     fail_on_lost_output = Bool(
-        help="Fail if output of the kernel is missing, or may be: a server dropped what came too"
-        " fast, or it was lost with a connection."
+        help="Fail if output of a kernel is missing or may be missing, because the gateway dropped"
+        " it or a connection was lost."
     ).tag(config=True)
 
     aliases = {  # noqa: RUF012 - as in every traitlets application
@@ -112,7 +114,7 @@ echo "print(6 * 7)" | jupyter gateway run -
     }
 
     def parse_command_line(self, argv: list[str] | None = None) -> None:
-        """Read the command line: ``-p NAME VALUE``, which no trait can be, and all others."""
+        """Read the command line: first ``-p NAME VALUE``, which traitlets cannot express."""
         words = list(sys.argv[1:] if argv is None else argv)
         self._parameters, words = split_parameters(words)
         super().parse_command_line([re.sub(r"^-j(\d+)$", r"-j=\1", word) for word in words])
@@ -143,9 +145,7 @@ echo "print(6 * 7)" | jupyter gateway run -
         return max(job.outcome.status for job in jobs)
 
     @contextmanager
-    def _open_job_kernel(
-        self, gateway: GatewayClient, job: Job
-    ) -> Iterator[tuple[BlockingGatewayKernelManager, BlockingGatewayKernelClient]]:
+    def _open_job_kernel(self, gateway: GatewayClient, job: Job) -> Iterator[Kernel]:
         """Yield the kernel for a job: one of its own, or the one of --kernel-id."""
         if not self.kernel_id:
             gateway.wait_until_up(READY_TIMEOUT)
@@ -160,7 +160,7 @@ echo "print(6 * 7)" | jupyter gateway run -
         """Return a job for each file; one for a file that cannot be read has its outcome."""
         files = self.extra_args
         if not files:
-            raise UsageError("which file? see --help")
+            raise UsageError("give at least one FILE; see --help")
         notebooks = [name for name in files if name.endswith(".ipynb")]
         options = Destinations(self.output, self.output_dir, self.inplace)
         options.check(files, notebooks)

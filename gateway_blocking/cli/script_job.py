@@ -1,38 +1,36 @@
-"""A script as ``jupyter gateway run`` executes it, on a kernel that is ready."""
+"""The execution of a script, whose output is shown as it arrives."""
 
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
 
 from ..client import BlockingGatewayKernelClient
-from ..errors import (
-    GatewayTimeout,
-)
+from ..errors import GatewayTimeout
+from ..messages import Message
 from .errors import CodeError
-from .jobs import Job, OnCell
+from .jobs import SUCCESSFUL_EXITS, Job, OnCell
 from .terminal import echo, renderer
 
 __all__ = ["ScriptJob"]
 
-_SUCCESS = ("", "0", "None")  # arguments of sys.exit(), as the text of a SystemExit
-
 
 class ScriptJob(Job):
-    """Code whose output is shown as it comes.
+    """Code to execute, whose output is shown as it arrives.
 
     Parameters
     ----------
     name : str
-        The file, or how else it is called.
+        Name of the file, or of other code, used in messages.
     code : str
+        Code to execute, all at once.
     kernel_name : str
+        Kernelspec to execute the code on.
     allow_stdin : bool
-        Whether it may ask for input.
+        Whether the code may ask for input.
     timeout : float, optional
-        Seconds that it may take.
+        Seconds that the code may take; without a limit by default.
     heading : str
-        What stands above its traceback.
+        Line to show above a traceback, if several files are executed.
     """
 
     def __init__(
@@ -50,7 +48,7 @@ class ScriptJob(Job):
         self._allow_stdin = allow_stdin
         self._timeout = timeout
         self._heading = heading
-        self._exited = False
+        self._exited = False  # by sys.exit()
 
     def _execute(self, kc: BlockingGatewayKernelClient, on_cell: OnCell) -> None:
         on_cell(0, 0)
@@ -69,20 +67,21 @@ class ScriptJob(Job):
         self._note_lost_output(kc, message["parent_header"]["msg_id"])
         reply = message["content"]
         if reply["status"] == "error" and reply["ename"] == "SystemExit":
-            self._exit(str(reply["evalue"]))
+            self._handle_exit(str(reply["evalue"]))
         elif reply["status"] != "ok":
             raise CodeError("", f"{reply.get('ename', 'aborted')}: {reply.get('evalue', '')}")
 
-    def _exit(self, argument: str) -> None:
-        """Return what ``sys.exit(argument)`` means: a number is a status, all else a message."""
-        if argument in _SUCCESS:
+    def _handle_exit(self, argument: str) -> None:
+        """Raise CodeError if ``sys.exit(argument)`` means failure; show a text as argument."""
+        if argument in SUCCESSFUL_EXITS:
             return
         if not argument.lstrip("-").isdigit():
             echo(argument)
         raise CodeError("", f"SystemExit: {argument}")
 
-    def _show(self, message: dict[str, Any]) -> None:
-        if self._exited:  # by sys.exit(), on which IPython comments
+    def _show(self, message: Message) -> None:
+        """Show a message of the kernel, except the traceback and the comment after sys.exit()."""
+        if self._exited:
             return
         if message["msg_type"] == "error":
             self._exited = message["content"]["ename"] == "SystemExit"

@@ -1,6 +1,7 @@
-"""jupyter_console's shell, without its trust that a kernel and its messages are near.
+"""jupyter_console's shell, changed for a kernel that is far away.
 
-Where a reply comes late, the original takes it for that to its next question.
+jupyter_console takes a late reply for the reply to its next request.  Here each request takes its
+own reply, and the losses of connection and kernel are handled.
 """
 
 from __future__ import annotations
@@ -22,67 +23,67 @@ from .terminal import echo, renderer
 
 __all__ = ["Shell"]
 
-# In seconds; the original's second is short for a kernel that is far away.
-_PATIENCE = 10.0
-_HISTORY_PATIENCE = 5.0  # some kernels have none, and do not say so
-_SILENCE = 2.0  # after a reply: there will be no more output
+# In seconds.  jupyter_console waits for one second, which is short for a distant kernel.
+_COMPLETE_TIMEOUT = 10.0
+_HISTORY_TIMEOUT = 5.0  # kernels without a history may not reply
+_SILENCE_TIMEOUT = 2.0  # after a reply, without output: the output is then complete
 
 
 class _Completer(ZMQCompleter):  # type: ignore[misc, unused-ignore]
-    """What Tab asks."""
+    """Completion with Tab."""
 
     def complete_request(self, code: str, cursor_pos: int) -> Any:
         try:
             reply = self.client.complete(code, cursor_pos, reply=True, timeout=self.timeout)
-        except GatewayError:  # of which the next cell tells
+        except GatewayError:  # the next cell reports it
             return {"matches": [], "cursor_start": 0, "cursor_end": 0, "metadata": {}}
         return reply["content"]
 
 
 class _History(ZMQHistoryManager):  # type: ignore[misc, unused-ignore]
-    """The cells of before, for the arrow keys."""
+    """Earlier cells, for the arrow keys."""
 
     def _load_history(self, *args: Any, **kwargs: Any) -> Any:
         try:
-            reply = self.client.history(*args, reply=True, timeout=_HISTORY_PATIENCE, **kwargs)
+            reply = self.client.history(*args, reply=True, timeout=_HISTORY_TIMEOUT, **kwargs)
         except GatewayError:
             return []
         return reply["content"].get("history", [])
 
 
 class Shell(ZMQTerminalInteractiveShell):  # type: ignore[misc, unused-ignore]
-    """The prompt, and what executes the cells typed at it."""
+    """The prompt; it executes the cells that are typed."""
 
     is_executing = property(lambda self: self._executing)
     kernel_is_complete_timeout = Float(
-        _PATIENCE,
+        _COMPLETE_TIMEOUT,
         config=True,
-        help="Seconds to wait for the kernel to tell whether the code is complete.",
+        help="Seconds to wait for the kernel's reply whether the code is complete.",
     )
 
     def show_banner(self) -> None:
-        """Show the kernel's own banner, which is its output."""
+        """Show the banner of the kernel, filtered like its output."""
         _filter(self.kernel_info)
         super().show_banner()
 
     def init_completer(self) -> None:
-        """Complete with ours."""
+        """Use the completer of this module."""
         self.Completer = _Completer(self, self.client, config=self.config)
 
     def init_history(self) -> None:
-        """Remember with ours."""
+        """Use the history of this module."""
         super().init_history()
         self.history_manager = _History(client=self.client)
 
     def check_complete(self, code: str) -> tuple[bool, str]:
-        """Whether the code is to be continued, and how far its next line is indented."""
+        """Return whether the code is incomplete, and the indentation of its next line."""
         if not self.use_kernel_is_complete:  # type: ignore[has-type, unused-ignore]
             return super().check_complete(code)  # type: ignore[no-any-return, unused-ignore]
         try:
             reply = self.client.is_complete(
                 code, reply=True, timeout=self.kernel_is_complete_timeout
             )
-        except GatewayTimeout:  # of a kernel that knows no such question
+        except GatewayTimeout:  # the kernel does not support the request
             self.use_kernel_is_complete = False
             return False, ""
         except GatewayError:
@@ -90,51 +91,54 @@ class Shell(ZMQTerminalInteractiveShell):  # type: ignore[misc, unused-ignore]
         return reply["content"]["status"] == "incomplete", reply["content"].get("indent", "")
 
     def run_cell(self, cell: str, store_history: bool = True) -> None:
-        """Have a cell executed, and go on where the kernel or the connection was lost meanwhile."""
+        """Execute a cell; continue after a loss of the kernel or of the connection."""
         try:
             if not self.client.channels_running:
                 self.client.start_channels()
                 self.client.wait_for_ready(READY_TIMEOUT)
             self.raise_if_dead()
-            self._silence = Deadline(_SILENCE)
-            self._executing = True  # the original says so when the kernel may have begun
+            self._silence = Deadline(_SILENCE_TIMEOUT)
+            self._executing = True  # jupyter_console sets it only after the request is sent
             super().run_cell(cell, store_history)
             self._executing = False
             self.raise_if_dead()
         except KernelRestarted:
-            echo("the kernel was restarted (it died, or somebody did it), without its variables")
+            echo(
+                "the kernel was restarted, or crashed (out of memory, perhaps); its variables are"
+                " lost"
+            )
             self._executing = False
             self.client.wait_for_ready(READY_TIMEOUT)
-        except ReplyLost:  # a warning has said what is known of the cell
-            echo("the connection was lost and is open again; the kernel has its variables")
+        except ReplyLost:  # a warning has described the state of the cell
+            echo("the connection was lost and is open again; the kernel keeps its variables")
             self._executing = False
 
     def handle_iopub(self, msg_id: str = "") -> None:
-        """Show what there is, and see whether the request is done."""
+        """Show the output that has arrived, and notice the end of the request."""
         self._cell = msg_id
         super().handle_iopub(msg_id)
 
     def include_output(self, msg: Any) -> bool:
-        """Whether a message counts; of those that say "idle", only that of the cell does.
+        """Return True if a message belongs to the output; of status messages, only the cell's does.
 
-        Far away, the one of the question whether the code is complete comes after the cell was
-        sent. The original takes it for the cell's, and does not wait for the output.
+        From a distant kernel, the status of the request whether the code is complete arrives after
+        the cell was sent.  jupyter_console would take it for the cell's, and miss the output.
         """
         if msg["msg_type"] == "status" and msg["parent_header"].get("msg_id") != self._cell:
             return False
-        self._silence = Deadline(_SILENCE)
+        self._silence = Deadline(_SILENCE_TIMEOUT)
         _filter(msg["content"])
         return super().include_output(msg)  # type: ignore[no-any-return, unused-ignore]
 
     def raise_if_dead(self) -> None:
-        """Raise what became of a kernel that is gone; the original is silent then."""
+        """Raise an error that says what happened if the kernel is dead."""
         if not self.client.is_alive():
             self.client.kernel_info(reply=True, timeout=READY_TIMEOUT)
 
     def handle_input_request(self, msg_id: str, timeout: float = 0.1) -> None:
-        """Answer a question of the cell's, or see that it is done though its "idle" got lost.
+        """Answer a question of the cell, or notice that it is done although its status was lost.
 
-        The original would wait for that for ever.
+        jupyter_console would wait forever for the status.
         """
         try:
             question = self.client.stdin_channel.get_msg(timeout=timeout)
@@ -143,15 +147,15 @@ class Shell(ZMQTerminalInteractiveShell):  # type: ignore[misc, unused-ignore]
             super().handle_input_request(msg_id, timeout=timeout)
         except Empty:
             if not self.client.shell_channel.msg_ready():
-                self._silence = Deadline(_SILENCE)
+                self._silence = Deadline(_SILENCE_TIMEOUT)
             elif self._silence.passed():
                 self._execution_state = "idle"
             raise
 
     def handle_execute_reply(self, msg_id: str, timeout: float | None = None) -> None:
-        """Take the reply to the cell, and forget those that came late to something else.
+        """Take the reply to the cell, and discard late replies to other requests.
 
-        The original takes the first that is there, and goes on without the cell's.
+        jupyter_console would take the first reply that is there.
         """
         channel = self.client.shell_channel
         reply = channel.get_reply(msg_id, timeout)
@@ -160,18 +164,19 @@ class Shell(ZMQTerminalInteractiveShell):  # type: ignore[misc, unused-ignore]
         super().handle_execute_reply(msg_id, timeout=timeout)
 
     async def handle_external_iopub(self, loop: Any = None) -> None:
-        """Show what others execute; the original polls a ZMQ socket for that."""
+        """Show the output of other clients' code; jupyter_console polls a ZMQ socket for it."""
         while self.keep_running:
             self.handle_iopub()
             await asyncio.sleep(0.5)
 
-    async def _main_task(self) -> None:  # the original loses what interact() raises
+    async def _main_task(self) -> None:
+        # jupyter_console loses the exceptions of interact().
         if self.include_other_output:
             self._listening = asyncio.create_task(self.handle_external_iopub())
         await self.interact()
 
     def mainloop(self) -> None:
-        """Prompt; the original ends the kernel as well, also one that is not ours."""
+        """Show the prompt until it ends; jupyter_console would shut the kernel down, too."""
         while True:
             try:
                 asyncio.run(self._main_task())
@@ -183,7 +188,7 @@ class Shell(ZMQTerminalInteractiveShell):  # type: ignore[misc, unused-ignore]
 
 
 def _filter(content: dict[str, Any]) -> None:
-    """Take from a message's texts, in place, what the terminal would not draw but obey."""
+    """Remove control sequences from the texts of a message, in place; colours stay."""
     for name in ("text", "text/plain", "code", "prompt", "banner"):
         if isinstance(text := content.get(name), str):
             content[name] = renderer.filtered(

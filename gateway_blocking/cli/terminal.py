@@ -1,4 +1,4 @@
-"""What is written to people: lines, tables, and the output of kernels."""
+"""Output to the terminal: messages, tables, and the output of kernels."""
 
 from __future__ import annotations
 
@@ -7,35 +7,34 @@ import shutil
 import sys
 import unicodedata
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import TextIO
 
 from ..escape import OutputFilter, printable
+from ..messages import Message
 
 __all__ = ["OutputRenderer", "echo", "renderer", "table", "write"]
 
 _ANSI = re.compile(r"\x1b\[[0-9;]*[A-Za-z]")
 _ERASE_LINE = "\r\x1b[K"
 _LINE_UP = "\x1b[A"
-
-
-_LONGEST_CELL = 200
+_MAX_CELL_LENGTH = 200
 
 
 def echo(*texts: str) -> None:
-    """Write texts of ours to standard error, with what is foreign in them escaped."""
+    """Write messages to standard error, each on lines of its own; escape control characters."""
     for text in texts:
         write(sys.stderr, "".join(f"{printable(line)}\n" for line in text.split("\n")))
 
 
-def write(stream: Any, text: str) -> None:
-    """Write text that is to be seen at once."""
+def write(stream: TextIO, text: str) -> None:
+    """Write text and flush the stream."""
     stream.write(text)
     stream.flush()
 
 
 def table(titles: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    """Return rows below their titles, in columns; the last column is as long as it needs to be."""
-    cells = [[printable(cell, _LONGEST_CELL) for cell in row] for row in (titles, *rows)]
+    """Return rows below their titles, aligned in columns."""
+    cells = [[printable(cell, _MAX_CELL_LENGTH) for cell in row] for row in (titles, *rows)]
     widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
     lines = ("  ".join(map(str.ljust, row, widths)).rstrip() for row in cells)
     return "\n".join(lines)
@@ -45,26 +44,27 @@ def table(titles: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
 
 
 class OutputRenderer:
-    """Where the output of kernels appears: called with an iopub message, it writes what is to see.
+    """Writer of the output of kernels to standard output and standard error.
 
-    A file or a pipe gets all of it.  A terminal gets what draws, and with ``is_raw`` all of it,
-    too.  What replaces an earlier output there does so if that is one line and the last one:
-    further up, it may have been scrolled away.
+    A file or a pipe gets all output.  A terminal gets no control sequences but those that draw,
+    unless ``is_raw`` is set.  An update replaces the earlier output on a terminal if that was the
+    last line; an output further up may have been scrolled away.
     """
 
     def __init__(self) -> None:
         self.is_raw = False
         self._filters = {"stdout": OutputFilter(), "stderr": OutputFilter()}
-        self._undo = ""  # to be written before what comes next
-        self._last_line: str | None = None  # the display_id of what it shows, and nothing else
+        self._undo = ""  # erases the last line, before the next output is written
+        self._last_line: str | None = None  # the display_id whose output is the last line
 
-    def render(self, message: Mapping[str, Any]) -> None:
-        """Write what a message of the iopub channel would show in a console."""
+    def render(self, message: Message) -> None:
+        """Write the output that a message of the iopub channel holds."""
         content, kind = message["content"], message["msg_type"]
         if kind == "stream":
             self._write("stderr" if content["name"] == "stderr" else "stdout", content["text"])
         elif kind in ("execute_result", "display_data", "update_display_data"):
-            self._display(content, update=kind == "update_display_data")
+            display_id = content.get("transient", {}).get("display_id")
+            self._display(content["data"], display_id, update=kind == "update_display_data")
         elif kind == "error":
             self._write("stdout", "")
             self.render_traceback("\n".join(content["traceback"]))
@@ -74,18 +74,17 @@ class OutputRenderer:
                 self._write("stdout", "")
 
     def render_traceback(self, text: str) -> None:
-        """Write a kernel's traceback, in colour only on a terminal."""
+        """Write a traceback of a kernel; keep its colours only on a terminal."""
         self._write("stderr", (text if sys.stderr.isatty() else _ANSI.sub("", text)) + "\n")
 
     def filtered(self, name: str, text: str) -> str:
-        """Return what of a kernel's output is for the stream of this name, if it is a terminal."""
+        """Return a kernel's output as a terminal may get it, on the stream of this name."""
         return text if self.is_raw else self._filters[name](text)
 
-    def _display(self, content: Mapping[str, Any], update: bool) -> None:
-        display_id = content.get("transient", {}).get("display_id")
+    def _display(self, data: Mapping[str, str], display_id: str | None, *, update: bool) -> None:
         if update and display_id == self._last_line is not None:
             self._undo = _LINE_UP + _ERASE_LINE
-        text = _seen(content["data"])
+        text = _plain_text(data)
         self._write("stdout", text + "\n")
         if sys.stdout.isatty() and _is_one_line(text):
             self._last_line = display_id
@@ -99,21 +98,23 @@ class OutputRenderer:
 
 
 renderer = OutputRenderer()
-"""The one of this process, as there is one terminal."""
+"""The renderer of this process, which has one terminal."""
 
 
-def _seen(data: Mapping[str, str]) -> str:
-    """Return the text that stands for an output on the screen."""
+def _plain_text(data: Mapping[str, str]) -> str:
+    """Return the text that represents an output on a terminal."""
     if markdown := data.get("text/markdown"):
         return _markdown(markdown).rstrip("\n")
     plain = data.get("text/plain", "")
     images = [_image(kind, data[kind]) for kind in data if kind.startswith("image/")]
-    if images and re.fullmatch(r"<.*>", plain):  # <Figure size ...>, which says less
+    # <Figure size ...> says less than the line of the image.
+    if images and re.fullmatch(r"<.*>", plain):
         plain = ""
     return "\n".join(filter(None, [plain, *images[:1]]))
 
 
 def _markdown(text: str) -> str:
+    """Return Markdown as rich draws it on a terminal, or as it is."""
     if sys.stdout.isatty():
         try:
             from rich.console import Console
@@ -128,11 +129,12 @@ def _markdown(text: str) -> str:
 
 
 def _image(kind: str, data: str) -> str:
-    """Return the line that stands for an image."""
+    """Return the line that represents an image."""
     size = len(data) * (1 if kind == "image/svg+xml" else 0.75)  # the others come as base64
-    return f"[{printable(kind, _LONGEST_CELL)}, {max(1, round(size / 1000))} kB]"
+    return f"[{printable(kind, _MAX_CELL_LENGTH)}, {max(1, round(size / 1000))} kB]"
 
 
 def _is_one_line(text: str) -> bool:
+    """Return True if the text occupies one line of the terminal."""
     width = sum(2 if unicodedata.east_asian_width(char) in "WF" else 1 for char in text)
     return "\n" not in text and width < shutil.get_terminal_size().columns

@@ -185,7 +185,9 @@ def test_without_a_gateway_one_is_started_for_a_new_kernel_only(terminal: Termin
     done = terminal("exec", "--kernel-id=1f3a", "6 * 7")
     assert done.returncode == 3
     [line] = errors(done)
-    assert line.endswith("no gateway is configured (JUPYTER_GATEWAY_URL, --url); give its address")
+    assert line.endswith(
+        "no gateway is configured (JUPYTER_GATEWAY_URL, --url); set one of them to its address"
+    )
 
 
 @pytest.mark.parametrize(
@@ -197,7 +199,7 @@ def test_without_a_gateway_one_is_started_for_a_new_kernel_only(terminal: Termin
         (["exec", "--kernel-id=nobody", "1"], "no kernel whose id begins with 'nobody'"),
         (["attach"], "give one ID"),
         (["attach", "nobody"], "no kernel whose id begins with 'nobody'"),
-        (["console"], "there is no terminal; jupyter gateway exec - executes what is piped"),
+        (["console"], "there is no terminal; jupyter gateway exec - executes code from a pipe"),
     ],
 )
 def test_bad_usage(terminal: Terminal, args: list[str], text: str) -> None:
@@ -275,8 +277,8 @@ def test_attach_ends_with_the_kernel(terminal: Terminal, km: BlockingGatewayKern
     assert "died" in line
     assert (process.returncode, out) == (3, "")
     assert err == (
-        f"jupyter gateway attach: kernel {kernel_id} was restarted"
-        " (it died, or somebody did it), without its variables\n"
+        f"jupyter gateway attach: kernel {kernel_id} was restarted,"
+        " or crashed (out of memory, perhaps); its variables are lost\n"
     )
     with watching(terminal, kernel_id) as process:
         assert terminal("exec", "--kernel-id", kernel_id, "6 * 7").returncode == 0

@@ -168,8 +168,8 @@ REPAIRED = {
     "a star": (document(code(execution_count="*")), "'*'"),
     "no count": (document(without(code(), "execution_count")), "execution_count"),
     "no outputs": (document(without(code(), "outputs")), "outputs missing"),
-    "outputs that are none": (document(code(outputs=[STREAM, {}, 1, "x"])), "outputs"),
-    "data that are none": (
+    "invalid outputs": (document(code(outputs=[STREAM, {}, 1, "x"])), "outputs"),
+    "invalid data": (
         document(code(outputs=[{"output_type": "display_data", "data": [1], "metadata": {}}])),
         "outputs",
     ),
@@ -370,7 +370,7 @@ def test_parameters_are_taken_from_the_command_line(
 ) -> None:
     """NAME VALUE or NAME=VALUE; an option that follows is not taken for a value."""
     if parameters is None:
-        with pytest.raises(UsageError, match="-p .*wants"):
+        with pytest.raises(UsageError, match="-p .*must be followed by"):
             split_parameters(words.split())
     else:
         assert split_parameters(words.split()) == (parameters, others)
