@@ -96,7 +96,7 @@ SIDEWAYS = {
     "cli.command": {"cli.argv", "cli.errors", "cli.kernel_lookup", "cli.terminal"},
     "cli.files": {"cli.errors"},
     "cli.kernel_lookup": {"cli.errors", "cli.started"},
-    "cli.started": {"cli.terminal"},
+    "cli.started": {"cli.errors", "cli.terminal"},
     "cli.batch": {"cli.jobs", "cli.outcomes", "cli.progress"},
     "cli.notebook_job": {"cli.jobs", "cli.notebook_file", "cli.parameters"},
     "cli.outcomes": {"cli.jobs"},

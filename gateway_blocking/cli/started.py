@@ -1,6 +1,6 @@
-"""Which kernels this user started and left running: a small file for each.
+"""The record of kernels that this user started and left running.
 
-A file for each kernel, because two commands may start or stop kernels at the same moment.
+Each kernel has a file of its own, so that several commands may start and stop kernels at once.
 """
 
 from __future__ import annotations
@@ -14,15 +14,18 @@ from jupyter_core.paths import jupyter_runtime_dir
 from jupyter_core.utils import ensure_dir_exists
 
 from ..traits import safe_url
+from .errors import UsageError
 from .terminal import echo
 
-__all__ = ["forget_kernel", "recorded_kernels", "record_kernel"]
+__all__ = ["check_record", "forget_kernel", "record_kernel", "recorded_kernels"]
+
+_CHOOSE = "set JUPYTER_RUNTIME_DIR to a folder that you can write to"
 
 
 def record_kernel(url: str, kernel_id: str) -> None:
-    """Note that this kernel of the gateway at `url` was started here.
+    """Record that this kernel of the gateway at `url` was started here.
 
-    Where that cannot be written, it is said: the kernel runs nevertheless.
+    If the record cannot be written, a message says so; the kernel runs nevertheless.
     """
     path = _file(url, kernel_id)
     new = path.with_suffix(f".{os.getpid()}")
@@ -32,15 +35,18 @@ def record_kernel(url: str, kernel_id: str) -> None:
         new.write_text(json.dumps({"url": _key(url), "id": kernel_id}), encoding="utf-8")
         new.replace(path)
     except OSError as error:
-        echo(f"cannot note in {path.parent} that kernel {kernel_id} is yours: {error.strerror}")
+        echo(
+            f"cannot record in {path.parent} that you started kernel {kernel_id}: {error.strerror};"
+            f" stop --all-mine will not stop it; {_CHOOSE}"
+        )
 
 
 def forget_kernel(url: str, kernel_id: str) -> None:
-    """Take the note back, if there is one."""
+    """Delete the record of a kernel, if there is one."""
     try:
         _file(url, kernel_id).unlink()
     except OSError:
-        pass  # never noted, or for ever: then it is found to be gone each time
+        pass  # either there is none, or it stays, and the kernel is found to be gone each time
 
 
 def recorded_kernels(url: str) -> list[str]:
@@ -48,12 +54,24 @@ def recorded_kernels(url: str) -> list[str]:
     found = []
     for path in _directory().glob("*.json"):
         try:
-            note = json.loads(path.read_text(encoding="utf-8"))
-            if note["url"] == _key(url):
-                found.append((path.stat().st_mtime, str(note["id"])))
+            record = json.loads(path.read_text(encoding="utf-8"))
+            if record["url"] == _key(url):
+                found.append((path.stat().st_mtime, str(record["id"])))
         except (OSError, ValueError, KeyError, TypeError):
-            continue  # just forgotten, or damaged
+            continue  # it was deleted meanwhile, or is damaged
     return [kernel_id for _, kernel_id in sorted(found)]
+
+
+def check_record() -> None:
+    """Raise UsageError if the record cannot be complete: this user could not write to it."""
+    directory = existing = _directory()
+    while not existing.exists() and existing != existing.parent:
+        existing = existing.parent
+    if not (existing.is_dir() and os.access(existing, os.R_OK | os.W_OK | os.X_OK)):
+        raise UsageError(
+            f"cannot know which kernels you started: their record in {directory} cannot be written;"
+            f" jupyter gateway kernels lists all kernels; {_CHOOSE}"
+        )
 
 
 def _directory() -> Path:
@@ -61,7 +79,7 @@ def _directory() -> Path:
 
 
 def _file(url: str, kernel_id: str) -> Path:
-    # The gateway makes up the id: it is not to choose a path on this machine.
+    # A digest, because the gateway chooses the ID, and must not choose a path on this machine.
     digest = hashlib.sha256(f"{_key(url)} {kernel_id}".encode()).hexdigest()
     return _directory() / f"{digest[:32]}.json"
 

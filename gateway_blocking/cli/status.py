@@ -1,4 +1,4 @@
-"""``jupyter gateway status``: the first thing to run when something is wrong."""
+"""``jupyter gateway status``: the first command to run when something is wrong."""
 
 from __future__ import annotations
 
@@ -16,13 +16,21 @@ from statistics import median
 from time import perf_counter
 from typing import Any
 from urllib.parse import urlsplit
+from uuid import uuid4
 
 from traitlets import Float, Unicode
 
 from ..adapters import proxy_for
 from ..advice import HTTP_ONLY, NO_LISTING, for_connection, for_tls
+from ..client import BlockingGatewayKernelClient
 from ..config import GatewayClient
-from ..errors import GatewayAuthError, GatewayError, GatewayHTTPError, KernelsNotListed
+from ..errors import (
+    GatewayAuthError,
+    GatewayError,
+    GatewayHTTPError,
+    KernelsNotListed,
+    NoSuchKernel,
+)
 from ..escape import printable
 from ..manager import BlockingGatewayKernelManager
 from ..models import KernelSpecs
@@ -43,22 +51,22 @@ _NAME = "commonName"
 
 @dataclass
 class _Result:
-    """A line of the report; one that says what to do is a failure."""
+    """Result of one check, which is one line of the report; it is a failure if it has advice."""
 
     name: str
     text: str
-    todo: str = ""
+    advice: str = ""
     facts: dict[str, Any] = field(default_factory=dict)
     mark: str = "ok"
 
     def __str__(self) -> str:
-        begin = f"{'FAILED' if self.todo else self.mark:8}{self.name:14}"
-        end = f"\n{'':22}{printable(self.todo)}" if self.todo else ""
+        begin = f"{'FAILED' if self.advice else self.mark:8}{self.name:14}"
+        end = f"\n{'':22}{printable(self.advice)}" if self.advice else ""
         return begin + printable(self.text) + end
 
     def as_dict(self) -> dict[str, Any]:
-        todo = {"todo": self.todo} if self.todo else {}
-        return {"ok": not self.todo, "text": self.text, **todo, **self.facts}
+        advice = {"todo": self.advice} if self.advice else {}
+        return {"ok": not self.advice, "text": self.text, **advice, **self.facts}
 
 
 class StatusCommand(ReportCommand):
@@ -66,22 +74,22 @@ class StatusCommand(ReportCommand):
 
     name = "jupyter-gateway-status"
     description = """
-    Tell line by line which gateway is configured, whether it can be used, and if not, what to do.
+    Check the gateway, and report line by line which one is configured, whether it can be used,
+    and if not, what to do.
 
     Usage: jupyter gateway status [OPTIONS]
 
-    With --wait=SECONDS, a gateway that is still coming up is waited for so long.
+    The report ends with the first check that fails, because the others depend on it. With
+    --kernel=NAME, a kernel is started, used and shut down, too; without it, no kernel is started,
+    and whether a websocket works is not known. With --wait=SECONDS, the command waits for a
+    gateway that is still starting. Tokens and passwords are never shown. With --json, the report
+    is an object with a key for each line.
 
-    The first line that fails is the last: what comes after it depends on it. No kernel is started,
-    unless --kernel names a kernelspec to try: then one is, something is executed, and it is shut
-    down. Tokens and passwords are never shown. With --json, the report is an object with a key for
-    each line.
+    The exit status:
 
-    The exit status says how it went:
-
-        0    all is well
+        0    all checks passed
         2    the command or an option was not understood
-        3    a line failed
+        3    a check failed
     """
     examples = """\
 jupyter gateway status
@@ -90,12 +98,12 @@ jupyter gateway status --json
 jupyter gateway status --wait=60 && jupyter gateway run analysis.ipynb
 """
 
-    kernel_name = Unicode(help="A kernelspec to try: a kernel is started, used and shut down.").tag(
+    kernel_name = Unicode(help="Kernelspec to try: a kernel is started, used and shut down.").tag(
         config=True
     )
 
     wait = Float(
-        min=0, help="Seconds to wait for a gateway that is still coming up; by default none."
+        min=0, help="Seconds to wait for a gateway that is still starting; by default 0."
     ).tag(config=True)
 
     aliases = {  # noqa: RUF012
@@ -105,15 +113,15 @@ jupyter gateway status --wait=60 && jupyter gateway run analysis.ipynb
     }
 
     def run(self) -> int:
-        """Check one thing after the other."""
+        """Make one check after another, and write the report."""
         self.reject_arguments()
         report: dict[str, Any] = {"ok": True}
-        with closing(self._checks()) as checks:  # also a kernel that was started, at once
+        with closing(self._checks()) as checks:  # shuts a kernel down that was started
             for check in checks:
                 if not self.as_json:
                     write(sys.stdout, f"{check}\n")
                 report[check.name.replace(" ", "_")] = check.as_dict()
-                if check.todo:
+                if check.advice:
                     report["ok"] = False
                     break
         if self.as_json:
@@ -121,7 +129,7 @@ jupyter gateway status --wait=60 && jupyter gateway run analysis.ipynb
         return OK if report["ok"] else GATEWAY
 
     def _checks(self) -> Generator[_Result, None, None]:
-        """All lines; nobody asks for those after one that failed."""
+        """Yield the results of all checks; the caller ends with the first failure."""
         gateway = GatewayClient(config=self.config)
         yield self._url(gateway)
         if self.wait:
@@ -132,6 +140,8 @@ jupyter gateway status --wait=60 && jupyter gateway run analysis.ipynb
                 yield from _check_api(rest, partial(self._credentials, gateway))
                 if self.kernel_name:
                     yield from self._check_kernel(gateway)
+                else:
+                    yield _check_websocket(rest)
             except GatewayError as error:
                 yield _failed("answer", error)
 
@@ -139,13 +149,13 @@ jupyter gateway status --wait=60 && jupyter gateway run analysis.ipynb
 
     def _url(self, gateway: GatewayClient) -> _Result:
         if not gateway.gateway_enabled:
-            todo = "set JUPYTER_GATEWAY_URL, or give --url"
-            return _Result("url", "no gateway is configured", todo, {"url": None, "from": None})
+            advice = "set JUPYTER_GATEWAY_URL, or give --url"
+            return _Result("url", "no gateway is configured", advice, {"url": None, "from": None})
         url, source = safe_url(gateway.url), self._source(gateway, "url")
         return _Result("url", f"{url} (from {source})", facts={"url": url, "from": source})
 
     def _source(self, gateway: GatewayClient, option: str) -> str:
-        """Where an option's value comes from."""
+        """Return the source of an option's value."""
         if option in self.cli_config.GatewayClient:
             return "the command line"
         if option in self.config.GatewayClient:
@@ -156,7 +166,7 @@ jupyter gateway status --wait=60 && jupyter gateway run analysis.ipynb
         return "its default"
 
     def _credentials(self, gateway: GatewayClient) -> str:
-        """Which credentials were sent, and not what they are."""
+        """Return which credentials were sent, without their values."""
         names, failure = ["auth_token"], gateway.renewal_failure
         if gateway.gateway_token_renewer_class is not NoOpTokenRenewer and not failure:
             names = ["gateway_token_renewer_class"]
@@ -176,7 +186,7 @@ jupyter gateway status --wait=60 && jupyter gateway run analysis.ipynb
     # --- a kernel -------------------------------------------------------------------------------
 
     def _check_kernel(self, gateway: GatewayClient) -> Iterator[_Result]:
-        """Start a kernel, use it, and shut it down."""
+        """Start a kernel, use it, and shut it down; yield a result for each step."""
         name = "kernel"
         try:
             with BlockingGatewayKernelManager(
@@ -204,7 +214,7 @@ jupyter gateway status --wait=60 && jupyter gateway run analysis.ipynb
 
 
 def _check_startup(gateway: GatewayClient, timeout: float) -> Iterator[_Result]:
-    """Return True if the gateway came up."""
+    """Wait for a gateway that is starting; yield whether it came up."""
     begun = perf_counter()
     try:
         gateway.wait_until_up(timeout)
@@ -215,12 +225,12 @@ def _check_startup(gateway: GatewayClient, timeout: float) -> Iterator[_Result]:
 
 
 def _check_connection(gateway: GatewayClient) -> Iterator[_Result]:
-    """Whether the gateway's host can be reached, and what its certificate says."""
+    """Connect to the gateway's host, and yield whether it can be reached, and its certificate."""
     parts = urlsplit(gateway.url)
     if proxy := proxy_for(gateway.kernels_url):
         text = f"not tried: it is behind the proxy {safe_url(proxy)} of the environment"
         yield _Result("reached", text, mark="note")
-        return  # what is behind it, the answer says
+        return  # only a request shows what is behind the proxy
     port = parts.port or (443 if parts.scheme == "https" else 80)
     where = f"{parts.hostname} port {port}"
     begun = perf_counter()
@@ -249,7 +259,7 @@ def _encryption(gateway: GatewayClient, sock: socket.socket) -> _Result:
     except OSError as error:
         return _Result("encryption", *_refused(error))
     if not certificate:
-        text = f"{version}; whose certificate it is, is not verified (validate_cert)"
+        text = f"{version}; the certificate is not verified (validate_cert)"
         return _Result(
             "encryption", text, facts={"encrypted": True, "verified": False}, mark="note"
         )
@@ -263,7 +273,7 @@ def _encryption(gateway: GatewayClient, sock: socket.socket) -> _Result:
 
 
 def _refused(error: OSError) -> tuple[str, str]:
-    """Why there is no TLS, and what to do."""
+    """Return why the TLS handshake failed, and the advice."""
     if isinstance(error, ssl.SSLCertVerificationError):
         return f"the certificate is not accepted: {error.verify_message}", for_tls(error)
     if isinstance(error, TimeoutError):
@@ -271,7 +281,7 @@ def _refused(error: OSError) -> tuple[str, str]:
     return f"the TLS handshake failed: {error}", for_tls(error)
 
 
-# --- what the gateway says ------------------------------------------------------------------------
+# --- the REST interface ------------------------------------------------------------------------
 
 
 def _check_api(rest: GatewayREST, sent: Callable[[], str]) -> Iterator[_Result]:
@@ -290,23 +300,44 @@ def _check_api(rest: GatewayREST, sent: Callable[[], str]) -> Iterator[_Result]:
     yield _listing(rest)
 
 
-def _server(rest: GatewayREST) -> _Result:
+def _check_websocket(rest: GatewayREST) -> _Result:
+    """Ask for the websocket of a kernel that does not exist.
+
+    A proxy may refuse every websocket.  If it does not, only a kernel shows whether websockets
+    work: a gateway answers 404 here, and so it does if a proxy removed the ``Upgrade`` header.
+    """
+    client = BlockingGatewayKernelClient(kernel_id=str(uuid4()), gateway=rest.gateway, rest=rest)
     try:
-        answer = rest.api_version()
+        client.start_channels()
+    except NoSuchKernel:
+        pass
+    except GatewayError as error:
+        return _failed("websocket", error)
+    finally:
+        client.stop_channels()
+    text = "not refused; only a kernel shows whether it works: add --kernel=NAME"
+    return _Result("websocket", text, facts={"tried": False}, mark="note")
+
+
+def _server(rest: GatewayREST) -> _Result:
+    """Return the kind of server, its version if it tells, and the version of jupyter_server."""
+    try:
+        response = rest.api_version()
     except GatewayHTTPError as error:
-        return _Result("server", f"it does not tell its version ({error.status_code})")
-    version = answer.get("version", "unknown")
-    if "gateway_version" in answer:
-        kind = "Enterprise Gateway"
-        text = f"{kind} {answer['gateway_version']}, whose /api says version {version}"
+        return _Result("server", f"unknown: /api answered {error.status_code}")
+    version = response.get("version", "unknown")
+    if "gateway_version" in response:
+        kind, seems = "Enterprise Gateway", f"Enterprise Gateway {response['gateway_version']}"
     else:
         kind = _kind(rest)
-        text = f"{f'it looks like a {kind}' if kind else 'of unknown kind'}; version {version}"
+        seems = f"it looks like a {kind}" if kind else "of an unknown kind"
+    # The version of /api is that of jupyter_server, on which all known gateways are built.
+    text = f"{seems}, on jupyter_server {version}"
     return _Result("server", text, facts={"kind": kind or None, "version": version})
 
 
 def _kind(rest: GatewayREST) -> str:
-    """Report what a Jupyter Server has and a Kernel Gateway does not."""
+    """Return the kind of server: only a Jupyter Server has /api/status, not a Kernel Gateway."""
     try:
         rest.server_status()
     except GatewayHTTPError as error:
@@ -318,8 +349,8 @@ def _kernelspecs(specs: KernelSpecs) -> _Result:
     names, default = sorted(specs.get("kernelspecs", {})), specs.get("default")
     facts = {"names": names, "default": default}
     if not names:
-        todo = "install a kernel, such as ipykernel, where the gateway runs"
-        return _Result("kernelspecs", "none: no kernel can be started", todo, facts)
+        advice = "install a kernel, such as ipykernel, where the gateway runs"
+        return _Result("kernelspecs", "none: no kernel can be started", advice, facts)
     text = ", ".join(f"{name} (default)" if name == default else name for name in names)
     if default not in names:
         text += f"; and not its default, {default}"
@@ -339,9 +370,9 @@ def _listing(rest: GatewayREST) -> _Result:
 
 
 def _failed(name: str, error: GatewayError) -> _Result:
-    """Return the text and the advice of an error, which follows a semicolon."""
-    text, _, todo = str(error).partition("; ")
-    return _Result(name, text, todo or "see the gateway's log")
+    """Return a failure with the text of an error and its advice, which follows a semicolon."""
+    text, _, advice = str(error).partition("; ")
+    return _Result(name, text, advice or "see the gateway's log")
 
 
 def _timed(name: str, text: str, milliseconds: float) -> _Result:
@@ -353,7 +384,7 @@ def _since(begun: float) -> float:
 
 
 def _median(ask: Callable[[], object]) -> float:
-    """Return the milliseconds that it takes."""
+    """Return the median of the milliseconds that a request takes."""
     taken = []
     for _ in range(_ROUND_TRIPS):
         begun = perf_counter()

@@ -9,7 +9,7 @@ from ..rest import GatewayREST
 from .command import FLAGS, Command
 from .errors import OK, UsageError
 from .kernel_lookup import find_kernel
-from .started import forget_kernel, recorded_kernels
+from .started import check_record, forget_kernel, recorded_kernels
 from .terminal import echo
 
 __all__ = ["StopCommand"]
@@ -25,14 +25,15 @@ class StopCommand(Command):
     Usage: jupyter gateway stop [OPTIONS] ID...
            jupyter gateway stop [OPTIONS] --all-mine
 
-    An ID may be the beginning of a kernel's id, if no other begins so. A kernel that cannot be
-    stopped does not keep the others from it.
+    An ID may be the beginning of a kernel's ID, if no other ID begins so. If one kernel cannot be
+    stopped, the others still are.
 
-    The exit status says how it went:
+    The exit status:
 
-        0    the kernels were stopped; with --all-mine some may have been gone before
-        2    the command was not understood, or an ID stands for no kernel or for several
-        3    the gateway: not configured, not reached, or it did not stop a kernel
+        0    the kernels were stopped; with --all-mine, some may have been gone before
+        2    the command was not understood, or an ID matches no kernel, or several; or, with
+             --all-mine, the record of your kernels cannot be read
+        3    the gateway is not configured, cannot be reached, or did not stop a kernel
     """
     examples = """\
 jupyter gateway stop 1f3a
@@ -40,7 +41,7 @@ jupyter gateway stop --all-mine
 """
 
     all_mine = Bool(
-        help='Stop what you started with "start" or "run --keep" on this machine and gateway.'
+        help='Stop the kernels that you started with "start" or "run --keep" from this machine.'
     ).tag(config=True)
 
     flags = {  # noqa: RUF012 - as in every traitlets application
@@ -49,41 +50,46 @@ jupyter gateway stop --all-mine
     }
 
     def run(self) -> int:
-        """Stop them."""
+        """Stop the kernels."""
         if self.all_mine and self.extra_args:
             raise UsageError("give either --all-mine or kernels, not both")
         if not self.all_mine and not self.extra_args:
-            raise UsageError("which kernel? see --help")
+            raise UsageError("give the IDs of kernels, or --all-mine; see --help")
         self._status = OK
         with self.rest() as rest:
-            given = recorded_kernels(rest.gateway.url) if self.all_mine else self.extra_args
-            if not given:
-                echo("you have no kernels on this gateway")
-            # All are found before any is stopped: what stood for two kernels is not to
-            # stand for the one that is left.
+            given = self._recorded(rest) if self.all_mine else self.extra_args
+            # All kernels are found before any is stopped: a prefix that matched two kernels must
+            # not match the one that is left.
             found = [self._find(rest, text) for text in given]
             for kernel_id in dict.fromkeys(filter(None, found)):
                 self._stop(rest, kernel_id)
         return self._status
 
+    def _recorded(self, rest: GatewayREST) -> list[str]:
+        """Return the IDs of all kernels that this user started on the gateway."""
+        if not (ids := recorded_kernels(rest.gateway.url)):
+            check_record()
+            echo("you have no kernels on this gateway")
+        return ids
+
     def _find(self, rest: GatewayREST, text: str) -> str | None:
-        """Return the kernel's ID; say so and return None if there is no such kernel."""
+        """Return the kernel's ID; report the error and return None if it is not found."""
         try:
             return (rest.get_kernel(text) if self.all_mine else find_kernel(rest, text))["id"]
         except (GatewayHTTPError, UsageError) as error:
-            self._failed(rest, text, error)
+            self._handle_failure(rest, text, error)
             return None
 
     def _stop(self, rest: GatewayREST, kernel_id: str) -> None:
         try:
             rest.delete_kernel(kernel_id)
         except GatewayError as error:
-            self._failed(rest, kernel_id, error)
+            self._handle_failure(rest, kernel_id, error)
         else:
             forget_kernel(rest.gateway.url, kernel_id)
-            echo(f"kernel {kernel_id} is stopped")
+            echo(f"kernel {kernel_id} was stopped")
 
-    def _failed(self, rest: GatewayREST, kernel_id: str, error: Exception) -> None:
+    def _handle_failure(self, rest: GatewayREST, kernel_id: str, error: Exception) -> None:
         if isinstance(error, NoSuchKernel) and self.all_mine:
             forget_kernel(rest.gateway.url, kernel_id)
             echo(f"kernel {kernel_id} was gone already")

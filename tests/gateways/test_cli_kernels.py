@@ -21,7 +21,7 @@ import requests
 from gateway_blocking import BlockingGatewayKernelClient
 from gateway_blocking.cli.started import forget_kernel, record_kernel, recorded_kernels
 from gateway_blocking.local import LocalGateway
-from support.rawserver import Peer, certificate, serving
+from support.rawserver import Peer, Script, certificate, serving
 from support.servers import kernels_of, own_gateway
 from support.terminal import Terminal, errors
 
@@ -107,7 +107,7 @@ def test_a_kernel_from_start_to_stop(terminal: Terminal, gateway: LocalGateway) 
     assert (model["id"], model["name"]) == (kernel_id, "python3")
     done = terminal("stop", kernel_id[:8])
     assert (done.returncode, done.stdout) == (0, "")
-    assert done.stderr == f"kernel {kernel_id} is stopped\n"
+    assert done.stderr == f"kernel {kernel_id} was stopped\n"
     assert kernels_of(gateway) == []
 
 
@@ -234,8 +234,8 @@ def test_an_ambiguous_prefix_stays_ambiguous(terminal: Terminal) -> None:
         "jupyter gateway stop: more than one kernel's id begins with 'ab': ab-1, ab-2",
         "jupyter gateway stop: more than one kernel's id begins with 'ab-': ab-1, ab-2",
         "jupyter gateway stop: the gateway has no kernel whose id begins with 'cd';"
-        " jupyter gateway kernels lists those it has",
-        "kernel ab-1 is stopped",
+        " jupyter gateway kernels lists its kernels",
+        "kernel ab-1 was stopped",
     ]
     assert canned.asked == ["DELETE /api/kernels/ab-1"]
 
@@ -264,7 +264,7 @@ def test_interrupt_and_restart(terminal: Terminal, kc: BlockingGatewayKernelClie
     assert kc.get_shell_msg(timeout=60)["content"]["ename"] == "KeyboardInterrupt"
     assert kc.execute("kept", reply=True, timeout=60)["content"]["status"] == "ok"
     done = terminal("restart", kc.kernel_id[:8])
-    assert (done.returncode, done.stderr) == (0, f"kernel {kc.kernel_id} is restarted\n")
+    assert (done.returncode, done.stderr) == (0, f"kernel {kc.kernel_id} was restarted\n")
     kc.wait_for_ready(timeout=60)
     assert kc.execute("kept", reply=True, timeout=60)["content"]["ename"] == "NameError"
 
@@ -281,7 +281,7 @@ def test_all_mine(terminal: Terminal, gateway: LocalGateway) -> None:
     done = terminal("stop", "--all-mine")
     assert (done.returncode, done.stdout) == (0, "")
     assert sorted(errors(done)) == sorted(
-        [f"kernel {gone} was gone already", *(f"kernel {kernel} is stopped" for kernel in ids)]
+        [f"kernel {gone} was gone already", *(f"kernel {kernel} was stopped" for kernel in ids)]
     )
     assert kernels_of(gateway) == [other]
     assert errors(terminal("stop", "--all-mine")) == ["you have no kernels on this gateway"]
@@ -293,8 +293,18 @@ def test_a_kernel_that_cannot_be_noted(terminal: Terminal, gateway: LocalGateway
     done = terminal("start", JUPYTER_RUNTIME_DIR=str(terminal.directory / terminal.write("f", "")))
     assert done.returncode == 0
     assert kernels_of(gateway) == [done.stdout.strip()]
-    assert re.search(f"cannot note .* that kernel {done.stdout.strip()} is yours", done.stderr)
+    assert re.search(f"cannot record .* that you started kernel {done.stdout.strip()}", done.stderr)
     remove(gateway, done.stdout.strip())
+
+
+def test_all_mine_without_a_record(terminal: Terminal) -> None:
+    """If the record could not be written, it is not said that there are no kernels: status 2."""
+    nowhere = str(terminal.directory / terminal.write("file", "") / "runtime")
+    done = terminal("stop", "--all-mine", JUPYTER_RUNTIME_DIR=nowhere)
+    assert done.returncode == 2
+    [line] = errors(done)
+    assert f"cannot know which kernels you started: their record in {nowhere}" in line
+    assert "JUPYTER_RUNTIME_DIR" in line
 
 
 def test_notes_are_kept_for_each_gateway(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -329,10 +339,14 @@ def test_status_of_a_good_gateway(terminal: Terminal) -> None:
     assert re.fullmatch(r"ok 127.0.0.1 port \d+, connected: [\d.]+ ms", said["reached"])
     assert said["encryption"] == "note none: it is http"
     assert said["allowed in"] == "ok yes (sent: auth_token: set (JUPYTER_GATEWAY_AUTH_TOKEN))"
-    assert re.fullmatch(r"ok it looks like a Kernel Gateway; version [\d.]+", said["server"])
+    assert re.fullmatch(
+        r"ok it looks like a Kernel Gateway, on jupyter_server [\d.]+", said["server"]
+    )
     assert re.fullmatch(r"ok median of 5 requests: [\d.]+ ms", said["round trip"])
     assert re.fullmatch(r"ok ([\w-]+, )*python3 \(default\)(, [\w-]+)*", said["kernelspecs"])
     assert said["kernels"] == "ok 0 running"
+    assert said["websocket"].startswith("note not refused; ")
+    assert "add --kernel=NAME" in said["websocket"]
     assert terminal.env["JUPYTER_GATEWAY_AUTH_TOKEN"] not in done.stdout
 
 
@@ -432,6 +446,35 @@ def test_status_with_a_renewer_that_fails(terminal: Terminal) -> None:
     )
 
 
+def blocks_websockets(upstream: dict[str, str]) -> Script:
+    """A proxy that forwards requests, and answers 403 to each that asks for a websocket."""
+
+    def forward(peer: Peer) -> None:
+        peer.read_request()
+        if b"upgrade: websocket" in peer.request.lower():
+            peer.answer("403 Forbidden", b"blocked by policy", Connection="close")
+            return
+        path = peer.request.decode().split()[1]
+        headers = {"Authorization": f"token {upstream['JUPYTER_GATEWAY_AUTH_TOKEN']}"}
+        url = upstream["JUPYTER_GATEWAY_URL"] + path
+        response = requests.get(url, headers=headers, timeout=30)
+        status = f"{response.status_code} {response.reason}"
+        peer.answer(status, response.content, Connection="close")
+
+    return forward
+
+
+def test_status_where_websockets_are_blocked(terminal: Terminal) -> None:
+    """A proxy that refuses every websocket is found without a kernel; its words are shown."""
+    with serving(blocks_websockets(terminal.env)) as where:
+        done = terminal("status", JUPYTER_GATEWAY_URL=f"http://{where}")
+    assert done.returncode == 3, done.stdout
+    assert lines(done)["kernelspecs"].startswith("ok ")
+    assert lines(done)["websocket"].startswith("FAILED ")
+    assert "403" in lines(done)["websocket"]
+    assert "blocked by policy" in done.stdout
+
+
 def test_status_of_a_gateway_without_encryption_by_https(terminal: Terminal) -> None:
     """It takes the handshake for a request: unfinished, or not a good one, if chance has it.
 
@@ -457,8 +500,11 @@ def test_status_where_kernels_cannot_be_listed(
 @pytest.mark.parametrize(
     ("answers", "said"),
     [
-        ({"": {"version": "1.23", "gateway_version": "3.2.3"}}, "Enterprise Gateway 3.2.3, whose"),
-        ({"": {"version": "2.14"}, "status": {}}, "it looks like a Jupyter Server; version 2.14"),
+        ({"": {"version": "1.23", "gateway_version": "3.2.3"}}, "Enterprise Gateway 3.2.3, on"),
+        (
+            {"": {"version": "2.14"}, "status": {}},
+            "it looks like a Jupyter Server, on jupyter_server 2.14",
+        ),
     ],
 )
 def test_status_of_other_servers(terminal: Terminal, answers: dict[str, Any], said: str) -> None:
