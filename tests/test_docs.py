@@ -224,9 +224,7 @@ def test_the_table_of_requirements_is_whole() -> None:
 def test_the_page_of_errors_is_whole() -> None:
     """It has every exception, and for each what to do about it."""
     page = (DOCS / "reference" / "errors.rst").read_text()
-    listed = re.findall(
-        r"^\.\. autoexception:: (\w+)\n\n   \*\*Remedy:\*\* \S", page, re.MULTILINE
-    )
+    listed = re.findall(r"^\.\. autoexception:: (\w+)\n\n   \*\*Remedy:\*\* \S", page, re.MULTILINE)
     assert sorted(listed) == sorted(_exceptions())
 
 
