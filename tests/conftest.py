@@ -33,6 +33,11 @@ hypothesis.settings.load_profile("without a clock")
 
 pytest.register_assert_rewrite("support.conformance")  # which has tests, but not by its name
 
+# Every process of the tests imports in a fraction of the time: the module there says why.
+LIGHT = str(Path(__file__).parent / "support" / "light")
+sys.path.insert(0, LIGHT)
+os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, [os.environ.get("PYTHONPATH"), LIGHT]))
+
 
 # --------------------------------------------------------------------------- surroundings
 
