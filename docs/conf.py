@@ -28,7 +28,10 @@ default_role = "code"  # `name` in a docstring is a parameter, or a word of code
 highlight_language = "none"
 
 autodoc_member_order = "bysource"
-autodoc_typehints = "none"  # the docstrings say it in words
+autodoc_typehints = "signature"
+autodoc_typehints_format = "short"
+python_maximum_signature_line_length = 88
+python_use_unqualified_type_names = True
 napoleon_google_docstring = False
 napoleon_use_rtype = False
 napoleon_use_param = False  # types are words for people: "float, optional" is no reference
@@ -36,11 +39,12 @@ napoleon_use_param = False  # types are words for people: "float, optional" is n
 nitpicky = True
 # What belongs to others is named, not linked: no other project's inventory is needed to build this.
 # So are options, which are in their table, and modules that the reference leaves out.
-_OTHERS = "concurrent|jupyter_client|jupyter_server|queue|requests|traitlets"
+_OTHERS = "collections|concurrent|datetime|jupyter_client|jupyter_server|queue|requests|traitlets"
+_INTERNAL = "backlog|connection|connector|deadline|locks|rest|transport|wire|frames"
 nitpick_ignore_regex = [
     ("py:.*", rf"({_OTHERS})\..*|Path|" + "|".join(dir(builtins))),
     ("py:attr", r"\w+"),
-    ("py:.*", r"gateway_blocking\.(connection|rest|transport|wire|frames)\..*"),
+    ("py:.*", rf"gateway_blocking\.({_INTERNAL})\..*"),
 ]
 
 
@@ -111,7 +115,14 @@ def setup(app: Any) -> None:
         if what in ("attribute", "data", "property"):
             others[-1][:0] = ["..", ""]
 
+    def name_options(
+        _app: Any, what: str, _name: str, _object: Any, _options: Any, text: Any, *_: Any
+    ) -> Any:
+        """Replace the signature that each class with traits has: its parameters are described."""
+        return ("(**options)", None) if what == "class" and "t.Any" in (text or "") else None
+
     app.connect("autodoc-process-docstring", keep_colon, priority=400)
+    app.connect("autodoc-process-signature", name_options)
     app.add_directive("gateway-options", directive(options_table))
     app.add_directive("requirements", directive(requirements))
     app.add_directive("modules", directive(modules_table))

@@ -107,18 +107,20 @@ class Channel(AwaitableMailbox):
 
     # --- for the client -------------------------------------------------------------------------
 
-    def get_msg(self, timeout: float | None = None) -> Any:
+    def get_msg(self, timeout: float | None = None) -> Message:
         """Return the next message.  Block, except directly in a coroutine, where it is awaitable.
 
         nbclient does ``await channel.get_msg(...)`` in an event loop with other tasks, which a
         blocking call would stop.  A coroutine that calls this method gets an awaitable.  Every
         other caller blocks, even a function that a coroutine calls, and the code of a notebook
-        cell, where an event loop always runs.  To block in a coroutine, use :meth:`take`, or
-        ``get_iopub_msg()`` of the client and its like.
+        cell, where an event loop always runs.  In a coroutine, prefer :meth:`take_async`, which has
+        the right type, or :meth:`take`, which blocks.
 
         Parameters and errors are those of :meth:`take`.
         """
-        return self.take_async(timeout) if called_by_coroutine() else self.take(timeout)
+        if called_by_coroutine():
+            return cast(Message, self.take_async(timeout))  # the type is that of all other callers
+        return self.take(timeout)
 
     def get_msgs(self) -> list[Message]:
         """Return all messages that are there, without waiting."""
@@ -128,10 +130,10 @@ class Channel(AwaitableMailbox):
                 messages.append(self._get())
             return messages
 
-    def msg_ready(self) -> Any:
+    def msg_ready(self) -> bool:
         """Return True if a message is there; awaitable in a coroutine, as :meth:`get_msg`."""
         ready = not self.empty()
-        return _completed(ready) if called_by_coroutine() else ready
+        return cast(bool, _completed(ready)) if called_by_coroutine() else ready
 
     def send(self, msg: Mapping[str, Any], timeout: float | Deadline | None = None) -> None:
         """Send a message that ``session.msg()`` or the caller made.

@@ -383,7 +383,7 @@ class BlockingGatewayKernelClient(RemoteKernelMixin, KernelRequests, BlockingKer
         code: str,
         silent: bool = False,
         store_history: bool = True,
-        user_expressions: dict[str, Any] | None = None,
+        user_expressions: dict[str, str] | None = None,
         allow_stdin: bool | None = None,
         stop_on_error: bool = True,
         timeout: float | None = None,

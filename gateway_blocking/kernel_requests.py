@@ -71,7 +71,7 @@ class KernelRequests:
         code: str,
         silent: bool = ...,
         store_history: bool = ...,
-        user_expressions: dict[str, Any] | None = ...,
+        user_expressions: dict[str, str] | None = ...,
         allow_stdin: bool | None = ...,
         stop_on_error: bool = ...,
         *,
@@ -84,7 +84,7 @@ class KernelRequests:
         code: str,
         silent: bool = ...,
         store_history: bool = ...,
-        user_expressions: dict[str, Any] | None = ...,
+        user_expressions: dict[str, str] | None = ...,
         allow_stdin: bool | None = ...,
         stop_on_error: bool = ...,
         *,
@@ -97,7 +97,7 @@ class KernelRequests:
         code: str,
         silent: bool = ...,
         store_history: bool = ...,
-        user_expressions: dict[str, Any] | None = ...,
+        user_expressions: dict[str, str] | None = ...,
         allow_stdin: bool | None = ...,
         stop_on_error: bool = ...,
         *,
@@ -109,7 +109,7 @@ class KernelRequests:
         code: str,
         silent: bool = False,
         store_history: bool = True,
-        user_expressions: dict[str, Any] | None = None,
+        user_expressions: dict[str, str] | None = None,
         allow_stdin: bool | None = None,
         stop_on_error: bool = True,
         *,
@@ -171,7 +171,7 @@ class KernelRequests:
         code: str,
         silent: bool,
         store_history: bool,
-        user_expressions: dict[str, Any] | None,
+        user_expressions: dict[str, str] | None,
         allow_stdin: bool | None,
         stop_on_error: bool,
     ) -> dict[str, Any]:
@@ -287,7 +287,7 @@ class KernelRequests:
         *,
         reply: Literal[False] = ...,
         timeout: float | None = ...,
-        **kwargs: Any,
+        **kwargs: int | str | None,
     ) -> str: ...
     @overload
     def history(
@@ -298,7 +298,7 @@ class KernelRequests:
         *,
         reply: Literal[True],
         timeout: float | None = ...,
-        **kwargs: Any,
+        **kwargs: int | str | None,
     ) -> Message: ...
     @overload
     def history(
@@ -309,7 +309,7 @@ class KernelRequests:
         *,
         reply: bool,
         timeout: float | None = ...,
-        **kwargs: Any,
+        **kwargs: int | str | None,
     ) -> str | Message: ...
     def history(
         self,
@@ -319,7 +319,7 @@ class KernelRequests:
         *,
         reply: bool = False,
         timeout: float | None = None,
-        **kwargs: Any,
+        **kwargs: int | str | None,
     ) -> str | Message:
         """Ask for entries of the kernel's history.
 

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, NoReturn
+from typing import Any, NoReturn, NotRequired, TypedDict
 
 from jupyter_client.connect import ConnectionFileMixin
-from jupyter_client.session import new_id
+from jupyter_client.session import Session, new_id
 from traitlets import Instance, default
 from traitlets.config import LoggingConfigurable
 
@@ -14,7 +14,7 @@ from .config import GatewayClient, reject_unknown_kwargs
 from .errors import RemoteNotSupported
 from .rest import GatewayREST
 
-__all__ = ["GatewayMixin", "RemoteKernelMixin", "unsupported"]
+__all__ = ["ConnectionInfo", "GatewayMixin", "RemoteKernelMixin", "unsupported"]
 
 
 def unsupported(name: str, why: str) -> Callable[..., NoReturn]:
@@ -31,6 +31,14 @@ def unsupported(name: str, why: str) -> Callable[..., NoReturn]:
 _NO_SOCKETS = "a kernel behind a gateway has no ZMQ sockets to connect to, only its websocket"
 _NO_FILE = "a kernel behind a gateway has no connection file, only its id: give kernel_id="
 _NO_TRAITS = ("owns_kernel",)  # what jupyter_client's KernelManager takes besides
+
+
+class ConnectionInfo(TypedDict):
+    """What another client needs to connect to a kernel."""
+
+    kernel_id: str
+    url: str
+    session: NotRequired[Session]
 
 
 class GatewayMixin(LoggingConfigurable):
@@ -93,7 +101,7 @@ class RemoteKernelMixin(GatewayMixin, ConnectionFileMixin):
 
     def get_connection_info(  # type: ignore[override]  # other keys: there are no ports
         self, session: bool = False
-    ) -> dict[str, Any]:
+    ) -> ConnectionInfo:
         """Return what a client needs to know: ``kernel_id`` and ``url``; there are no ports.
 
         A login in the URL is part of it, as the key is of jupyter_client's.
@@ -104,7 +112,7 @@ class RemoteKernelMixin(GatewayMixin, ConnectionFileMixin):
             Add ``session``, a new one with its own id: a gateway tells the clients of one kernel
             apart by it, and drops the older of two with the same.
         """
-        info: dict[str, Any] = {"kernel_id": self.kernel_id or "", "url": self.gateway.url}
+        info: ConnectionInfo = {"kernel_id": self.kernel_id or "", "url": self.gateway.url}
         if session:
             info["session"] = self.session.clone()
             info["session"].session = new_id()
