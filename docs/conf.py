@@ -14,6 +14,7 @@ from typing import Any
 from traitlets.utils.importstring import import_item
 
 from gateway_blocking import GatewayClient, __version__, cli
+from gateway_blocking.traits import URL, ClassWith, Count, File, Headers, Listener, Seconds, Switch
 
 project = "gateway_blocking"
 author = "the gateway_blocking developers"
@@ -48,11 +49,28 @@ nitpick_ignore_regex = [
 ]
 
 
+def options(cls: type[GatewayClient] = GatewayClient) -> list[tuple[str, str, str, str, str]]:
+    """Return name, type, environment variables, default and help of each option."""
+    kinds = {Switch: "yes or no", Seconds: "seconds", Count: "number", URL: "URL"}
+    kinds.update({Headers: "JSON object", File: "file", ClassWith: "class", Listener: "object"})
+    return [
+        (
+            name,
+            kinds.get(type(trait), "text"),
+            ", ".join(trait.metadata["env"]),
+            trait.default_value_repr(),
+            trait.help or "",
+        )
+        for name, trait in cls.class_traits().items()
+        if "env" in trait.metadata
+    ]
+
+
 def options_table() -> str:
     """The options of a gateway as a table, from config.py."""
     lines = [".. list-table::", "   :header-rows: 1", "   :widths: 50 15 35", ""]
     lines += ["   * - Option, environment variable", "     - Default", "     - Meaning"]
-    for name, kind, variables, default, text in GatewayClient.table():
+    for name, kind, variables, default, text in options():
         lines += [f"   * - | ``{name}``"]
         lines += [f"       | ``{variable}``" for variable in variables.split(", ") if variable]
         lines += [f"     - ``{default}``", f"     - {text} ({kind})"]

@@ -1,4 +1,4 @@
-"""What requests and urllib3 are given to work with: the pools, the login, when to try again."""
+"""Extensions of requests and urllib3: connection pools, login, cookies and retries."""
 
 from __future__ import annotations
 
@@ -27,17 +27,20 @@ from urllib3.exceptions import (
     MaxRetryError,
     NewConnectionError,
     ReadTimeoutError,
+    SSLError,
 )
 from urllib3.util import parse_url
 from urllib3.util.retry import Retry
+from urllib3.util.ssl_ import create_urllib3_context, resolve_cert_reqs
 
 from .bodies import ENCODINGS, TimedResponse
 from .config import GatewayClient
 from .errors import GatewayConnectionError
+from .timeouts import RETRY_JITTER, RETRY_PAUSE, RETRY_PAUSE_MAX
+from .tls import DirectTLSSocket, NoTLSError
 from .urls import as_http
 
 __all__ = [
-    "BACKOFF_MAX",
     "TRANSIENT",
     "Adapter",
     "Body",
@@ -50,22 +53,21 @@ __all__ = [
 ]
 
 TRANSIENT = frozenset((502, 503, 504))
-BACKOFF_MAX = 5.0  # seconds
 _MAX_RETRIES = 10
-_BACKOFF = 0.1  # seconds, doubled from try to try
 _POOL_SIZE = 32
 _XSRF = re.compile(r'(?:^|; *)_xsrf="?([^";]+)')  # in a Cookie header
 
 
 def proxy_for(url: str) -> str | None:
-    """Return the proxy that the environment names for a URL, or for a websocket's handshake."""
+    """Return the URL of the proxy that the environment names for this URL, or None."""
     url = as_http(url)
     proxy = select_proxy(url, get_environ_proxies(url))
     if not proxy or "://" in proxy:
         return proxy
     if not parse_url(proxy).host:  # "proxy:3128", which requests takes for a URL of scheme "proxy"
         raise GatewayConnectionError(
-            f"{_variable_of(proxy)} needs http:// before the proxy's name, as in http://proxy:3128"
+            f"{_variable_of(proxy)} must begin with http://",
+            advice="write it as in http://proxy:3128",
         )
     return f"http://{proxy}"
 
@@ -78,23 +80,23 @@ def _variable_of(proxy: str) -> str:
 
 
 class Body(BytesIO):
-    """What is sent with a request.  Before it is read, the request cannot have arrived."""
+    """The body of a request, which knows if it was read: the request may have arrived only then."""
 
     was_read = False
 
     @classmethod
     def of(cls, wanted: Mapping[str, Any]) -> Body:
-        """Return what is wanted as JSON, but for what is None."""
+        """Return the JSON of what is wanted, without the values that are None."""
         return cls(json.dumps({k: v for k, v in wanted.items() if v is not None}).encode())
 
     def read(self, size: int | None = -1, /) -> bytes:
-        """Return some of it."""
+        """Return the next bytes."""
         self.was_read = True
         return super().read(size)
 
 
 class Login(AuthBase):
-    """The headers of the configuration, set last, so that no ``~/.netrc`` replaces the login."""
+    """The headers of the options, set last, so that no ``~/.netrc`` replaces the login."""
 
     def __init__(self, headers: Mapping[str, str]) -> None:
         self._headers = headers
@@ -107,20 +109,20 @@ class Login(AuthBase):
         if kept and own and kept != own:  # the user's cookies do not replace the gateway's
             request.headers["Cookie"] = f"{own}; {kept}"
         if proofs := _XSRF.findall(request.headers.get("Cookie", "")):
-            request.headers.setdefault("X-XSRFToken", proofs[-1])  # the one that tornado takes
+            request.headers.setdefault("X-XSRFToken", proofs[-1])  # tornado takes the last one
         return request
 
 
 class OnlyXSRF(DefaultCookiePolicy):
-    """Takes no cookies but the one without which a Jupyter Server may refuse to do anything."""
+    """Policy that keeps only the cookie without which a Jupyter Server may refuse all changes."""
 
     def set_ok(self, cookie: Cookie, request: Any) -> bool:
-        """Whether to keep a cookie."""
+        """Return True if a cookie is to be kept."""
         return cookie.name == "_xsrf" and super().set_ok(cookie, request)
 
 
 class RetryPolicy(Retry):
-    """When a request is repeated; a ``Retry-After`` beyond the request's timeout is not slept."""
+    """Policy of retries, which does not wait for a ``Retry-After`` beyond the request's timeout."""
 
     longest: float = 0.0
 
@@ -131,7 +133,7 @@ class RetryPolicy(Retry):
             total=max(0, min(gateway.max_request_retries, _MAX_RETRIES)),
             allowed_methods=("GET", "DELETE"),
             status_forcelist=TRANSIENT,
-            backoff_factor=_BACKOFF,
+            backoff_factor=RETRY_PAUSE,
             raise_on_status=False,
             redirect=False,
         )
@@ -156,46 +158,49 @@ class RetryPolicy(Retry):
         _pool: Any = None,
         _stacktrace: Any = None,
     ) -> RetryPolicy:
-        """Return what is left after a try; raise the error if nothing is."""
+        """Return the policy for what is left after an attempt; raise the error if nothing is."""
         if response is not None and (self.get_retry_after(response) or 0) > self.longest:
-            raise MaxRetryError(_pool, url or "", error)  # gives the caller the response
+            raise MaxRetryError(_pool, url or "", error)  # the caller gets the response
         if isinstance(error, ConnectTimeoutError) and not isinstance(error, NewConnectionError):
-            raise MaxRetryError(_pool, url or "", error)  # in which requests looks for it
+            raise MaxRetryError(_pool, url or "", error)  # requests looks for it in there
         if isinstance(error, ReadTimeoutError):
             raise error
+        if isinstance(error, SSLError) and isinstance(error.args[0], NoTLSError):
+            raise error  # the port will not speak TLS at the next attempt
         # A TLS or proxy error may come after the request was sent; urllib3 would send it again.
         repeatable = self._is_method_retryable(method or "")
         if error is not None and not repeatable and not self._is_connection_error(error):
             raise error
         left = super().increment(method, url, response, error, _pool, _stacktrace)
         if response is not None:
-            response.close()  # urllib3 would read all of it, however much that is
+            response.close()  # urllib3 would read all of it, of any size
         return left
 
     def get_retry_after(self, response: Any) -> float | None:
-        """Return the seconds that the gateway asks for, if it does."""
+        """Return the seconds of the ``Retry-After``, None if there is no valid one."""
         try:
             return super().get_retry_after(response)
         except InvalidHeader:
-            return None  # one that cannot be read counts as none
+            return None
 
     def get_backoff_time(self) -> float:
-        """Seconds until the next try."""
-        # Not all clients of a gateway that comes back are to return at the same moment.
-        return min(super().get_backoff_time(), BACKOFF_MAX) * random.uniform(1.0, 1.5)  # noqa: S311
+        """Return the seconds until the next attempt."""
+        # At random, so that not all clients of a gateway return to it at the same moment.
+        factor = random.uniform(1.0, 1.0 + RETRY_JITTER)  # noqa: S311
+        return min(super().get_backoff_time(), RETRY_PAUSE_MAX) * factor
 
 
 def was_retried(response: requests.Response) -> bool:
-    """Whether this is the answer to a second try, or a later one."""
+    """Return True if the request was sent more than once."""
     retries = getattr(response.raw, "retries", None)
     return bool(retries is not None and retries.history)
 
 
 class _Kept:
-    """The connections that a pool keeps, as the queue that it expects, but without a lock.
+    """The kept connections of a pool, with the interface of a queue, but without a lock.
 
-    urllib3 empties it when the pool is dropped and when the process ends, also in a child
-    process, where nobody would release a lock that was held when it was forked.
+    urllib3 empties the queue when the pool is dropped and when the process ends.  It does so in a
+    child process, too, where no thread would release a lock that was held during the fork.
     """
 
     def __init__(self, maxsize: int) -> None:
@@ -220,10 +225,10 @@ class _Kept:
         return len(self._connections)
 
     def close(self) -> None:
-        """Close what is kept, and from now on what comes back after its use."""
+        """Close the connections that are kept, and every one that comes back later."""
         self._closed = True
         while self._connections:
-            with suppress(IndexError):  # somebody else took the last one
+            with suppress(IndexError):  # another thread took the last one
                 if connection := self._connections.pop():
                     connection.close()
 
@@ -235,24 +240,34 @@ class _Connection(HTTPConnection):
 class _TLSConnection(HTTPSConnection):
     response_class = TimedResponse
 
+    def connect(self) -> None:
+        if self.ssl_context is None and self.proxy is None:
+            # The context that urllib3 would make, with another class of sockets.
+            context = create_urllib3_context(cert_reqs=resolve_cert_reqs(self.cert_reqs))
+            context.sslsocket_class = DirectTLSSocket
+            self.ssl_context = context
+        super().connect()
+
 
 class _HTTPPool(HTTPConnectionPool):
-    QueueCls = _Kept  # type: ignore[assignment]  # of a queue it has what is used
+    QueueCls = _Kept  # type: ignore[assignment]  # it has the methods that are used
     ConnectionCls = _Connection
 
 
 class _HTTPSPool(HTTPSConnectionPool):
-    QueueCls = _Kept  # type: ignore[assignment]  # of a queue it has what is used
+    QueueCls = _Kept  # type: ignore[assignment]  # it has the methods that are used
     ConnectionCls = _TLSConnection
 
 
 class Session(requests.Session):
-    """Connections with their pools and policy; it follows no redirect.
+    """A session of requests with the pools and the policy of this module.
+
+    It follows no redirect.  Any number of threads may use it.
 
     Parameters
     ----------
     policy : RetryPolicy
-        When a request is repeated.
+        Policy of retries.
     cookies : RequestsCookieJar
         The cookies, which several sessions may share.
     """
@@ -265,19 +280,19 @@ class Session(requests.Session):
             self.mount(scheme, Adapter(max_retries=policy))
 
     def get_redirect_target(self, resp: requests.Response) -> None:
-        """Return None: requests reads a redirect's whole body, even if it does not follow it."""
+        """Return None, because requests would read a redirect's whole body without following it."""
 
 
 class Adapter(HTTPAdapter):
-    """Pools without a lock, also where a proxy is in between, and which a close does close."""
+    """Adapter with pools that have no lock, also for proxies, and that close their connections."""
 
     def init_poolmanager(self, *args: Any, **kwargs: Any) -> None:
-        """For connections to the gateway itself."""
+        """Make the manager of the pools for direct connections."""
         super().init_poolmanager(*args, **kwargs)
         self.poolmanager.pool_classes_by_scheme = _POOLS
 
     def proxy_manager_for(self, *args: Any, **kwargs: Any) -> Any:
-        """For connections through a proxy."""
+        """Return the manager of the pools for connections through a proxy."""
         manager = super().proxy_manager_for(*args, **kwargs)
         manager.pool_classes_by_scheme = _POOLS
         return manager
@@ -285,8 +300,8 @@ class Adapter(HTTPAdapter):
     def close(self) -> None:
         """Close all connections.
 
-        urllib3 leaves that to the end of the pool itself, which the traceback of an error, for
-        example, puts off.
+        urllib3 closes them only when the pool is collected, which the traceback of an error, for
+        example, delays.
         """
         for manager in (self.poolmanager, *self.proxy_manager.values()):
             for key in manager.pools.keys():  # noqa: SIM118  # it cannot be iterated

@@ -1,12 +1,15 @@
-"""What to do about what went wrong: the second half of many an error's text.
+"""Advice for failures: the second half of an error's text, and its ``advice`` attribute.
 
-REST, the websocket's handshake and ``jupyter gateway status`` meet the same failures, each by way
-of another library.  Here stands once what they tell.
+REST, the websocket's handshake and ``jupyter gateway status`` meet the same failures through
+different libraries.  This module has one text for each cause.
 """
 
 from __future__ import annotations
 
+import errno
 import re
+import socket
+import ssl
 from collections.abc import Mapping
 
 from .escape import printable
@@ -19,6 +22,7 @@ __all__ = [
     "NO_LISTING",
     "NO_WAY",
     "WANTS_TLS",
+    "WEBSOCKET_HELD_BACK",
     "exceeded_limit",
     "for_connection",
     "for_login",
@@ -28,50 +32,219 @@ __all__ = [
     "for_status",
     "for_tls",
     "for_websocket",
+    "option",
     "shown",
 ]
 
-WANTS_TLS = "this port wants https://"
-HTTP_ONLY = "does this port speak http:// only?"
-NO_WAY = "is the address right, and is there a way to it (network, firewall, proxy)?"
-NO_LISTING = (
-    "this gateway does not let its kernels be listed: a Kernel Gateway does with"
-    " KG_LIST_KERNELS=True (JupyterWebsocketPersonality.list_kernels), an Enterprise Gateway with"
-    " EG_LIST_KERNELS=True"
-)
 
-NO_GATEWAY = "is this the URL of a gateway, and not of a login page?"
+def option(name: str) -> str:
+    """Return the name of an option with its environment variable."""
+    return f"{name} (JUPYTER_GATEWAY_{name.upper()})"
+
+
+WANTS_TLS = "this port wants https://"
+HTTP_ONLY = f"this port may speak http:// only: check {option('url')}"
+NO_WAY = "check the address, and the way to it (network, firewall, proxy)"
+NO_LISTING = (
+    "this gateway does not permit listing its kernels: set KG_LIST_KERNELS=True"
+    " (JupyterWebsocketPersonality.list_kernels) on a Kernel Gateway, EG_LIST_KERNELS=True on an"
+    " Enterprise Gateway"
+)
+NO_GATEWAY = "check that this is the URL of a gateway, and not of a login page"
 FULL = (
-    "it runs as many kernels as it may: shut some down (jupyter gateway kernels, stop), or have its"
-    " limit raised (KG_MAX_KERNELS, EG_MAX_KERNELS, EG_MAX_KERNELS_PER_USER)"
+    "the gateway's limit of kernels is reached: shut some down (jupyter gateway kernels, stop), or"
+    " have the limit raised (KG_MAX_KERNELS, EG_MAX_KERNELS, EG_MAX_KERNELS_PER_USER)"
 )
 LOG = "its log says more"
+WEBSOCKET_HELD_BACK = (
+    "the gateway completes the websocket handshake only when the kernel responds: the kernel may be"
+    " starting, or the gateway may be overloaded"
+)
+
+_LET_THROUGH = "check that each proxy in between lets websockets through"
 _SEE_TLS = '(in the documentation: "TLS and certificates")'
 _STATUSES = {
-    404: "is the URL right, with the gateway's base path?",
+    404: "check the URL, with the gateway's base path",
     405: NO_GATEWAY,
     407: "this is a proxy that wants a login, as in http://user:password@...",
     413: "the gateway, or a proxy in between, does not take so large a request",
     424: "the server behind this JupyterHub is not running",
-    429: "too many requests; try again later",
+    429: "the gateway got too many requests: try again later",
     500: LOG,
     501: NO_GATEWAY,
     502: "the gateway behind this proxy is not reachable",
     503: "the gateway is not available now",
     504: "the gateway behind this proxy did not answer in time",
 }
-_PROXYS_OWN = (403, 407, 502, 503, 504)  # what a proxy may say itself
-_NO_LOGIN = {  # headers of a request that say nothing of who makes it
+_WEBSOCKET_STATUSES = {
+    404: "the kernel was shut down or culled, or the gateway was restarted; or a proxy in between"
+    " does not let websockets through",
+    **{status: _STATUSES[status] for status in (407, 424, 429, 500, 502, 503, 504)},
+}
+_BY_PROXIES = (403, 407, 502, 503, 504)  # statuses that a proxy may answer itself
+_NO_CREDENTIALS = {  # headers of a request that do not tell who makes it
     *("accept", "accept-encoding", "connection", "content-length", "content-type", "cookie"),
     *("user-agent", "x-xsrftoken"),
 }
-
-
 _LIMIT = re.compile(r"\s*IOPub (data|message) rate exceeded")
+
+# Codes of OpenSSL's X509_V_ERR_*, as ssl.SSLCertVerificationError.verify_code has them.
+_OTHER_HOST = (62, 64)
+_EXPIRED = (9, 10)
+_SELF_SIGNED = 18
+_PLAIN_TEXT = (
+    *("WRONG_VERSION_NUMBER", "RECORD_LAYER_FAILURE", "PACKET_LENGTH_TOO_LONG"),
+    "PLAIN_HTTP",  # see tls.py
+)
+_UNREACHABLE = (errno.ENETUNREACH, errno.EHOSTUNREACH, errno.ENETDOWN, errno.EHOSTDOWN)
+
+
+def shown(value: object, longest: int = 200) -> str:
+    """Return a server's value as a text may show it: in one line, shortened and harmless.
+
+    Control characters, which a terminal would obey, are escaped.
+    """
+    text = str(value)
+    line = " ".join(text[: 4 * longest].split())
+    cut = "..." if len(line) > longest or len(text) > 4 * longest else ""
+    return printable(line[:longest]) + cut
+
+
+# --- responses ------------------------------------------------------------------------------------
+
+
+def for_status(status: int, sent: Mapping[str, str], proxy: str) -> str:
+    """Return what to do about a response that refuses a request.
+
+    Parameters
+    ----------
+    status : int
+        HTTP status of the response.
+    sent : mapping
+        Headers of the request.
+    proxy : str
+        URL of the proxy that the request went through, without its login; "" for none.
+    """
+    advice = _STATUSES.get(status, "")
+    if status in (401, 403):  # a Jupyter Server answers 403 to a wrong token
+        advice = for_login(sent) + "; or the user may not do this" * (status == 403)
+    return _with_proxy(advice, status, proxy)
+
+
+def for_websocket(status: int, sent: Mapping[str, str], proxy: str, *, rest_allowed: bool) -> str:
+    """Return what to do about a response that refuses a websocket handshake.
+
+    Parameters
+    ----------
+    status, sent, proxy
+        See :func:`for_status`.
+    rest_allowed : bool
+        True if REST requests with the same credentials were accepted.
+    """
+    advice = _WEBSOCKET_STATUSES.get(status, _LET_THROUGH)
+    if status == 403 and rest_allowed:
+        advice = (
+            "REST requests are allowed: a proxy or a policy in between refuses websockets, or the"
+            " user may not use this kernel"
+        )
+    elif status in (401, 403):
+        advice = for_login(sent) + "; or the user may not use this kernel" * (status == 403)
+    return _with_proxy(advice, status, proxy)
+
+
+def _with_proxy(advice: str, status: int, proxy: str) -> str:
+    return f"{advice}; {for_proxy(proxy)}" if proxy and status in _BY_PROXIES else advice
+
+
+def for_login(sent: Mapping[str, str]) -> str:
+    """Return what to do if the gateway does not accept the credentials in these headers."""
+    headers = {name.lower(): value for name, value in sent.items()}
+    if headers.get("authorization", "").lower().startswith("basic "):
+        return (
+            f"check {option('http_user')} and {option('http_pwd')}, which are sent instead of"
+            " auth_token"
+        )
+    if headers.keys() - _NO_CREDENTIALS:
+        return (
+            "the token is wrong, or not sent as this gateway wants it: check"
+            f" {option('auth_token')} and {option('auth_scheme')}"
+        )
+    return f"no token was sent: set {option('auth_token')}"
+
+
+def for_redirect(target: str) -> str:
+    """Return what to do about a redirect to this URL, which is shown as it is."""
+    if "login" in target or "oauth" in target:
+        return (
+            f"it redirects to a login page, {target}: the token is wrong or missing, or this is not"
+            " the server's own URL (behind a JupyterHub that is .../user/NAME)"
+        )
+    return f"it redirects to {target}, and redirects are not followed: set {option('url')}"
+
+
+# --- connections ----------------------------------------------------------------------------------
+
+
+def for_proxy(proxy: str) -> str:
+    """Return what to do if the proxy that the environment names may have failed."""
+    return (
+        f"this went through the proxy {proxy} that the environment names (HTTP_PROXY, HTTPS_PROXY,"
+        " ALL_PROXY); if the gateway needs none, add its host to NO_PROXY"
+    )
+
+
+def for_tls(error: BaseException) -> str:
+    """Return what to do about a TLS handshake that failed."""
+    if isinstance(error, ssl.SSLCertVerificationError):
+        return _for_certificate(error.verify_code)
+    reason = (getattr(error, "reason", None) or "").upper()
+    if "ALERT_UNKNOWN_CA" in reason:
+        return f"the gateway does not trust this {option('client_cert')}"
+    if "ALERT_CERTIFICATE_REQUIRED" in reason:
+        return (
+            f"the gateway wants a client certificate: set {option('client_cert')} and"
+            f" {option('client_key')} {_SEE_TLS}"
+        )
+    if reason in _PLAIN_TEXT:  # which one depends on OpenSSL's version
+        return HTTP_ONLY
+    return (
+        "check that the gateway speaks TLS on this port; set"
+        f" {option('client_cert')} if it wants a client certificate"
+    )
+
+
+def _for_certificate(verify_code: int) -> str:
+    """Return what to do about a certificate that OpenSSL does not accept."""
+    if verify_code in _OTHER_HOST:
+        return (
+            f"the certificate is for another host: use a name of its subjectAltName in"
+            f" {option('url')}"
+        )
+    if verify_code in _EXPIRED:
+        return "the gateway needs a new certificate, unless the clock of this machine is wrong"
+    if verify_code == _SELF_SIGNED:
+        return f"set {option('ca_certs')} to this certificate, if you trust it {_SEE_TLS}"
+    return f"set {option('ca_certs')} to the authority that signed it {_SEE_TLS}"
+
+
+def for_connection(error: BaseException) -> str:
+    """Return what to do about a connection that failed, or ended without a response."""
+    if isinstance(error, ssl.SSLError):
+        return for_tls(error)
+    if isinstance(error, socket.gaierror | UnicodeError):
+        return "check the host name, and that the name server knows it"
+    if isinstance(error, TimeoutError) or getattr(error, "errno", None) in _UNREACHABLE:
+        return NO_WAY
+    if isinstance(error, ConnectionRefusedError):
+        return "check that the gateway is running, and that the port is right"
+    return "check that it is a gateway, and whether it wants https://"
+
+
+# --- lost output ----------------------------------------------------------------------------------
 
 
 def exceeded_limit(text: object) -> str:
-    """Return the limit that a server says was exceeded, in place of output; else nothing."""
+    """Return the option of the rate limit that a server reports instead of output, or ""."""
     if not isinstance(text, str) or not (said := _LIMIT.match(text)):
         return ""
     return "iopub_data_rate_limit" if said[1] == "data" else "iopub_msg_rate_limit"
@@ -83,11 +256,11 @@ def for_lost_output(limit: str) -> str:
     Parameters
     ----------
     limit : str
-        The limit that the server said was exceeded, if it did.
+        Option of the rate limit that the server reported; "" for none.
     """
     if not limit:
         return (
-            "a lost connection swallows what is on its way, and the queue between kernel and server"
+            "a lost connection loses what is in flight, and the queue between kernel and server"
             " drops what comes too fast for it"
         )
     return (
@@ -96,130 +269,3 @@ def for_lost_output(limit: str) -> str:
         f" --ZMQChannelsWebsocketConnection.{limit}=0, a Jupyter Server 1 with"
         f" --ServerApp.{limit}=0"
     )
-
-
-def shown(value: object, longest: int = 200) -> str:
-    """Return a value from a server as a text may show it: in one line, shortened and harmless.
-
-    Control characters, which a terminal would obey, are escaped.
-    """
-    text = str(value)
-    line = " ".join(text[: 4 * longest].split())
-    cut = "..." if len(line) > longest or len(text) > 4 * longest else ""
-    return printable(line[:longest]) + cut
-
-
-def for_status(status: int, sent: Mapping[str, str], proxy: str) -> str:
-    """Return what to do about a response that is a refusal.
-
-    Parameters
-    ----------
-    status : int
-        That of the answer.
-    sent : mapping
-        The headers of the request.
-    proxy : str
-        The proxy that the request went through, as it may be shown; "" for none.
-    """
-    advice = _STATUSES.get(status, "")
-    if status in (401, 403):  # a Jupyter Server says 403 to a wrong token
-        advice = for_login(sent) + "; or the user may not do this" * (status == 403)
-    return f"{advice}; {for_proxy(proxy)}" if proxy and status in _PROXYS_OWN else advice
-
-
-def for_login(sent: Mapping[str, str]) -> str:
-    """Return what to do if the gateway does not accept the credentials."""
-    headers = {name.lower(): value for name, value in sent.items()}
-    if headers.get("authorization", "").lower().startswith("basic "):
-        return (
-            f"are {_option('http_user')} and {_option('http_pwd')} right? they go before auth_token"
-        )
-    if headers.keys() - _NO_LOGIN:
-        return (
-            "is the token right, and sent as this gateway wants it?"
-            f" see {_option('auth_token')}, {_option('auth_scheme')}"
-        )
-    return f"no token was sent: set {_option('auth_token')}"
-
-
-def _option(name: str) -> str:
-    """Return the name of an option with its environment variable."""
-    return f"{name} (JUPYTER_GATEWAY_{name.upper()})"
-
-
-def for_websocket(status: int, sent: Mapping[str, str], rest_allowed: bool) -> str:
-    """Return what to do about a websocket handshake that was refused with 401 or 403.
-
-    Parameters
-    ----------
-    status : int
-        The status of the answer.
-    sent : mapping
-        The headers of the request.
-    rest_allowed : bool
-        Whether requests were answered before.
-    """
-    if status == 401:
-        return for_login(sent)
-    if rest_allowed:
-        return (
-            "requests are allowed: does a proxy or a policy in between refuse websockets, or may"
-            " the user not use this kernel?"
-        )
-    return f"{for_login(sent)}; or the user may not use this kernel"
-
-
-def for_redirect(target: str) -> str:
-    """Return what to do about a redirect to a URL, given as it may be shown."""
-    if "login" in target or "oauth" in target:
-        return (
-            f"it redirects to a login page, {target}: the token is wrong or missing, or this is not"
-            " the server's own URL (behind a JupyterHub that is .../user/NAME)"
-        )
-    return f"it redirects to {target}; redirects are not followed, set the url"
-
-
-def for_proxy(proxy: str) -> str:
-    """Return what to do if the environment's proxy may have failed."""
-    return (
-        f"this went through the proxy {proxy} that the environment names (HTTP_PROXY, HTTPS_PROXY,"
-        " ALL_PROXY); if the gateway needs none, add its host to NO_PROXY"
-    )
-
-
-def for_tls(error: BaseException) -> str:
-    """Return what to do about a TLS handshake that failed."""
-    text = str(error)
-    if "ostname mismatch" in text or "address mismatch" in text:
-        return (
-            "the certificate is for another host: use a name in the url that stands in its"
-            " subjectAltName"
-        )
-    if "expired" in text:
-        return "the gateway needs a new certificate; or is the clock of this machine wrong?"
-    if "self-signed certificate" in text or "self signed certificate" in text:
-        return f"set {_option('ca_certs')} to this certificate, if you trust it {_SEE_TLS}"
-    if "CERTIFICATE_VERIFY_FAILED" in text:
-        return f"set {_option('ca_certs')} to the authority that signed it {_SEE_TLS}"
-    if "unknown ca" in text:
-        return f"the gateway does not trust this {_option('client_cert')}"
-    if "certificate required" in text:
-        return (
-            "the gateway wants a client certificate: set "
-            f"{_option('client_cert')} and {_option('client_key')} {_SEE_TLS}"
-        )
-    if "WRONG_VERSION_NUMBER" in text or "record layer failure" in text:  # by OpenSSL's version
-        return HTTP_ONLY
-    return "does the gateway speak TLS on this port (or http), and does it want a client_cert?"
-
-
-def for_connection(error: BaseException) -> str:
-    """Return what to do about a connection that was not made, or ended without a response."""
-    text = str(error)
-    if isinstance(error, TimeoutError) or "unreachable" in text or "No route" in text:
-        return NO_WAY
-    if "refused" in text:
-        return "is the gateway running, and is the port right?"
-    if any(words in text for words in ("resol", "getaddrinfo", "not known")):
-        return "is the host name right, and does the name server know it from here?"
-    return "is it a gateway, and does it want https?"

@@ -1,7 +1,7 @@
 """The body of an HTTP response, read within bounds of size and time.
 
-requests and urllib3 read a body whole, decode all of what they are sent, and wait anew for each
-byte: an answer of some megabytes can become gigabytes in memory, and one that trickles never ends.
+requests and urllib3 read and decode a whole body, and their timeout begins again at each byte: a
+response of some megabytes can become gigabytes in memory, and one that trickles never ends.
 """
 
 from __future__ import annotations
@@ -19,17 +19,17 @@ from .deadline import Deadline
 
 __all__ = ["ENCODINGS", "BodyError", "TimedResponse", "read_body"]
 
-ENCODINGS = "gzip"  # what a request says that its answer may be encoded with
+ENCODINGS = "gzip"  # Accept-Encoding of the requests
 _CHUNK = 65536
 _GZIP = 16 + zlib.MAX_WBITS
 
 
 class BodyError(Exception):
-    """A body that is not read: it is too large, or encoded in a way that was not asked for."""
+    """A body is too large, or has an encoding that was not asked for."""
 
 
 class TimedResponse(HTTPResponse):
-    """A response whose head and body have to come within the socket's timeout, both together."""
+    """A response whose head and body must come within the socket's timeout together."""
 
     def __init__(self, sock: Any, *args: Any, **kwargs: Any) -> None:
         super().__init__(sock, *args, **kwargs)
@@ -37,7 +37,7 @@ class TimedResponse(HTTPResponse):
 
 
 class _TimedReader(RawIOBase):
-    """The reading side of a socket, with its timeout as a deadline for all that is read."""
+    """The reading side of a socket, with one deadline for all reads: the socket's timeout."""
 
     def __init__(self, raw: Any, sock: Any) -> None:
         self._raw, self._sock = raw, sock
@@ -50,7 +50,7 @@ class _TimedReader(RawIOBase):
         left = self._deadline.left()
         if left == 0:
             raise TimeoutError("timed out")
-        with suppress(OSError):  # of a socket that was closed, which the read tells
+        with suppress(OSError):  # if the socket was closed, the read raises the error
             self._sock.settimeout(left)
         return self._raw.readinto(buffer)
 
@@ -67,18 +67,18 @@ def read_body(response: requests.Response, limit: int, *, cut: bool = False) -> 
     Parameters
     ----------
     response : requests.Response
-        The response, of which nothing was read; it is closed at the end.
+        The response, from which nothing was read yet.  It is closed at the end.
     limit : int
-        The bytes that it may have, decoded.
+        Most bytes of the decoded body.
     cut : bool
-        Whether to take what fits and what came, instead of raising an error.
+        Return what fits and what came, instead of raising an error.
 
     Raises
     ------
     BodyError
-        It is larger, its encoding was not asked for, or its gzip data do not end where it does.
+        The body is larger, its encoding was not asked for, or its gzip data do not end with it.
     requests.RequestException
-        It did not come, or not whole.
+        The body did not come, or not whole.
     """
     body = bytearray()
     try:
@@ -91,10 +91,10 @@ def read_body(response: requests.Response, limit: int, *, cut: bool = False) -> 
             received += len(chunk)
             room = limit + 1 - len(body)
             body += unzip.decompress(chunk, room) if unzip else chunk[:room]
-            # What was received counts, too: empty blocks of gzip data become no bytes at all.
+            # The received bytes count, too: empty blocks of gzip data decode to no bytes at all.
             if len(body) > limit or received > limit + _CHUNK:
                 raise BodyError(f"it has more than {limit} bytes")
-            if unzip and unzip.unused_data:  # zlib would keep all that follows
+            if unzip and unzip.unused_data:  # zlib would keep everything that follows
                 raise BodyError("it goes on after the end of its gzip data")
         if unzip and received and not unzip.eof:
             raise BodyError("its gzip data break off")
@@ -111,10 +111,10 @@ def read_body(response: requests.Response, limit: int, *, cut: bool = False) -> 
 
 
 def _receive(response: requests.Response) -> bytes:
-    """Receive the next bytes of the body, as they were sent."""
+    """Receive the next bytes of the body, without decoding them."""
     try:
         data: bytes = response.raw.read(_CHUNK, decode_content=False)
-    except ProtocolError as error:  # by the names that requests itself gives them
+    except ProtocolError as error:  # requests itself maps the errors so
         raise requests.exceptions.ChunkedEncodingError(error) from error
     except HTTPError as error:
         raise requests.exceptions.ConnectionError(error) from error

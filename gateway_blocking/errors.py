@@ -1,33 +1,33 @@
-"""Every exception this package raises on purpose.
+"""The exceptions that this package raises.
 
 ::
 
     GatewayError
-    ├── GatewayConnectionError (ConnectionError)     could not reach it, or it broke
-    │   ├── GatewayConnectionClosed (RuntimeError)   for good; ``__cause__`` says why
-    │   └── ReplyLost (RuntimeError)                 of one request; says whether it was executed
-    ├── GatewayTimeout (TimeoutError)                a deadline passed
+    ├── GatewayConnectionError (ConnectionError)     it cannot be reached, or the connection broke
+    │   ├── GatewayConnectionClosed (RuntimeError)   the websocket is closed; ``__cause__`` says why
+    │   └── ReplyLost (RuntimeError)                 one reply is lost; says whether its request ran
+    ├── GatewayTimeout (TimeoutError)                a timeout passed
     │   └── KernelNotReady (RuntimeError)            ... in ``wait_for_ready``
-    ├── GatewayHTTPError                             the gateway answered, and said no
+    ├── GatewayHTTPError                             the gateway refused a request
     │   ├── GatewayAuthError                         401, 403
-    │   │   └── KernelsNotListed                     403 on the list, and only there
-    │   ├── GatewayFull                              403 on a start: as many kernels as it may run
-    │   ├── NoSuchKernel (KeyError)                  404 on a kernel
-    │   ├── NoSuchSession (KeyError)                 404 on a session, or one that is not kept
-    │   └── NoSuchKernelSpec (kernelspec.NoSuchKernel)   404 on one, or an unknown name
-    ├── DeadKernelError (RuntimeError)               the kernel is gone, its reply never comes
-    │   ├── KernelRestarted                          it is alive again, but its state is lost
+    │   │   └── KernelsNotListed                     403 for the list of kernels only
+    │   ├── GatewayFull                              403 for a start: the limit is reached
+    │   ├── NoSuchKernel (KeyError)                  404 for a kernel
+    │   ├── NoSuchSession (KeyError)                 404 for a session, or it is not in the table
+    │   └── NoSuchKernelSpec (kernelspec.NoSuchKernel)   404 for a kernelspec, or an unknown name
+    ├── DeadKernelError (RuntimeError)               the kernel died, and will not reply
+    │   ├── KernelRestarted                          it runs again, but its state is lost
     │   └── KernelGone (NoSuchKernel)                it was shut down or culled
-    ├── NoKernel (RuntimeError)                      nothing was started yet, or it was shut down
-    ├── RemoteNotSupported (NotImplementedError)     has a meaning for a local kernel only
-    ├── MessageTooLarge (ValueError)                 more than the gateway accepts in one message
-    └── WireError (ValueError)                       a malformed frame
+    ├── NoKernel (RuntimeError)                      no kernel was started, or it was shut down
+    ├── RemoteNotSupported (NotImplementedError)     the call makes sense for a local kernel only
+    ├── MessageTooLarge (ValueError)                 the message is larger than a gateway accepts
+    └── WireError (ValueError)                       a frame is malformed
 
-The other bases let code that was written for ``jupyter_client`` catch them: what was a
-:exc:`TimeoutError`, a :exc:`RuntimeError`, a :exc:`KeyError` or the ``NoSuchKernel`` of
-``jupyter_client.kernelspec`` there is one here.  Nothing
-arriving in time on a channel is :exc:`queue.Empty`, as ever.  What went wrong underneath is
-always ``__cause__``, and no message contains a token, a password or a header's value.
+The standard bases let code that was written for ``jupyter_client`` catch these exceptions: a
+:exc:`TimeoutError`, a :exc:`RuntimeError`, a :exc:`KeyError` or a ``NoSuchKernel`` of
+``jupyter_client.kernelspec`` there is one here.  If no message arrives in time on a channel, the
+exception is :exc:`queue.Empty`, as in ``jupyter_client``.  The underlying error is always
+``__cause__``.  No text contains a token, a password or the value of a header.
 """
 
 from __future__ import annotations
@@ -66,71 +66,76 @@ __all__ = [
 
 
 class GatewayError(Exception):
-    """The base of every error here.
+    """Base class of all exceptions of this package.
 
     Attributes
     ----------
     advice : str
-        What to do about it, if that is known; it stands at the end of the text, too.
+        What to do about the error; "" if that is not known.  ``str(error)`` ends with it.
     """
 
-    advice: str = ""
+    def __init__(self, text: str = "", *, advice: str = "") -> None:
+        super().__init__(text)
+        self.advice = advice
 
     def __str__(self) -> str:
-        # KeyError would quote its message and OSError would look for an errno in it.  Names, ids
-        # and messages of a server are part of it: they must not command a terminal or fake a line.
-        return printable(self.args[0]) if self.args else ""
+        # KeyError would quote its text, and OSError would look for an errno in it.  The text may
+        # contain names, IDs and messages of a server, which must not control a terminal.
+        text = str(self.args[0]) if self.args else ""
+        return printable("; ".join(filter(None, (text, self.advice))))
 
 
 class GatewayConnectionError(GatewayError, ConnectionError):
-    """The gateway could not be reached, or the connection to it broke."""
+    """The gateway cannot be reached, or the connection to it broke."""
 
 
 class GatewayConnectionClosed(GatewayConnectionError, RuntimeError):
-    """The websocket to the kernel is closed for good; ``__cause__`` says why.
+    """The websocket to the kernel is closed; ``__cause__`` says why.
 
-    A :exc:`RuntimeError` too, because that is what nbclient and callers of
-    ``jupyter_server.gateway`` catch when a connection is gone.
+    The exception is a :exc:`RuntimeError`, too, because nbclient and callers of
+    ``jupyter_server.gateway`` catch that if a connection is gone.
     """
 
 
 class ReplyLost(GatewayConnectionError, RuntimeError):
     """No reply to a request will come: it was lost with the connection, or cannot be read.
 
-    The connection is open, and the kernel as it was; other requests are not concerned.
+    The connection is open, and other requests are not affected.
 
     Attributes
     ----------
     msg_id : str
-        The request.
+        ID of the request.
     executed : bool or None
-        True where the kernel certainly executed it, once; None where nobody can know whether it
-        did, once or not at all.
+        True if the kernel executed the request, once.  None if it is unknown whether the kernel
+        executed the request once or not at all.
     """
 
-    def __init__(self, text: str, *, msg_id: str = "", executed: bool | None = None) -> None:
-        super().__init__(text)
+    def __init__(
+        self, text: str, *, msg_id: str = "", executed: bool | None = None, advice: str = ""
+    ) -> None:
+        super().__init__(text, advice=advice)
         self.msg_id = msg_id
         self.executed = executed
 
 
 class GatewayTimeout(GatewayError, TimeoutError):
-    """A deadline passed before the answer came."""
+    """A timeout passed before the response or the reply came."""
 
 
 class KernelNotReady(GatewayTimeout, RuntimeError):
-    """``wait_for_ready`` ran out of time (jupyter_client raises a RuntimeError there)."""
+    """The timeout of ``wait_for_ready`` passed; jupyter_client raises a RuntimeError there."""
 
 
 class GatewayHTTPError(GatewayError):
-    """The gateway answered a request with an error.
+    """The gateway refused a request, or failed to handle it.
 
     Attributes
     ----------
     method, url : str
         The request; the URL is without user name, password and query.
     status_code : int
-        The HTTP status of the answer.
+        HTTP status of the response.
     reason : str
         The gateway's ``reason``, or the HTTP reason phrase.
     message : str
@@ -146,8 +151,9 @@ class GatewayHTTPError(GatewayError):
         status_code: int = 0,
         reason: str = "",
         message: str = "",
+        advice: str = "",
     ) -> None:
-        super().__init__(text)
+        super().__init__(text, advice=advice)
         self.method = method
         self.url = url
         self.status_code = status_code
@@ -156,55 +162,55 @@ class GatewayHTTPError(GatewayError):
 
 
 class GatewayAuthError(GatewayHTTPError):
-    """401 or 403: the credentials are missing, wrong, or not enough for this."""
+    """401 or 403: the credentials are missing or wrong, or do not permit the request."""
 
 
 class KernelsNotListed(GatewayAuthError):
-    """403 on the list of kernels: the gateway lets no one list them, and the login is fine.
+    """403 for the list of kernels: the gateway does not permit listing, and the login is valid.
 
     Each kernel can still be reached by its whole ID.
     """
 
 
 class GatewayFull(GatewayHTTPError):
-    """403 on a start: the gateway runs as many kernels as it may, in all or for this user."""
+    """403 for a start: the gateway's limit of kernels, in all or for this user, is reached."""
 
 
 class NoSuchKernel(GatewayHTTPError, KeyError):
-    """The gateway knows no kernel of this id: it was shut down, culled, or never there."""
+    """The gateway has no kernel with this ID: it was shut down or culled, or never existed."""
 
 
 class NoSuchSession(GatewayHTTPError, KeyError):
-    """There is no session of this id: it was deleted, or never there."""
+    """The server has no session with this ID: it was deleted, or never existed."""
 
 
 class NoSuchKernelSpec(GatewayHTTPError, kernelspec.NoSuchKernel):
-    """The gateway has no kernelspec of this name.
+    """The gateway has no kernelspec with this name.
 
-    Also the exception that jupyter_client raises for a local kernelspec, ``NoSuchKernel`` of
-    ``jupyter_client.kernelspec``, and so a :exc:`KeyError`.
+    The exception is the one that jupyter_client raises for a local kernelspec, ``NoSuchKernel`` of
+    ``jupyter_client.kernelspec``, and so a :exc:`KeyError`, too.
 
     Attributes
     ----------
     name : str
-        The kernelspec that was asked for.
+        Name of the kernelspec.
     """
 
-    def __init__(self, text: str, *, name: str = "", **answer: Any) -> None:
-        super().__init__(text, **answer)
+    def __init__(self, text: str, *, name: str = "", **response: Any) -> None:
+        super().__init__(text, **response)
         self.name = name
 
 
 class DeadKernelError(GatewayError, RuntimeError):
-    """The kernel died or was removed; what was asked of it will never be answered."""
+    """The kernel died or was removed, and will not reply to pending requests."""
 
 
 class KernelRestarted(DeadKernelError):
-    """The kernel was restarted: it is alive, but its variables and pending replies are lost."""
+    """The kernel was restarted: it runs, but its variables and pending replies are lost."""
 
 
 class KernelGone(DeadKernelError, NoSuchKernel):
-    """The kernel was shut down or culled, by whomever: the gateway does not know it any more."""
+    """The kernel was shut down or culled, and the gateway does not know it any more."""
 
 
 class NoKernel(GatewayError, RuntimeError):
@@ -215,7 +221,7 @@ class NoKernel(GatewayError, RuntimeError):
 
 
 class RemoteNotSupported(GatewayError, NotImplementedError):
-    """The call means something for a kernel on this machine only (ports, signals, files)."""
+    """The call makes sense for a kernel on this machine only (ports, signals, files)."""
 
 
 class MessageTooLarge(GatewayError, ValueError):
@@ -223,17 +229,17 @@ class MessageTooLarge(GatewayError, ValueError):
 
 
 class WireError(GatewayError, ValueError):
-    """A frame that does not follow its protocol."""
+    """A frame does not follow its protocol."""
 
 
 _E = TypeVar("_E", bound=BaseException)
 
 
 def copy_for_raise(error: _E) -> _E:
-    """Return a copy of `error` to raise, with its cause and without another thread's traceback.
+    """Return a copy of `error` to raise, with the same cause and without a traceback.
 
-    One event, such as a lost connection, ends many calls in many threads, and a raised
-    exception object collects the traceback of each place that raises it.
+    One event, such as a lost connection, ends many calls in many threads.  An exception object
+    that is raised several times would collect the traceback of each place that raises it.
     """
     again = copy.copy(error)
     again.__cause__ = error.__cause__

@@ -11,22 +11,25 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable
-from weakref import WeakMethod
+from types import MethodType
+from typing import Any, cast
+from weakref import WeakKeyDictionary
 
 __all__ = ["register_after_fork"]
 
-_callbacks: set[WeakMethod[Callable[[], None]]] = set()
+# Not WeakMethods: they write errors to standard error if they die with the interpreter.
+_callbacks: WeakKeyDictionary[object, Callable[[Any], None]] = WeakKeyDictionary()
 
 
 def register_after_fork(method: Callable[[], None]) -> None:
     """Call this bound method in every child process, as long as its object exists."""
-    _callbacks.add(WeakMethod(method, _callbacks.discard))
+    bound = cast("MethodType", method)
+    _callbacks[bound.__self__] = bound.__func__
 
 
 def _run_callbacks() -> None:
-    for reference in list(_callbacks):
-        if (method := reference()) is not None:
-            method()
+    for thing, function in list(_callbacks.items()):
+        function(thing)
 
 
 if hasattr(os, "register_at_fork"):  # not on Windows, which has no fork

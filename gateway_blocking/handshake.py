@@ -1,12 +1,11 @@
-"""A websocket being opened: TCP, a proxy's tunnel, TLS, websocket-client's handshake.
+"""Opening of a websocket: TCP, a proxy's tunnel, TLS, websocket-client's handshake.
 
-What comes of it is a :class:`~gateway_blocking.transport.Transport`; from there on the socket is
-ours.
+The result is a :class:`~gateway_blocking.transport.Transport`, which reads and writes the socket
+without websocket-client.
 """
 
 from __future__ import annotations
 
-import json
 import re
 import socket
 import ssl
@@ -18,35 +17,21 @@ from urllib.parse import unquote, urlsplit
 
 import websocket
 
-from .advice import (
-    NO_WAY,
-    for_connection,
-    for_proxy,
-    for_redirect,
-    for_tls,
-    for_websocket,
-    shown,
-)
+from .advice import HTTP_ONLY, NO_WAY, WEBSOCKET_HELD_BACK, for_connection, for_proxy
 from .deadline import Deadline
-from .errors import (
-    GatewayAuthError,
-    GatewayConnectionError,
-    GatewayError,
-    GatewayHTTPError,
-    GatewayTimeout,
-    NoSuchKernel,
-)
+from .errors import GatewayConnectionError, GatewayError, GatewayTimeout, NoSuchKernel
+from .responses import RequestInfo, Response, http_error
+from .tls import DirectTLSSocket
 from .traits import safe_url
 from .transport import MAX_INCOMING, Transport, shut_down
 
 __all__ = ["Endpoint", "Handshake"]
 
 _Socket = TypeVar("_Socket", bound=socket.socket)
-_E = TypeVar("_E", bound=GatewayError)
-_LONGEST_HEAD = 65536  # bytes of an answer of a proxy
+_LONGEST_HEAD = 65536  # bytes of a proxy's response
 _HANDSHAKE_HEADERS = ("connection", "upgrade", "sec-websocket-key", "sec-websocket-version")
 
-# A peer that is gone is noticed, idle or not, after about a minute, also by TCP itself.
+# TCP itself notices after about a minute that the peer is gone, whether the socket is idle or not.
 _SOCKET_OPTIONS = [
     (level, getattr(socket, name), value)
     for level, name, value in (
@@ -63,11 +48,11 @@ _SOCKET_OPTIONS = [
 
 @dataclass(frozen=True)
 class Endpoint:
-    """Where a websocket leads and what opens it; made anew for each attempt.
+    """Address of a websocket, and the options to open it with; made anew for each attempt.
 
-    ``connect_timeout`` bounds reaching the host, ``handshake_timeout`` the whole HTTP upgrade,
-    which a gateway holds back until the kernel answers (seconds); ``max_incoming`` a message of
-    the gateway's (bytes).
+    ``connect_timeout`` bounds TCP, the proxy's tunnel and TLS together; ``handshake_timeout`` the
+    HTTP upgrade, which a gateway completes only when the kernel responds (both in seconds);
+    ``max_incoming`` one message from the gateway (in bytes).
     """
 
     url: str
@@ -81,7 +66,7 @@ class Endpoint:
     rest_allowed: bool = False
     """True if requests with the same credentials were answered."""
     keep_cookies: Callable[[list[str]], None] | None = field(default=None, repr=False)
-    """Called with each ``Set-Cookie`` of the answer, whatever that is."""
+    """Called with the ``Set-Cookie`` headers of the response, whatever its status is."""
 
 
 class Handshake:
@@ -101,9 +86,9 @@ class Handshake:
         Raises
         ------
         GatewayConnectionError
-            The host cannot be reached, or does not speak TLS there.
+            The host cannot be reached, or does not speak TLS on this port.
         GatewayTimeout
-            It did not answer within the endpoint's ``connect_timeout``.
+            The endpoint's ``connect_timeout`` passed.
         """
         try:
             self._open_socket()
@@ -111,7 +96,7 @@ class Handshake:
             self.close()
             if not isinstance(error, Exception) or isinstance(error, GatewayError):
                 raise
-            raise _not_reached(error, self.endpoint) from error
+            raise _connection_error(error, self.endpoint) from error
         return self
 
     def _open_socket(self) -> None:
@@ -128,6 +113,8 @@ class Handshake:
         for option in _SOCKET_OPTIONS:
             sock.setsockopt(*option)
         if endpoint.ssl_context is not None:
+            if endpoint.proxy is None:
+                endpoint.ssl_context.sslsocket_class = DirectTLSSocket
             sock.settimeout(_io_limit(deadline))
             sock = endpoint.ssl_context.wrap_socket(
                 sock, server_hostname=host, do_handshake_on_connect=False
@@ -135,15 +122,15 @@ class Handshake:
             self._hold(sock).do_handshake()
 
     def _connect_to(self, host: str, port: int, deadline: Deadline) -> socket.socket:
-        """Connect as ``socket.create_connection``, with a socket that :meth:`abort` knows.
+        """Connect like ``socket.create_connection``, with a socket that :meth:`abort` knows.
 
-        Each address of the host gets an equal share of the time that is left: one that does not
-        answer, such as an IPv6 address without a route, must not use up the time of the others.
+        Each address of the host gets an equal share of the time that is left.  An address that does
+        not answer, such as an IPv6 address without a route, must not use up the time of the others.
         """
         error: OSError | None = None
         found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
         for tried, (family, kind, protocol, _, address) in enumerate(found):
-            self.close()  # that of the address before
+            self.close()  # the socket of the address before
             try:
                 sock = self._hold(socket.socket(family, kind, protocol))
                 limit = _io_limit(deadline)
@@ -156,13 +143,11 @@ class Handshake:
         raise error or OSError("the name has no address")
 
     def _tunnel_to(self, target: str, proxy: str, deadline: Deadline) -> socket.socket:
-        """Return a connection through an HTTP proxy."""
+        """Return a socket that is connected to `target` through an HTTP proxy."""
         parts = urlsplit(proxy)
         through = for_proxy(safe_url(proxy))
         if parts.scheme != "http":
-            raise GatewayConnectionError(
-                f"a websocket can go through an http:// proxy only; {through}"
-            )
+            raise self._error("a websocket can go through an http:// proxy only", through)
         user, password = unquote(parts.username or ""), unquote(parts.password or "")
         login = f"{user}:{password}" if user else ""
         try:
@@ -171,14 +156,17 @@ class Handshake:
         except TimeoutError:
             raise
         except OSError as error:
-            raise GatewayConnectionError(f"{error}; {through}") from error
+            raise self._error(str(error), through) from error
         return sock
 
     def _hold(self, sock: _Socket) -> _Socket:
         self._sock = sock
         if self._aborted:
-            raise GatewayConnectionError("the websocket was closed here while it was being opened")
+            raise self._error("the websocket was closed here while it was being opened")
         return sock
+
+    def _error(self, cause: str, advice: str = "") -> GatewayConnectionError:
+        return GatewayConnectionError(f"{_request(self.endpoint)}: {cause}", advice=advice)
 
     def upgrade(self) -> Transport:
         """Upgrade the connection to a websocket, and return it.
@@ -188,11 +176,11 @@ class Handshake:
         Raises
         ------
         GatewayConnectionError
-            The other side does not speak websocket, or ended the connection.
+            The server does not speak websocket, or closed the connection.
         GatewayTimeout
-            It did not answer within the endpoint's ``handshake_timeout``.
+            The endpoint's ``handshake_timeout`` passed.
         GatewayAuthError, NoSuchKernel, GatewayHTTPError
-            The gateway refused: 401 or 403, 404, anything else.
+            The gateway refused with 401 or 403, with 404, or with another status.
         """
         assert self._sock is not None, "connect() it first"
         endpoint = self.endpoint
@@ -204,7 +192,7 @@ class Handshake:
             self.close()
             if not isinstance(error, Exception) or isinstance(error, GatewayError):
                 raise
-            raise _refused(error, endpoint, ws) from error
+            raise _upgrade_error(error, endpoint, ws) from error
 
     def abort(self) -> None:
         """Shut the socket down, which wakes a thread that waits in another method."""
@@ -221,13 +209,16 @@ class Handshake:
 
 
 def _io_limit(deadline: Deadline) -> float | None:
-    """For ``settimeout``, to which 0 would mean not to wait at all."""
+    """Return the time that is left for ``settimeout``, to which 0 means not to wait at all."""
     left = deadline.left()
     return None if left is None else max(left, 0.001)
 
 
 def _ask_for_tunnel(sock: socket.socket, target: str, login: str, deadline: Deadline) -> None:
-    """CONNECT, which http.client does with a timeout for each byte of the answer."""
+    """Send CONNECT to a proxy, and read its response within the deadline.
+
+    http.client would wait for the timeout at each byte of the response.
+    """
     lines = [f"CONNECT {target} HTTP/1.1", f"Host: {target}"]
     lines += [f"Proxy-Authorization: Basic {b64encode(login.encode()).decode()}"] if login else []
     sock.sendall("\r\n".join([*lines, "", ""]).encode())
@@ -238,7 +229,7 @@ def _ask_for_tunnel(sock: socket.socket, target: str, login: str, deadline: Dead
         sock.settimeout(_io_limit(deadline))
         byte = sock.recv(1)
         if not byte or len(head) > _LONGEST_HEAD:
-            raise OSError(f"the proxy's answer to CONNECT is none: {head[:80]!r}")
+            raise OSError(f"the proxy's answer to CONNECT is not HTTP: {head[:80]!r}")
         head += byte
     status, _, reason = head.split(b"\n")[0].decode("latin-1").partition(" ")[2].partition(" ")
     if not status.startswith("2"):
@@ -248,13 +239,15 @@ def _ask_for_tunnel(sock: socket.socket, target: str, login: str, deadline: Dead
 def _handshake(ws: websocket.WebSocket, sock: socket.socket, endpoint: Endpoint) -> None:
     headers = {name.lower(): value for name, value in endpoint.headers.items()}
     host = headers.pop("host", None) or _host_header(endpoint.url)
-    for name in _HANDSHAKE_HEADERS:  # the user's are for REST; here they would come twice
+    for name in _HANDSHAKE_HEADERS:  # the user's are for REST; here they would be sent twice
         headers.pop(name, None)
     if endpoint.subprotocols:
         # Not as `subprotocols=`: websocket-client then refuses a server that selects none.
         headers["sec-websocket-protocol"] = ", ".join(endpoint.subprotocols)
     if any(bad in text for pair in headers.items() for text in pair for bad in "\r\n"):
-        raise GatewayConnectionError("a header with a line break in it cannot be sent")
+        raise GatewayConnectionError(
+            f"{_request(endpoint)}: a header with a line break in it cannot be sent"
+        )
     upgrade = _Upgrade(sock, Deadline(endpoint.handshake_timeout))
     try:
         ws.connect(
@@ -273,23 +266,23 @@ def _handshake(ws: websocket.WebSocket, sock: socket.socket, endpoint: Endpoint)
 
 
 def _host_header(url: str) -> str:
-    """Return the ``Host`` that REST sends: without the port if it is that of the scheme."""
+    """Return the ``Host`` that REST sends, without the port if that is the scheme's default."""
     parts = urlsplit(url)
     usual = f":{443 if parts.scheme == 'wss' else 80}"
     return parts.netloc.removesuffix(usual)
 
 
 class _Upgrade:
-    """The socket of a handshake, with three things kept from websocket-client.
+    """The socket of a handshake, which keeps three habits of websocket-client in check.
 
-    Encoding: it sends headers as UTF-8; REST sends Latin-1, which is what servers decode.
+    Encoding: websocket-client sends headers as UTF-8.  REST sends Latin-1, which servers decode.
 
-    Time: each receive ends at one deadline, also for a server that trickles; websocket-client
-    reads byte by byte, with its timeout for each.
+    Time: websocket-client reads byte by byte, and waits for its timeout at each.  Here, one
+    deadline ends every receive, also if a server trickles.
 
-    Cookies: it has one jar for all of a process, and keeps what it reads and adds what it kept
-    there, with a domain but without path or expiry.  So it gets to see none, and those that it
-    adds, by the name ``Cookie``, are not sent.
+    Cookies: websocket-client has one jar for the whole process, keeps what it reads there with a
+    domain but without path or expiry, and sends it again.  So it never sees a cookie, and the
+    ``Cookie`` headers that it adds are not sent.
     """
 
     def __init__(self, sock: socket.socket, deadline: Deadline) -> None:
@@ -297,7 +290,7 @@ class _Upgrade:
         self._sock = sock
         self._deadline = deadline
         self._in_head = True
-        self._line = b""  # of the answer's head: what is not taken yet
+        self._line = b""  # of the response's head: the part that is not taken yet
 
     def send(self, data: bytes) -> int:
         lines = data.decode().encode("latin-1").split(b"\r\n")
@@ -339,99 +332,66 @@ class _Upgrade:
 
 
 def _subprotocol(ws: websocket.WebSocket, endpoint: Endpoint) -> str:
-    """Return what the server selected, "" for none."""
+    """Return the subprotocol that the server selected, "" for none."""
     selected: str = (ws.getheaders() or {}).get("sec-websocket-protocol", "")
     if selected and selected not in endpoint.subprotocols:
         raise GatewayConnectionError(
-            f"the gateway chose the subprotocol {selected!r}, which was not offered"
+            f"{_request(endpoint)}: the gateway selected the subprotocol {selected!r}, which was"
+            " not offered"
         )
     return selected
 
 
-# What a refused handshake means, by status.
-_REFUSALS: Mapping[int, tuple[type[GatewayHTTPError], str]] = {
-    401: (GatewayAuthError, ""),  # what to do depends on what was sent, and on REST
-    403: (GatewayAuthError, ""),
-    404: (
-        NoSuchKernel,
-        "the kernel was shut down or culled, or the gateway was restarted; or a proxy in between"
-        " does not let websockets through",
-    ),
-}
-_NO_WEBSOCKET = (GatewayHTTPError, "does a proxy in between let websockets through?")
-_HELD_BACK = (
-    "a gateway holds it back until the kernel answers: is the kernel starting, or the gateway"
-    " overloaded?"
-)
+# --- errors ---------------------------------------------------------------------------------------
+
 _REASON = re.compile(r"Handshake status \d+ (.*?) -\+-\+- ")
 
 
-def _tried(endpoint: Endpoint) -> tuple[str, str]:
-    """Return what was tried, as errors say it, and the URL in it."""
-    where = safe_url(endpoint.url)
-    return f"cannot open the websocket {shown(where, 400)}", where
+def _request(endpoint: Endpoint) -> RequestInfo:
+    return RequestInfo(
+        "GET",
+        safe_url(endpoint.url),
+        safe_url(endpoint.proxy or ""),
+        is_websocket=True,
+        rest_allowed=endpoint.rest_allowed,
+    )
 
 
-def _not_reached(error: Exception, endpoint: Endpoint) -> GatewayError:
+def _connection_error(error: Exception, endpoint: Endpoint) -> GatewayError:
     """Return the error for a gateway that could not be reached."""
-    tried, _ = _tried(endpoint)
+    request, limit = _request(endpoint), f"{endpoint.connect_timeout:g} s (connect_timeout)"
     if isinstance(error, TimeoutError):
-        late = f"no connection within {endpoint.connect_timeout:g} s (connect_timeout)"
-        return _failure(GatewayTimeout, f"{tried}: {late}", NO_WAY)
-    return _failure(GatewayConnectionError, f"{tried}: {error}", _advice(error))
+        if "handshake" in str(error):  # as ssl says it; TCP says "timed out"
+            return GatewayTimeout(f"{request}: no TLS handshake within {limit}", advice=HTTP_ONLY)
+        return GatewayTimeout(f"{request}: no connection within {limit}", advice=NO_WAY)
+    return GatewayConnectionError(f"{request}: {error}", advice=_advice(error))
 
 
-def _refused(error: Exception, endpoint: Endpoint, ws: websocket.WebSocket) -> GatewayError:
-    """Return the error for a handshake that failed."""
-    tried, where = _tried(endpoint)
+def _upgrade_error(error: Exception, endpoint: Endpoint, ws: websocket.WebSocket) -> GatewayError:
+    """Return the error for an upgrade that failed."""
+    request = _request(endpoint)
     status = getattr(error, "status_code", None) or ws.getstatus()
     if status is not None and status != 101:
-        kind, advice = _REFUSALS.get(status, _NO_WEBSOCKET)
-        advice = advice or for_websocket(status, endpoint.headers, endpoint.rest_allowed)
-        found = _REASON.match(str(error))  # before 1.9.1 websocket-client has it only there
-        reason = found[1] if found else ""
-        if 300 <= status < 400:
-            advice = for_redirect(safe_url((ws.getheaders() or {}).get("location", "")))
-        message = _body_message(getattr(error, "resp_body", None))
-        said = f"{status} {reason}".rstrip() + (f" ({message})" if message else "")
-        return _failure(
-            kind,
-            f"{tried}: the gateway answered {said}",
-            advice,
-            method="GET",
-            url=where,
-            status_code=status,
-            reason=reason,
-            message=message,
-        )
+        return http_error(request, _response(error, endpoint, ws, status), NoSuchKernel)
     if isinstance(error, TimeoutError | websocket.WebSocketTimeoutException):
         late = f"no answer within {endpoint.handshake_timeout:g} s (request_timeout)"
-        return _failure(GatewayTimeout, f"{tried}: {late}", _HELD_BACK)
-    return _failure(GatewayConnectionError, f"{tried}: {error}", _advice(error))
+        return GatewayTimeout(f"{request}: {late}", advice=WEBSOCKET_HELD_BACK)
+    return GatewayConnectionError(f"{request}: {error}", advice=_advice(error))
 
 
-def _failure(kind: type[_E], text: str, advice: str, **answer: Any) -> _E:
-    """Return an error with its advice, in its text and as an attribute."""
-    failure = kind(f"{text}; {advice}" if advice else text, **answer)
-    failure.advice = advice
-    return failure
+def _response(
+    error: Exception, endpoint: Endpoint, ws: websocket.WebSocket, status: int
+) -> Response:
+    """Return the response that refused an upgrade."""
+    found = _REASON.match(str(error))  # before 1.9.1, only the text of the error has the reason
+    headers = {name.title(): value for name, value in (ws.getheaders() or {}).items()}
+    body = getattr(error, "resp_body", None) or b""
+    return Response(
+        status, found[1] if found else "", headers, body, endpoint.url, endpoint.headers
+    )
 
 
 def _advice(error: Exception) -> str:
-    if isinstance(error, ssl.SSLError):
-        return for_tls(error)
-    if isinstance(error, OSError | websocket.WebSocketConnectionClosedException):
+    if isinstance(error, OSError | UnicodeError | websocket.WebSocketConnectionClosedException):
         return for_connection(error)
     return ""
-
-
-def _body_message(body: bytes | None) -> str:
-    """Return a gateway's own word on it: of JSON ``message`` and ``reason``, else the beginning."""
-    begin = (body or b"")[:_LONGEST_HEAD]
-    try:
-        said = json.loads(begin)
-    except (ValueError, RecursionError):
-        return shown(begin[:1000].decode("utf-8", "replace"))
-    if not isinstance(said, dict):
-        return shown(said)
-    return shown(" ".join(str(said[key]) for key in ("message", "reason") if said.get(key)))

@@ -1,15 +1,14 @@
-"""The start of a kernel: asked for once, looked for if the answer was lost, or given back."""
+"""The start of a kernel, and the search for it if the response was lost."""
 
 from __future__ import annotations
 
 import http.client
-import logging
 import ssl
 import uuid
 from collections.abc import Callable
-from typing import Any, cast
+from typing import TypeVar
 
-from .adapters import BACKOFF_MAX, TRANSIENT, Body
+from .adapters import TRANSIENT, Body
 from .advice import LOG, WANTS_TLS, shown
 from .deadline import Deadline
 from .errors import (
@@ -20,34 +19,40 @@ from .errors import (
     NoSuchKernelSpec,
 )
 from .http import Requester
-from .models import KernelModel, KernelSpecs, ModelError
+from .logger import Log
+from .models import OPTIONAL_KERNEL_MODEL, KernelModel, KernelSpecs, ModelError
+from .retry import Backoff
+from .timeouts import (
+    GIVE_BACK_TIMEOUT,
+    LOOK_PAUSE,
+    LOOK_TIMEOUT,
+    LOOK_TIMEOUT_MIN,
+    RETRY_PAUSE_MAX,
+)
 
 __all__ = ["Launch", "choose_kernel_id"]
 
-_LOOKS = 3  # for a kernel whose start was not answered: at least so many, if there is time
-_LOOK_PAUSE = 0.5  # seconds from the first to the second, doubled from look to look
-_LOOK_TIMEOUT = 5.0
-_LEAST_LOOK = 0.05
-_GIVE_BACK_TIMEOUT = 5.0
-_SEE = ": see `jupyter gateway kernels`"
+_T = TypeVar("_T")
+_LEAST_LOOKS = 3  # for a kernel whose start was not answered, if there is time
+_MAY_RUN = "the kernel may have started anyway: see `jupyter gateway kernels`"
 
 
 class Launch:
-    """One start of a kernel, with the search for it.
+    """One start of a kernel.
 
     Parameters
     ----------
     http : Requester
-        The requests to the gateway.
+        Sends the requests to the gateway.
     kernel_id : str or None
-        The ID that the kernel is to have.
+        ID for the kernel.
     list_kernelspecs : callable
-        Asks for the kernelspecs of a user.
+        Returns the kernelspecs of a user.
 
     Attributes
     ----------
     may_run : bool
-        Whether a kernel of this ID may run although the start failed.
+        True if a kernel with this ID may run although the start failed.
     """
 
     def __init__(
@@ -57,7 +62,7 @@ class Launch:
         list_kernelspecs: Callable[[str | None], KernelSpecs],
     ) -> None:
         self._http, self._gateway = http, http.gateway
-        self._log: logging.Logger | logging.LoggerAdapter[Any] = self._gateway.log
+        self._log: Log = self._gateway.log
         self._closing = http.closing
         self._kernel_id = kernel_id
         self.may_run = False
@@ -70,14 +75,15 @@ class Launch:
         wanted = {"name": name, "env": env, "path": path, "kernel_id": self._kernel_id}
         body = Body.of(wanted)
         try:
-            model = self._ask(body, KernelModel | None)
-            if model is None:
-                # A Jupyter Server in front of a gateway takes the ID for one to attach to, does
-                # not find it, and has started none.  Some gateways read this one.
-                self._kernel_id = env.get("KERNEL_ID")
-                body = Body.of({**wanted, "kernel_id": None})
-                model = self._ask(body, KernelModel)
-            return cast("KernelModel", model)
+            model = self._request(body, OPTIONAL_KERNEL_MODEL)
+            if model is not None:
+                return model
+            # A Jupyter Server in front of another gateway tries to attach to a kernel of this ID,
+            # does not find it, and has started none.  Without the ID it starts one, whose ID the
+            # other gateway chooses: an Enterprise Gateway takes the one in the environment.
+            self._kernel_id = env.get("KERNEL_ID")
+            body = Body.of({**wanted, "kernel_id": None})
+            return self._request(body, KernelModel)
         except GatewayError as error:
             status = error.status_code if isinstance(error, GatewayHTTPError) else None
             if isinstance(error.__cause__, ModelError):
@@ -89,29 +95,34 @@ class Launch:
             elif isinstance(error, GatewayHTTPError) and status == 500 and name is not None:
                 self._check_kernelspec(name, env.get("KERNEL_USERNAME"), error)
             raise
-        except BaseException:  # a Ctrl-C: no caller will ever hear of this kernel
+        except BaseException:  # a Ctrl-C: the caller never gets this kernel
             if body.was_read and self._kernel_id:
                 self.may_run = True
                 self._give_back(self._kernel_id, "whose start was interrupted")
+            elif body.was_read:
+                self._log.warning("the start was interrupted; %s", _MAY_RUN)
             raise
 
-    def _ask(self, body: Body, wanted: Any) -> Any:
+    def _request(self, body: Body, wanted: type[_T]) -> _T:
         url = self._gateway.kernels_url
         return self._http.request("POST", url, body, wanted=wanted, alone=True)
 
-    # --- looking for it -------------------------------------------------------------------------
+    # --- search ---------------------------------------------------------------------------------
 
     def _find(self, lost: GatewayError) -> KernelModel | None:
-        """Return the kernel whose start was not answered; None, and `lost` says more, if none."""
+        """Return the kernel whose start was not answered.
+
+        If it is not found, return None and say so in the text and the advice of `lost`.
+        """
         if not _may_change(lost) or lost.advice == WANTS_TLS:
-            return None  # whatever that was, it is not a gateway
+            return None  # the other side is not a gateway
         if self._kernel_id is None:
-            lost.args = (f"{lost}; a kernel may have been started all the same{_SEE}",)
+            lost.advice = "; ".join(filter(None, (lost.advice, _MAY_RUN)))
             return None
         self.may_run = True
         url, why = self._gateway.kernels_url, _in_short(lost)
         self._log.warning("POST %s: %s; now looking for kernel %s", url, why, self._kernel_id)
-        looks, pause = 0, _LOOK_PAUSE
+        looks, backoff = 0, self._backoff(LOOK_PAUSE, RETRY_PAUSE_MAX, self._end)
         while True:
             looks += 1
             try:
@@ -119,82 +130,80 @@ class Launch:
             except GatewayError as error:
                 failure = error
             else:
-                self._log.info("kernel %s was started all the same, and is used", self._kernel_id)
+                self._log.info("kernel %s was started anyway, and is used", self._kernel_id)
                 return found
             left = self._launched.left() or 0.0
-            if not _may_change(failure) or (looks >= _LOOKS and not left) or self._end.passed():
+            if not _may_change(failure) or (looks >= _LEAST_LOOKS and not left):
                 break
-            pause_now = min(pause, left or pause, self._end.left() or 0.0)
-            if self._closing.wait(Deadline(pause_now)):
+            if not backoff.wait(at_most=left or None):
                 break
-            pause = min(2 * pause, BACKOFF_MAX)
         if isinstance(failure.__cause__, ValueError) and not _is_page(failure):
             self._give_back(self._kernel_id, "whose model cannot be used")
         lost.args = (
-            f"{lost}; looked for kernel {shown(self._kernel_id)} {looks} times, and"
-            f" {_outcome(failure, lost)}; it may run all the same, with this id, or another on a"
-            f" server that does not let it be chosen{_SEE}",
+            f"{lost.args[0]}; looked for kernel {shown(self._kernel_id)} {looks} times, and"
+            f" {_outcome(failure, lost)}",
         )
+        lost.advice = "; ".join(filter(None, (lost.advice, _MAY_RUN)))
         return None
 
+    def _backoff(self, first: float, longest: float, deadline: Deadline) -> Backoff:
+        return Backoff(first, longest, deadline=deadline, closing=self._closing)
+
     def _look(self, kernel_id: str, looks: int) -> KernelModel:
-        """Ask for the kernel once, in its share of the time that is left."""
+        """Request the kernel's model once, within its share of the time that is left."""
         left = self._end.left() or 0.0
-        share = max(_LEAST_LOOK, left / max(1, _LOOKS + 1 - looks))
-        deadline = Deadline(min(_LOOK_TIMEOUT, share))
-        model = self._http.kernel_request("GET", kernel_id, wanted=KernelModel, deadline=deadline)
-        return cast("KernelModel", model)
+        share = max(LOOK_TIMEOUT_MIN, left / max(1, _LEAST_LOOKS + 1 - looks))
+        deadline = Deadline(min(LOOK_TIMEOUT, share))
+        return self._http.kernel_request("GET", kernel_id, wanted=KernelModel, deadline=deadline)
 
     # --- giving it back -------------------------------------------------------------------------
 
     def _give_back_unusable(self, error: ModelError) -> None:
-        """Shut down a kernel that was started, though its model cannot be used."""
+        """Shut down a kernel that was started, because its model cannot be used."""
         model = error.answer
         given = model.get("id") if isinstance(model, dict) else None
         if error.status != 201 and given is None:
-            return  # whatever that was, it is not a gateway
+            return  # the other side is not a gateway, or has started none
         fit = isinstance(given, str) and given.isprintable() and len(given) <= 255
         if kernel_id := (given if fit else self._kernel_id):
             self.may_run = True
             self._give_back(str(kernel_id), "whose model cannot be used")
 
     def _give_back(self, kernel_id: str, which: str) -> None:
-        """Shut a kernel down that no caller will hear of, if it comes up within seconds."""
-        deadline = Deadline(_GIVE_BACK_TIMEOUT)
+        """Shut down a kernel that the caller never gets, if it comes up within seconds."""
+        deadline = Deadline(GIVE_BACK_TIMEOUT)
+        backoff = self._backoff(LOOK_PAUSE, LOOK_PAUSE, deadline)
         while True:
             try:
-                self._http.kernel_request("DELETE", kernel_id, deadline=deadline)
-            except NoSuchKernel as error:
-                failure: GatewayError = error
+                self._http.kernel_request("DELETE", kernel_id, wanted=object, deadline=deadline)
             except GatewayError as error:
-                failure = error
-                break
+                if not isinstance(error, NoSuchKernel) or not backoff.wait():
+                    text = str(error)
+                    self._log.warning("kernel %s, %s, may run anyway: %s", kernel_id, which, text)
+                    return
             else:
                 self.may_run = False
                 self._log.info("kernel %s, %s, was shut down", kernel_id, which)
                 return
-            if deadline.passed() or self._closing.wait(Deadline(_LOOK_PAUSE)):
-                break
-        self._log.warning("kernel %s, %s, may run all the same: %s", kernel_id, which, failure)
 
     # --- why it was not started -----------------------------------------------------------------
 
     def _check_kernelspec(self, name: str, user: str | None, error: GatewayHTTPError) -> None:
+        """Raise NoSuchKernelSpec if that is the cause of a 500, else complete its advice."""
         try:
-            failed = str(error).removesuffix(f"; {error.advice}")
             known = sorted(self._list_kernelspecs(user)["kernelspecs"])
-        except GatewayError:  # what the gateway said first says more
-            error.args = (f"{failed}; has it a kernelspec '{shown(name)}'? {LOG}",)
+        except GatewayError:  # the first error says more
+            error.advice = f"check that it has a kernelspec '{shown(name)}'; {LOG}"
             return
         if name in known:
-            error.args = (
-                f"{failed}; it has the kernelspec '{shown(name)}', and could not start it: is the"
-                f" program of it installed there? {LOG}",
+            error.advice = (
+                f"it has the kernelspec '{shown(name)}', and could not start it: check that its"
+                f" program is installed there; {LOG}"
             )
         else:
             raise NoSuchKernelSpec(
-                f"POST {error.url}: the gateway has no kernelspec '{shown(name)}';"
-                f" it has {shown(', '.join(known), 1000) or 'none'}",
+                f"POST {error.url}: the gateway has no kernelspec '{shown(name)}'",
+                advice=f"it has {shown(', '.join(known), 1000) or 'none'}",
                 name=name,
                 method=error.method,
                 url=error.url,
@@ -205,9 +214,9 @@ class Launch:
 
 
 def choose_kernel_id(*wanted: str | None) -> str:
-    """Return the ID for a new kernel: the first of those `wanted` that is fit for it, or a new one.
+    """Return the ID for a new kernel: the first suitable one of those `wanted`, or a new one.
 
-    Fit is a canonical UUID of version 4.  Servers take others, too, and then cannot find the
+    A canonical UUID of version 4 is suitable.  Servers accept other IDs, too, but cannot find a
     kernel again by some of them, not even to shut it down.
     """
     return next((given for given in wanted if given and _is_uuid4(given)), str(uuid.uuid4()))
@@ -221,7 +230,7 @@ def _is_uuid4(text: str) -> bool:
 
 
 def _may_change(error: GatewayError) -> bool:
-    """Return whether the kernel that was not found may be found a little later."""
+    """Return True if a kernel that was not found may be found a little later."""
     cause = error.__cause__
     if isinstance(error, GatewayHTTPError):
         return error.status_code in (404, 429, 500) or error.status_code in TRANSIENT
@@ -233,12 +242,12 @@ def _may_change(error: GatewayError) -> bool:
 
 
 def _is_page(error: GatewayError) -> bool:
-    """Return whether the answer is a page of HTML, to log in most likely."""
+    """Return True if the response is an HTML page, most likely to log in."""
     return str(getattr(error.__cause__, "doc", "")).lstrip().startswith("<")
 
 
 def _in_short(error: GatewayError) -> str:
-    """Return what came instead of an answer, in a few words."""
+    """Return what came instead of a response, in a few words."""
     if isinstance(error, GatewayHTTPError):
         return f"the gateway answered {error.status_code}"
     if isinstance(error, GatewayTimeout):
@@ -247,11 +256,11 @@ def _in_short(error: GatewayError) -> str:
 
 
 def _outcome(failure: GatewayError, lost: GatewayError) -> str:
-    """Return how the last look for a kernel ended, whose start was lost."""
+    """Return how the last request for a kernel ended whose start was lost."""
     if isinstance(failure, NoSuchKernel):
         return "it is not there"
     if isinstance(failure, GatewayTimeout):
-        return "there was no answer: is it a gateway, or is it overloaded?"
+        return "no answer came: it is not a gateway, or it is overloaded"
     if _in_short(failure) == _in_short(lost):
         return "the result was the same"
     return f"at last this came: {failure}"

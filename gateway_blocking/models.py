@@ -1,26 +1,43 @@
-"""The models that REST returns, as types, and the one function that checks an answer by them."""
+"""Types of the models that REST returns, and a function that checks JSON by them."""
 
-from __future__ import annotations
+# Not "from __future__ import annotations": a TypedDict would not find its NotRequired then.
 
 from collections.abc import Iterator
 from functools import cache
 from types import NoneType, UnionType
-from typing import Any, TypedDict, Union, get_args, get_origin, get_type_hints, is_typeddict
+from typing import (
+    Any,
+    NotRequired,
+    TypedDict,
+    Union,
+    cast,
+    get_args,
+    get_origin,
+    get_type_hints,
+    is_typeddict,
+)
 
 from .advice import shown
 
 __all__ = [
+    "OPTIONAL_KERNEL_MODEL",
     "APIVersion",
     "KernelModel",
     "KernelSpecModel",
     "KernelSpecs",
+    "LocatedKernelSpecModel",
+    "LocatedKernelSpecs",
     "ModelError",
+    "NewSession",
+    "ServerStatus",
+    "SessionChanges",
+    "SessionKernel",
     "SessionModel",
     "Spec",
     "check",
 ]
 
-_LONGEST_ID = 255  # characters; servers make up UUIDs, and a URL has to take it
+_LONGEST_ID = 255  # characters; servers use UUIDs, and the ID becomes a part of URLs
 _KINDS = {
     dict: "an object",
     list: "a list",
@@ -31,28 +48,53 @@ _KINDS = {
 _KINDS |= {float: "a number", NoneType: "null"}
 
 
-class _RequiredKernelModel(TypedDict):
-    id: str
-    name: str
-
-
-class KernelModel(_RequiredKernelModel, total=False):
+class KernelModel(TypedDict):
     """A kernel, as a gateway describes it."""
 
-    last_activity: str | None
-    execution_state: str | None
-    connections: int | None
-    reason: str | None
+    id: str
+    name: str
+    last_activity: NotRequired[str | None]
+    execution_state: NotRequired[str | None]
+    connections: NotRequired[int | None]
+    reason: NotRequired[str | None]
+
+
+OPTIONAL_KERNEL_MODEL = cast("type[KernelModel | None]", KernelModel | None)
 
 
 class SessionModel(TypedDict):
-    """A session of a Jupyter Server: a notebook or another thing with a kernel."""
+    """A session of a Jupyter Server: a notebook, or another document, with its kernel."""
 
     id: str
     path: str
     name: str
     type: str
     kernel: KernelModel
+
+
+class SessionKernel(TypedDict, total=False):
+    """The kernel of a session to be created: a running one by ``id``, a new one by ``name``."""
+
+    id: str
+    name: str
+
+
+class NewSession(TypedDict):
+    """A session to be created."""
+
+    path: str
+    name: str
+    type: str
+    kernel: SessionKernel
+
+
+class SessionChanges(TypedDict, total=False):
+    """Changes of a session."""
+
+    path: str
+    name: str
+    type: str
+    kernel: SessionKernel
 
 
 class Spec(TypedDict, total=False):
@@ -66,43 +108,61 @@ class Spec(TypedDict, total=False):
     metadata: dict[str, Any]
 
 
-class _RequiredKernelSpecModel(TypedDict):
-    spec: Spec
-
-
-class KernelSpecModel(_RequiredKernelSpecModel, total=False):
+class KernelSpecModel(TypedDict):
     """A kernelspec, as a gateway describes it."""
 
-    name: str
-    resources: dict[str, str] | None
+    spec: Spec
+    name: NotRequired[str]
+    resources: NotRequired[dict[str, str] | None]
 
 
-class _RequiredKernelSpecs(TypedDict):
-    kernelspecs: dict[str, KernelSpecModel]
-
-
-class KernelSpecs(_RequiredKernelSpecs, total=False):
+class KernelSpecs(TypedDict):
     """All kernelspecs of a gateway, by name, and the name of its default."""
 
-    default: str | None
+    kernelspecs: dict[str, KernelSpecModel]
+    default: NotRequired[str | None]
+
+
+class LocatedKernelSpecModel(TypedDict):
+    """A kernelspec whose resources have whole URLs."""
+
+    spec: Spec
+    name: NotRequired[str]
+    resources: dict[str, str]
+
+
+class LocatedKernelSpecs(TypedDict):
+    """All kernelspecs of a gateway, with whole URLs of their resources."""
+
+    kernelspecs: dict[str, LocatedKernelSpecModel]
+    default: NotRequired[str | None]
+
+
+class ServerStatus(TypedDict, total=False):
+    """The ``/api/status`` of a Jupyter Server."""
+
+    started: str | None
+    last_activity: str | None
+    connections: int | None
+    kernels: int | None
 
 
 class APIVersion(TypedDict, total=False):
-    """The answer to ``GET /api``."""
+    """The versions that ``GET /api`` returns."""
 
     version: str
     gateway_version: str
 
 
 class ModelError(ValueError):
-    """An answer is JSON, but not the model that was asked for.
+    """The JSON of a response is not the model that was asked for.
 
     Attributes
     ----------
     answer : object
-        The answer.
+        The JSON.
     status : int
-        Its HTTP status.
+        HTTP status of the response.
     """
 
     def __init__(self, text: str, answer: object, status: int) -> None:
@@ -111,17 +171,17 @@ class ModelError(ValueError):
 
 
 def check(answer: Any, wanted: Any, status: int = 0) -> None:
-    """Raise :exc:`ModelError` if an answer is not of the type that is wanted.
+    """Raise :exc:`ModelError` if JSON is not of the type that is wanted.
 
     Parameters
     ----------
     answer : object
-        The answer, from JSON.
+        The JSON.
     wanted : type
-        A TypedDict, or what such is made of: ``list[...]``, ``dict[str, ...]``, a union, ``str``,
-        ``int``.  Anything is an ``object`` and an ``Any``.
+        A TypedDict, or a type that occurs in one: ``list[...]``, ``dict[str, ...]``, a union,
+        ``str``, ``int``.  Any value fits ``object`` and ``Any``.
     status : int
-        The HTTP status that the error is to have.
+        HTTP status for the error.
     """
     if fault := _fault(answer, wanted, ""):
         raise ModelError(fault, answer, status)
@@ -138,13 +198,13 @@ def _fault(value: Any, wanted: Any, where: str) -> str:
         return _fault(value, next(kind for kind in kinds if kind is not NoneType), where)
     kind = dict if is_typeddict(wanted) else get_origin(wanted) or wanted
     if not isinstance(value, kind) or (kind is int and isinstance(value, bool)):
-        found = _KINDS.get(type(value), "something else")
+        found = _KINDS.get(type(value), "another type")
         return f"{where or 'it'} is {found}, not {_KINDS[kind]}"
     return _fault_inside(value, wanted, where)
 
 
 def _fault_inside(value: Any, wanted: Any, where: str) -> str:
-    """Return what is wrong with a part of a value whose own type is right."""
+    """Return what is wrong inside a value whose own type is right, or ""."""
     faults: Iterator[str] = iter(())
     if is_typeddict(wanted):
         if missing := sorted(wanted.__required_keys__ - value.keys()):
@@ -166,11 +226,12 @@ def _fault_inside(value: Any, wanted: Any, where: str) -> str:
 
 @cache
 def _parts(wanted: Any) -> dict[str, Any]:
+    """Return the types of a TypedDict's keys, without NotRequired."""
     return get_type_hints(wanted)
 
 
 def _fault_of_id(value: str, where: str) -> str:
-    """Return what is wrong with an ID, which becomes a part of URLs, thread names and texts."""
+    """Return what is wrong with an ID, which becomes a part of URLs and texts; or ""."""
     if not value:
         return f"{where} is empty"
     if len(value) > _LONGEST_ID:

@@ -12,6 +12,7 @@ from traitlets.config import LoggingConfigurable
 
 from .config import GatewayClient, reject_unknown_kwargs
 from .errors import RemoteNotSupported
+from .logger import Log, default_logger
 from .rest import GatewayREST
 
 __all__ = ["ConnectionInfo", "GatewayMixin", "RemoteKernelMixin", "unsupported"]
@@ -66,6 +67,10 @@ class GatewayMixin(LoggingConfigurable):
         # Made now: here a malformed option is to be told.
         if options or not self.trait_has_value("gateway"):
             self.gateway = GatewayClient(config=self.config, log=self.log, **options)
+
+    @default("log")
+    def _default_log(self) -> Log:
+        return default_logger(self.parent)
 
     @default("gateway")
     def _default_gateway(self) -> GatewayClient:

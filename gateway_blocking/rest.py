@@ -1,12 +1,11 @@
-"""The gateway's REST interface: one method per endpoint."""
+"""The gateway's REST API: one method for each endpoint."""
 
 from __future__ import annotations
 
 import json
-import logging
 from collections.abc import Callable, Iterable
 from functools import partial
-from typing import Any, cast
+from typing import TypeVar
 from urllib.parse import quote
 
 from .advice import NO_LISTING, shown
@@ -23,28 +22,50 @@ from .errors import (
 from .failures import is_coming_up
 from .http import Requester, check_segments
 from .launch import Launch
-from .models import APIVersion, KernelModel, KernelSpecModel, KernelSpecs, ModelError, SessionModel
+from .logger import Log
+from .models import (
+    OPTIONAL_KERNEL_MODEL,
+    APIVersion,
+    KernelModel,
+    KernelSpecModel,
+    KernelSpecs,
+    ModelError,
+    NewSession,
+    ServerStatus,
+    SessionChanges,
+    SessionModel,
+)
 from .reaper import Hold
+from .retry import Backoff
+from .timeouts import (
+    KERNEL_LIST_PAUSE,
+    KERNEL_LIST_PAUSE_MAX,
+    RESTART_PAUSE,
+    RESTART_PAUSE_MAX,
+    RESTART_TIMEOUT,
+    UP_PAUSE,
+    UP_PAUSE_MAX,
+    UP_TIMEOUT,
+)
 
 __all__ = ["GatewayREST"]
 
-_LIST_PAUSES = (0.1, 0.2, 0.4, 0.8)  # seconds
-_UP_TIMEOUT = 5.0  # seconds for one question to a gateway that is coming up
-_UP_PAUSE, _UP_PAUSE_MAX = 0.1, 1.0
-_RESTART_PATIENCE = 10.0  # seconds for a gateway that is restarting a kernel itself
-_RESTART_PAUSE, _RESTART_PAUSE_MAX = 0.05, 0.5
+_LIST_ATTEMPTS = 4  # after the first
+
+_T = TypeVar("_T")
 
 
 class GatewayREST:
-    """The REST interface of one gateway.  May be used by any number of threads.
+    """The REST API of one gateway.
 
-    A GET or a DELETE that fails for want of a connection, or with 502, 503 or 504, is repeated,
-    at growing intervals or when the gateway's ``Retry-After`` says so.  A POST is repeated only
-    where it never reached the gateway: a kernel is not to be started twice, nor the next cell
-    to be interrupted.  What took all of its timeout is not repeated.
+    A GET or a DELETE is sent again after a lost connection and after a 502, 503 or 504, at growing
+    intervals or when the gateway's ``Retry-After`` says so.  A POST is sent again only if it did
+    not reach the gateway: a kernel must not start twice, and the next cell must not be
+    interrupted.  A request whose timeout passed is not sent again.
 
     Every method raises :exc:`.GatewayConnectionError`, :exc:`.GatewayTimeout`,
-    :exc:`.GatewayAuthError` or :exc:`.GatewayHTTPError`, besides what it says itself.
+    :exc:`.GatewayAuthError` or :exc:`.GatewayHTTPError`, in addition to those that it names.  Any
+    number of threads may use one GatewayREST.
 
     Parameters
     ----------
@@ -55,7 +76,7 @@ class GatewayREST:
     def __init__(self, gateway: GatewayClient) -> None:
         self.gateway = gateway
         self._http = Requester(gateway)
-        self._log: logging.Logger | logging.LoggerAdapter[Any] = gateway.log
+        self._log: Log = gateway.log
 
     def __repr__(self) -> str:
         return f"<{type(self).__name__} of {self.gateway!r}>"
@@ -69,94 +90,80 @@ class GatewayREST:
     def close(self) -> None:
         """Close the connections that are kept; later requests open new ones.
 
-        A kernel whose start was not answered is not looked for any longer.
+        The search for a kernel whose start was not answered ends.
         """
         self._http.close()
 
     def wait_until_up(self, timeout: float | None = None) -> None:
         """Wait until the gateway answers; see :meth:`.GatewayClient.wait_until_up`."""
-        deadline, pause, told = Deadline(timeout), _UP_PAUSE, False
+        deadline, warned = Deadline(timeout), False
+        backoff = self._backoff(UP_PAUSE, UP_PAUSE_MAX, deadline)
         while True:
             try:
-                within = deadline.within(_UP_TIMEOUT)
-                self._http.request("GET", self.gateway.api_url, deadline=within)
+                within = deadline.within(UP_TIMEOUT)
+                self._http.request("GET", self.gateway.api_url, wanted=object, deadline=within)
             except GatewayError as error:
-                failure = error
+                if not is_coming_up(error):
+                    if isinstance(error, GatewayHTTPError):
+                        return  # it is up; the next request finds out if it accepts the login
+                    raise
+                if not warned:
+                    limit = "" if timeout is None else f" up to {timeout:g} s"
+                    self._log.warning("%s; waiting%s for the gateway", str(error), limit)
+                    warned = True
+                if not backoff.wait() or deadline.passed():
+                    raise
             else:
                 return
-            if not is_coming_up(failure):
-                if isinstance(failure, GatewayHTTPError):
-                    return  # it is up; if it lets us in, the next request finds out
-                raise failure
-            if not told:
-                limit = "" if timeout is None else f" up to {timeout:g} s"
-                self._log.warning("%s; waiting%s for the gateway", str(failure), limit)
-                told = True
-            left = deadline.left()
-            if self._http.pause(pause if left is None else min(pause, left)) or deadline.passed():
-                raise failure
-            pause = min(2 * pause, _UP_PAUSE_MAX)
+
+    def _backoff(self, first: float, longest: float, deadline: Deadline) -> Backoff:
+        return Backoff(first, longest, deadline=deadline, closing=self._http.closing)
 
     # --- endpoints ------------------------------------------------------------------------------
 
     def api_version(self) -> APIVersion:
         """Return the gateway's ``version``."""
-        answer = self._http.request("GET", self.gateway.api_url, wanted=APIVersion)
-        return cast("APIVersion", answer)
+        return self._http.request("GET", self.gateway.api_url, wanted=APIVersion)
 
-    def server_status(self) -> dict[str, Any]:
-        """Return what ``/api/status`` says.
-
-        A Jupyter Server has it, a Kernel Gateway answers 404.
-        """
-        url = f"{self.gateway.api_url}/status"
-        return cast("dict[str, Any]", self._http.request("GET", url, wanted=dict[str, Any]))
+    def server_status(self) -> ServerStatus:
+        """Return the server's ``/api/status``, for which a Kernel Gateway answers 404."""
+        return self._http.request("GET", f"{self.gateway.api_url}/status", wanted=ServerStatus)
 
     def list_kernels(self) -> list[KernelModel]:
-        """Return all kernels of the gateway, if it allows that they are listed.
+        """Return all kernels of the gateway, if it permits listing them.
 
-        At the moment when any kernel is started, a server answers 500 (measured with all three: 4
-        to 15 % of the lists while forty started, each time for 0.15 s at most).  It is asked again.
+        A server may answer 500 while any kernel starts (measured with all three servers: 4 to 15 %
+        of the lists while forty kernels started, each time for 0.15 s at most).  The request is
+        sent again then.
 
         Raises
         ------
         KernelsNotListed
-            It does not allow that, and the login is fine.
+            The gateway does not permit listing, and the login is valid.
         """
-        list_: Callable[[], list[KernelModel]] = partial(
-            self._http.request, "GET", self.gateway.kernels_url, wanted=list[KernelModel]
+        backoff = Backoff(
+            KERNEL_LIST_PAUSE,
+            KERNEL_LIST_PAUSE_MAX,
+            attempts=_LIST_ATTEMPTS,
+            closing=self._http.closing,
         )
-        for pause in _LIST_PAUSES:
+        while True:
             try:
-                return list_()
+                url = self.gateway.kernels_url
+                return self._http.request("GET", url, wanted=list[KernelModel])
             except GatewayHTTPError as error:
                 if error.status_code == 403 and self._is_let_in():
-                    raise self._not_listed(error) from error
-                if error.status_code != 500:
+                    raise _kernels_not_listed(error) from error
+                if error.status_code != 500 or not backoff.wait():
                     raise
-            self._http.pause(pause)
-        return list_()
 
     def _is_let_in(self) -> bool:
-        """Return whether the gateway grants something else than the list of its kernels."""
+        """Return True if the gateway permits another request than the list of its kernels."""
         try:
             self.list_kernelspecs()
         except GatewayError:
             return False
         return True
-
-    def _not_listed(self, error: GatewayHTTPError) -> KernelsNotListed:
-        said = f"the gateway answered 403, {shown(error.reason)}"
-        failure = KernelsNotListed(
-            f"GET {shown(error.url)}: {said}; {NO_LISTING}",
-            method=error.method,
-            url=error.url,
-            status_code=403,
-            reason=error.reason,
-            message=error.message,
-        )
-        failure.advice = NO_LISTING
-        return failure
 
     def get_kernel(self, kernel_id: str, timeout: float | None = None) -> KernelModel:
         """Return a kernel's model, or raise NoSuchKernel.
@@ -164,14 +171,13 @@ class GatewayREST:
         Parameters
         ----------
         kernel_id : str
-            The kernel.
+            ID of the kernel.
         timeout : float, optional
-            Ask only once, and for so many seconds: the connection and the wait for an answer
-            share them.  By default the gateway's options say how long and how often.
+            Seconds for the connection and the response together; the request is then sent only
+            once.  By default the gateway's options say how long to wait and how often to send it.
         """
         deadline = None if timeout is None else Deadline(timeout)
-        how: dict[str, Any] = {"wanted": KernelModel, "deadline": deadline}
-        return cast("KernelModel", self._http.kernel_request("GET", kernel_id, **how))
+        return self._http.kernel_request("GET", kernel_id, wanted=KernelModel, deadline=deadline)
 
     def start_kernel(
         self,
@@ -184,32 +190,32 @@ class GatewayREST:
     ) -> KernelModel:
         """Start a kernel.
 
-        A kernel is asked for once.  Where that may have reached the gateway and the answer was
-        lost, the kernel is looked for under its `kernel_id` until a start takes no longer, and is
-        the result if it is found.  It is not asked for again, because a server that still starts
-        the first would start a second (measured with all three).
+        The request is sent once.  If it may have reached the gateway and the response was lost,
+        the kernel is searched for by its `kernel_id` until a start would have timed out, and is
+        returned if it is found.  The request is not sent again, because a server that is still
+        starting the first kernel would start a second one (measured with all three servers).
 
         Parameters
         ----------
         name : str or None
-            The kernelspec; None for the gateway's default.
+            Name of the kernelspec; None for the gateway's default.
         env : dict
-            The kernel's environment.  Always sent: a Kernel Gateway may give a kernel that
-            comes without one the environment of another.
+            Environment of the kernel.  It is always sent: a Kernel Gateway may give a kernel that
+            comes without one the environment of another kernel.
         path : str, optional
-            The working directory, relative to the server's root.
+            Working directory, relative to the server's root.
         kernel_id : str, optional
-            The id that the kernel is to have, for servers that let it be chosen: a Jupyter
-            Server and a Kernel Gateway read it here, an Enterprise Gateway as ``KERNEL_ID`` in
-            `env`.  The answer says which id it got.  See :func:`choose_kernel_id`.
+            ID for the kernel, on servers that let it be chosen: a Jupyter Server and a Kernel
+            Gateway read it here, an Enterprise Gateway as ``KERNEL_ID`` in `env`.  The response
+            says which ID the kernel got.  See :func:`choose_kernel_id`.
         hold : Hold, optional
-            The hold of that kernel.  If the start fails, it is released, unless the kernel may run
-            all the same.
+            Hold of that kernel.  If the start fails, it is released, unless the kernel may run
+            anyway.
 
         Raises
         ------
         NoSuchKernelSpec
-            The gateway does not have it.
+            The gateway does not have the kernelspec.
         """
         launch = Launch(self._http, kernel_id, self.list_kernelspecs)
         try:
@@ -225,82 +231,79 @@ class GatewayREST:
         Parameters
         ----------
         kernel_id : str
-            The kernel.
+            ID of the kernel.
         timeout : float, optional
-            Ask only once, and for so many seconds: see :meth:`get_kernel`.
+            Seconds for the only attempt: see :meth:`get_kernel`.
         """
         if timeout is None:
-            self._despite_restart(self._kernel_request, "DELETE", kernel_id)
+            self._change_kernel("DELETE", kernel_id, "", object)
         else:
-            self._http.kernel_request("DELETE", kernel_id, deadline=Deadline(timeout))
+            deadline = Deadline(timeout)
+            self._http.kernel_request("DELETE", kernel_id, wanted=object, deadline=deadline)
 
     def hold_kernel(
         self, kernel_id: str, delete: Callable[[float], bool], start_timeout: float = 0.0
     ) -> Hold:
-        """Have a kernel end with this process, however that ends, unless it is released before.
+        """Shut a kernel down when this process ends in any way, unless the hold is released.
 
         Parameters
         ----------
         kernel_id : str
-            The kernel.
+            ID of the kernel.
         delete : callable
-            Deletes it at the end of the interpreter: see :class:`.Hold`.
+            Deletes the kernel when the interpreter ends: see :class:`.Hold`.
         start_timeout : float
-            Seconds that it may still take to start.
+            Seconds that the kernel may still take to start.
         """
         return self._http.hold(self.gateway.kernel_url(kernel_id), delete, start_timeout)
 
     def interrupt_kernel(self, kernel_id: str) -> None:
         """Interrupt a kernel, or raise NoSuchKernel."""
-        self._despite_restart(self._kernel_request, "POST", kernel_id, "/interrupt")
+        self._change_kernel("POST", kernel_id, "/interrupt", object)
 
     def restart_kernel(self, kernel_id: str) -> KernelModel | None:
         """Restart a kernel and return its model, or raise NoSuchKernel.
 
         The model is None if the gateway answers without one.
         """
-        kind = KernelModel | None
-        model = self._despite_restart(self._kernel_request, "POST", kernel_id, "/restart", kind)
-        return cast("KernelModel | None", model)
+        return self._change_kernel("POST", kernel_id, "/restart", OPTIONAL_KERNEL_MODEL)
 
-    def _kernel_request(
-        self, method: str, kernel_id: str, action: str = "", wanted: Any = object
-    ) -> Any:
-        """Make a request that changes a kernel; a 500 is NoSuchKernel if that is its reason."""
-        try:
-            return self._http.kernel_request(method, kernel_id, action, wanted=wanted)
-        except GatewayHTTPError as error:
-            if error.status_code == 500:
-                self._raise_if_gone(kernel_id)
-            raise
+    def _change_kernel(self, method: str, kernel_id: str, action: str, wanted: type[_T]) -> _T:
+        """Send a request that changes a kernel; a 500 becomes NoSuchKernel if that is its cause."""
 
-    def _despite_restart(self, request: Callable[..., Any], *how: Any) -> Any:
-        """Make a request that changes a kernel; again if the gateway is just restarting it.
+        def change() -> _T:
+            try:
+                return self._http.kernel_request(method, kernel_id, action, wanted=wanted)
+            except GatewayHTTPError as error:
+                if error.status_code == 500:
+                    self._raise_if_gone(kernel_id)
+                raise
 
-        A gateway restarts a kernel that died by itself, and meanwhile answers 500 to whatever is
-        to be done with it: it has done nothing of that (Kernel Gateway 3.0.1 and Jupyter Server
+        return self._retry_during_restart(change)
+
+    def _retry_during_restart(self, change: Callable[[], _T]) -> _T:
+        """Call `change`, and call it again while the gateway restarts the kernel.
+
+        A gateway restarts a kernel that died.  Until that is done, it answers 500 to requests that
+        change the kernel, and does not do what they ask (Kernel Gateway 3.0.1 and Jupyter Server
         2.21.1, for 40 to 250 ms).
         """
-        deadline, pause = Deadline(_RESTART_PATIENCE), _RESTART_PAUSE
+        backoff = self._backoff(RESTART_PAUSE, RESTART_PAUSE_MAX, Deadline(RESTART_TIMEOUT))
         while True:
             try:
-                return request(*how)
+                return change()
             except GatewayHTTPError as error:
-                if error.status_code != 500:
+                if error.status_code != 500 or not backoff.wait():
                     raise
-                failure = error
-            if deadline.passed() or self._http.pause(pause):
-                raise failure
-            self._log.debug("%s; asking again", str(failure))
-            pause = min(2 * pause, _RESTART_PAUSE_MAX)
+                self._log.debug("%s; sending it again", str(error))
 
     def _raise_if_gone(self, kernel_id: str) -> None:
         try:
-            self._http.kernel_request("GET", kernel_id)
+            self._http.kernel_request("GET", kernel_id, wanted=object)
         except NoSuchKernel:
             raise
         except GatewayHTTPError:
-            pass  # of a gateway that is restarting the kernel
+            pass  # the gateway is restarting the kernel
 
     def list_kernelspecs(self, user: str | None = None) -> KernelSpecs:
         """Return the gateway's ``default`` kernelspec and all ``kernelspecs`` by name.
@@ -308,56 +311,52 @@ class GatewayREST:
         Parameters
         ----------
         user : str, optional
-            Only those that this user may start, where the gateway makes a difference; by default
-            the :attr:`~.GatewayClient.kernel_username`.
+            User whose kernelspecs are listed, if the gateway distinguishes users; by default the
+            :attr:`~.GatewayClient.kernel_username`.
         """
-        url = self.gateway.kernelspecs_url + self._of_user(user)
-        return cast("KernelSpecs", self._http.request("GET", url, wanted=KernelSpecs))
+        url = self.gateway.kernelspecs_url + self._user_query(user)
+        return self._http.request("GET", url, wanted=KernelSpecs)
 
     def get_kernelspec(self, name: str, user: str | None = None) -> KernelSpecModel:
         """Return a kernelspec's ``name``, ``spec`` and ``resources``; or NoSuchKernelSpec."""
-        missing = partial(NoSuchKernelSpec, name=name)
-        check_segments([name], missing)
-        url = f"{self.gateway.kernelspecs_url}/{quote(name, safe='')}{self._of_user(user)}"
-        model = self._http.request("GET", url, missing=missing, wanted=KernelSpecModel)
-        return cast("KernelSpecModel", model)
+        not_found = partial(NoSuchKernelSpec, name=name)
+        check_segments([name], not_found)
+        url = f"{self.gateway.kernelspecs_url}/{quote(name, safe='')}{self._user_query(user)}"
+        return self._http.request("GET", url, not_found=not_found, wanted=KernelSpecModel)
 
     def get_kernelspec_resource(self, name: str, path: str) -> bytes:
         """Return a file of a kernelspec, such as ``logo-64x64.png``; or NoSuchKernelSpec."""
-        missing = partial(NoSuchKernelSpec, name=name)
-        check_segments(f"{name}/{path}".split("/"), missing)
+        not_found = partial(NoSuchKernelSpec, name=name)
+        check_segments(f"{name}/{path}".split("/"), not_found)
         url = f"{self.gateway.kernelspecs_resource_url}/{quote(name, safe='')}/{quote(path)}"
-        return cast("bytes", self._http.request("GET", url, missing=missing, wanted=bytes))
+        return self._http.request("GET", url, not_found=not_found, wanted=bytes)
 
-    def _of_user(self, user: str | None) -> str:
+    def _user_query(self, user: str | None) -> str:
         user = self.gateway.kernel_username if user is None else user
         return f"?user={quote(user, safe='')}" if user else ""
 
     def list_sessions(self) -> list[SessionModel]:
         """Return all sessions of the server."""
-        models = self._http.request("GET", self.gateway.sessions_url, wanted=list[SessionModel])
-        return cast("list[SessionModel]", models)
+        return self._http.request("GET", self.gateway.sessions_url, wanted=list[SessionModel])
 
-    def create_session(self, wanted: dict[str, Any]) -> SessionModel:
-        """Create a session, and start its kernel if it is to have a new one.
+    def create_session(self, wanted: NewSession) -> SessionModel:
+        """Create a session, and start its kernel unless `wanted` has the ID of one.
 
         Parameters
         ----------
         wanted : dict
-            ``path``, ``name``, ``type`` and ``kernel``, of which an ``id`` or a ``name``.
+            ``path``, ``name``, ``type`` and ``kernel``, which has an ``id`` or a ``name``.
         """
         body = json.dumps(wanted).encode()
         try:
-            url = self.gateway.sessions_url
-            model = self._http.request("POST", url, body, wanted=SessionModel)
+            return self._http.request("POST", self.gateway.sessions_url, body, wanted=SessionModel)
         except GatewayError as error:
             if isinstance(error.__cause__, ModelError) and not wanted["kernel"].get("id"):
-                self._give_back(error.__cause__.answer)
+                self._delete_unusable(error.__cause__.answer)
             raise
-        return cast("SessionModel", model)
 
-    def _give_back(self, session: Any) -> None:
-        """End a session that was created with a kernel, though its model cannot be used."""
+    def _delete_unusable(self, session: object) -> None:
+        """Delete a session that was created with a kernel, because its model cannot be used."""
         session_id = session.get("id") if isinstance(session, dict) else None
         if isinstance(session_id, str):
             try:
@@ -365,32 +364,45 @@ class GatewayREST:
             except GatewayError as error:
                 self._log.warning("a session and its kernel may be left: %s", str(error))
 
-    def update_session(self, session_id: str, changes: dict[str, Any]) -> SessionModel:
-        """Change a session, or raise NoSuchSession."""
-        model = self._session_request("PATCH", session_id, json.dumps(changes).encode())
-        return cast("SessionModel", model)
+    def update_session(self, session_id: str, changes: SessionChanges) -> SessionModel:
+        """Change a session and return its model, or raise NoSuchSession."""
+        body = json.dumps(changes).encode()
+        url = self._session_url(session_id)
+        return self._http.request("PATCH", url, body, not_found=NoSuchSession, wanted=SessionModel)
 
     def delete_session(self, session_id: str) -> None:
-        """End a session and shut its kernel down, or raise NoSuchSession."""
-        self._despite_restart(self._session_request, "DELETE", session_id)
+        """Delete a session and shut its kernel down, or raise NoSuchSession."""
+        request = partial(self._http.request, not_found=NoSuchSession, wanted=object)
+        url = self._session_url(session_id)
+        self._retry_during_restart(lambda: request("DELETE", url))
 
-    def _session_request(self, method: str, session_id: str, body: bytes | None = None) -> Any:
+    def _session_url(self, session_id: str) -> str:
         check_segments([session_id], NoSuchSession)
-        url = f"{self.gateway.sessions_url}/{quote(session_id, safe='')}"
-        wanted = SessionModel if body else object
-        return self._http.request(method, url, body, missing=NoSuchSession, wanted=wanted)
+        return f"{self.gateway.sessions_url}/{quote(session_id, safe='')}"
 
     # --- for websockets -------------------------------------------------------------------------
 
     def cookie_header(self, url: str) -> str | None:
-        """Return what a websocket handshake with `url` is to send as its ``Cookie``."""
+        """Return the ``Cookie`` header for a websocket handshake with `url`."""
         return self._http.cookie_header(url)
 
     def keep_cookies(self, url: str, cookies: Iterable[str]) -> None:
-        """Keep what a websocket handshake with `url` was answered as its ``Set-Cookie``."""
+        """Keep the ``Set-Cookie`` headers that a websocket handshake with `url` got."""
         self._http.keep_cookies(url, cookies)
 
     @property
     def was_allowed(self) -> bool:
-        """True if the gateway accepted the credentials of the last request that was decided."""
+        """True if the gateway accepted the credentials of the last request."""
         return self._http.was_allowed
+
+
+def _kernels_not_listed(error: GatewayHTTPError) -> KernelsNotListed:
+    return KernelsNotListed(
+        f"GET {shown(error.url)}: the gateway answered 403, {shown(error.reason)}",
+        advice=NO_LISTING,
+        method=error.method,
+        url=error.url,
+        status_code=403,
+        reason=error.reason,
+        message=error.message,
+    )

@@ -1,4 +1,4 @@
-"""Sessions: which notebook, or other thing with a path, has which kernel."""
+"""Sessions: which notebook, or other document with a path, uses which kernel."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from traitlets import Instance, default
 from .errors import GatewayHTTPError, NoSuchSession
 from .forking import register_after_fork
 from .locks import Lock
-from .models import SessionModel
+from .models import NewSession, SessionChanges, SessionKernel, SessionModel
 from .multikernelmanager import BlockingGatewayMultiKernelManager
 from .remote import GatewayMixin
 from .rest import GatewayREST
@@ -20,23 +20,23 @@ __all__ = ["BlockingGatewaySessionManager"]
 
 
 class BlockingGatewaySessionManager(GatewayMixin):
-    """The sessions of a Jupyter Server; or of this object, where a gateway has none.
+    """The sessions of a Jupyter Server, or a table of sessions for a gateway that has none.
 
-    A Jupyter Server has sessions that all of its users' clients see: of it, they are listed and
-    changed.  A Kernel Gateway and an Enterprise Gateway do not list them, or answer with an
-    error: with those, the sessions are kept here, and only the kernels are the gateway's.
+    All clients of a Jupyter Server share its sessions, so this class lists and changes those.  A
+    Kernel Gateway and an Enterprise Gateway do not list sessions, or answer with an error: for
+    them this object keeps the sessions, and only the kernels are the gateway's.
 
     >>> sessions = BlockingGatewaySessionManager()  # doctest: +SKIP
     >>> session = sessions.create_session("load.ipynb", kernel_name="python3")  # doctest: +SKIP
     >>> kc = sessions.kernel_manager.get_kernel(session["kernel"]["id"]).client()  # doctest: +SKIP
 
-    May be used by any number of threads.  Every method raises :exc:`.GatewayError` where the
-    server does not answer, and with an unknown session :exc:`.NoSuchSession`.
+    Any number of threads may use one manager.  Every method raises :exc:`.GatewayError` if the
+    server does not answer, and :exc:`.NoSuchSession` if the session is unknown.
 
     Parameters
     ----------
     kernel_manager : BlockingGatewayMultiKernelManager, optional
-        Where the sessions' kernels are.
+        Manager of the sessions' kernels.
     gateway, **options
         See :class:`.GatewayMixin`.
     """
@@ -45,18 +45,18 @@ class BlockingGatewaySessionManager(GatewayMixin):
 
     def __init__(self, **kwargs: Any) -> None:
         kernel_manager = kwargs.get("kernel_manager")
-        if kernel_manager is not None:  # one without kernels has the length 0
+        if kernel_manager is not None:  # its length is 0 if it has no kernels
             kwargs |= {"gateway": kernel_manager.gateway, "rest": kernel_manager.rest}
         super().__init__(**kwargs)
-        self._own = _Own(self.kernel_manager)  # (now: two threads might each make a manager)
+        self._own = _Own(self.kernel_manager)  # now: later, two threads might each make one
         self._kept: _Sessions | None = None
         self._after_fork()
         register_after_fork(self._after_fork)
 
     def _after_fork(self) -> None:
-        """In a child process nobody would end what was begun."""
+        """Make the locks anew in a child process, where no thread would release them."""
         self._lock = Lock()
-        # By path, and only as long as a session of that path is being created.
+        # For each path, as long as a session of that path is being created.
         self._creating: WeakValueDictionary[str, Lock] = WeakValueDictionary()
 
     @default("kernel_manager")
@@ -71,13 +71,15 @@ class BlockingGatewaySessionManager(GatewayMixin):
 
     @property
     def _sessions(self) -> _Sessions:
-        if self._kept is None:  # (two threads may ask: they are told the same)
-            self._kept = _Shared(self.rest) if _has_sessions(self.rest) else self._own
-        return self._kept
+        kept = self._kept
+        if kept is None:  # two threads may both ask, and get the same answer
+            kept = _Shared(self.rest) if _has_sessions(self.rest) else self._own
+            self._kept = kept
+        return kept
 
     @property
     def are_shared(self) -> bool:
-        """Whether the sessions are the server's, for all to see, and not only this object's."""
+        """True if the sessions are the server's, and False if they are only this object's."""
         return isinstance(self._sessions, _Shared)
 
     def create_session(
@@ -88,26 +90,33 @@ class BlockingGatewaySessionManager(GatewayMixin):
         kernel_name: str | None = None,
         kernel_id: str | None = None,
     ) -> SessionModel:
-        """Create a session, and start its kernel; that of the same path, where there is one.
+        """Create a session and start its kernel, or return the session that has this path.
 
         Parameters
         ----------
         path : str, optional
-            Of the notebook; made up where there is none.
+            Path of the notebook; by default a new one.
         name, type : str, optional
-            What to call it, and what it is: ``notebook`` by default.
+            Name and type of the session; the type is ``notebook`` by default.
         kernel_name : str, optional
-            The kernelspec of a new kernel.
+            Name of the kernelspec of a new kernel.
         kernel_id : str, optional
-            A kernel that runs already; without effect where there is a session of this path.
+            ID of a kernel that runs already; without effect if a session has this path.
         """
         if kernel_id:
             self.kernel_manager.start_kernel(kernel_id=kernel_id)  # an error if it does not run
-        kernel = {"id": kernel_id} if kernel_id else {"name": kernel_name} if kernel_name else {}
+        kernel: SessionKernel = {"id": kernel_id} if kernel_id else {}
+        if kernel_name and not kernel_id:
+            kernel = {"name": kernel_name}
         path = path or f"session-{uuid.uuid4()}"
-        wanted = {"path": path, "name": name or "", "type": type or "notebook", "kernel": kernel}
-        creating = self._lock_of(path)  # in the table only as long as it has this name
-        with creating:  # two threads get the same one: servers would make two
+        wanted: NewSession = {
+            "path": path,
+            "name": name or "",
+            "type": type or "notebook",
+            "kernel": kernel,
+        }
+        creating = self._lock_of(path)  # the table has it only as long as this name refers to it
+        with creating:  # two threads get the same session: a server would create two
             return self._attached(self._sessions.create(wanted))
 
     def _lock_of(self, path: str) -> Lock:
@@ -115,27 +124,27 @@ class BlockingGatewaySessionManager(GatewayMixin):
             return self._creating.setdefault(path, Lock())
 
     def _attached(self, session: SessionModel) -> SessionModel:
-        """Return the session, whose kernel is one of :attr:`kernel_manager`, too."""
+        """Return the session, and attach :attr:`kernel_manager` to its kernel if necessary."""
         kernel_id = session["kernel"]["id"]
         if kernel_id not in self.kernel_manager:
             self.kernel_manager.start_kernel(kernel_id=kernel_id)
         return session
 
     def _end_kernel(self, kernel_id: str) -> None:
-        """End a session's kernel for its clients, too; also one that was attached to."""
+        """Shut a session's kernel down, also if it was attached to, and end its clients."""
         try:
             manager = self.kernel_manager.get_kernel(kernel_id)
         except KeyError:
-            return  # never one of ours, or gone already
+            return  # the manager never had it, or it is gone already
         manager.owned_kernel = True
         self.kernel_manager.shutdown_kernel(kernel_id)
 
     def list_sessions(self) -> list[SessionModel]:
-        """All sessions, but those whose kernel is gone."""
+        """Return all sessions except those whose kernel is gone."""
         return self._sessions.list()
 
     def get_session(self, **which: str) -> SessionModel:
-        """Return the session that is asked for.
+        """Return the first session that has all of these properties.
 
         Parameters
         ----------
@@ -145,7 +154,7 @@ class BlockingGatewaySessionManager(GatewayMixin):
         Raises
         ------
         TypeError
-            Nothing is asked for, or something that a session has not.
+            There is no property, or one that a session does not have.
         """
         if not which or not which.keys() <= {"session_id", "path", "name", "type", "kernel_id"}:
             raise TypeError(f"sessions are found by session_id, path or kernel_id, not {which}")
@@ -156,7 +165,7 @@ class BlockingGatewaySessionManager(GatewayMixin):
         raise NoSuchSession(f"there is no session with {which}")
 
     def session_exists(self, path: str) -> bool:
-        """Whether there is a session of this path."""
+        """Return True if a session has this path."""
         return any(session["path"] == path for session in self._sessions.list())
 
     def update_session(self, session_id: str, **changes: Any) -> SessionModel:
@@ -165,10 +174,10 @@ class BlockingGatewaySessionManager(GatewayMixin):
         Parameters
         ----------
         session_id : str
-            The session.
+            ID of the session.
         **changes
-            ``path``, ``name``, ``type``; or ``kernel_id``, for another kernel, that runs.  The
-            one before it is shut down.
+            ``path``, ``name``, ``type``; or ``kernel_id``, the ID of another running kernel.  The
+            session's kernel before that is shut down.
         """
         if not changes.keys() <= {"path", "name", "type", "kernel_id"}:
             raise TypeError(f"a session has a path, name, type and kernel_id, not {changes}")
@@ -176,35 +185,36 @@ class BlockingGatewaySessionManager(GatewayMixin):
         if kernel_id := changes.pop("kernel_id", None):
             self.kernel_manager.start_kernel(kernel_id=kernel_id)  # an error if it does not run
             changes["kernel"] = {"id": kernel_id}
-        session = self._attached(self._sessions.update(session_id, changes))
+        session = self._attached(self._sessions.update(session_id, cast("SessionChanges", changes)))
         if session["kernel"]["id"] != before["kernel"]["id"]:
             self._end_kernel(before["kernel"]["id"])
         return session
 
     def delete_session(self, session_id: str) -> None:
-        """End a session, and shut its kernel down."""
+        """Delete a session, and shut its kernel down."""
         kernel_id = self.get_session(session_id=session_id)["kernel"]["id"]
         if not self.are_shared:
-            self._end_kernel(kernel_id)  # first: a kernel that cannot be ended keeps its session
+            # First: a kernel that cannot be shut down keeps its session.
+            self._end_kernel(kernel_id)
         self._sessions.delete(session_id)
-        self._end_kernel(kernel_id)  # which a server has ended: its clients are told
+        self._end_kernel(kernel_id)  # a server has shut it down: this ends its clients
 
     def kernel_culled(self, kernel_id: str) -> bool:
-        """Whether a kernel that was ours is gone from the gateway, without our doing."""
+        """Return True if a kernel of this manager is gone, and the manager did not end it."""
         return self.kernel_manager.kernel_culled(kernel_id)
 
 
 class _Sessions(Protocol):
-    """Where the sessions are."""
+    """A store of sessions."""
 
     def list(self) -> list[SessionModel]: ...
-    def create(self, wanted: dict[str, Any]) -> SessionModel: ...
-    def update(self, session_id: str, changes: dict[str, Any]) -> SessionModel: ...
-    def delete(self, session_id: str) -> None: ...
+    def create(self, wanted: NewSession, /) -> SessionModel: ...
+    def update(self, session_id: str, changes: SessionChanges, /) -> SessionModel: ...
+    def delete(self, session_id: str, /) -> None: ...
 
 
 class _Shared:
-    """On the server."""
+    """The sessions of a server."""
 
     def __init__(self, rest: GatewayREST) -> None:
         self.list = rest.list_sessions
@@ -214,22 +224,22 @@ class _Shared:
 
 
 class _Own:
-    """In a table here, whose kernels are a gateway's."""
+    """A table of sessions whose kernels run behind a gateway."""
 
     def __init__(self, kernels: BlockingGatewayMultiKernelManager) -> None:
         self._kernels = kernels
-        self._table: dict[str, SessionModel] = {}  # each change is a single step
+        self._table: dict[str, SessionModel] = {}  # each change is atomic
 
     def list(self) -> list[SessionModel]:
         models = {model["id"]: model for model in self._kernels.list_kernels()}
         for session_id, session in list(self._table.items()):
             if model := models.get(session["kernel"]["id"]):
                 session["kernel"] = model
-            elif session["kernel"]["id"] not in self._kernels:  # else it was just started
+            elif session["kernel"]["id"] not in self._kernels:  # otherwise it has just started
                 self._table.pop(session_id, None)
         return [session.copy() for session in list(self._table.values())]
 
-    def create(self, wanted: dict[str, Any]) -> SessionModel:
+    def create(self, wanted: NewSession) -> SessionModel:
         for session in self.list():
             if session["path"] == wanted["path"]:
                 return session
@@ -241,11 +251,12 @@ class _Own:
         self._table[session["id"]] = session
         return session.copy()
 
-    def update(self, session_id: str, changes: dict[str, Any]) -> SessionModel:
+    def update(self, session_id: str, changes: SessionChanges) -> SessionModel:
+        changed: dict[str, Any] = dict(changes)
         if wanted := changes.get("kernel"):
-            changes = {**changes, "kernel": self._kernels.get_kernel(wanted["id"]).kernel}
+            changed["kernel"] = self._kernels.get_kernel(wanted["id"]).kernel
         session = self._table[session_id]
-        session.update(cast("SessionModel", changes))
+        session.update(cast("SessionModel", changed))
         return session.copy()
 
     def delete(self, session_id: str) -> None:
@@ -253,16 +264,17 @@ class _Own:
 
 
 def _has_sessions(rest: GatewayREST) -> bool:
-    """Whether this is a Jupyter Server.
+    """Return True if the server is a Jupyter Server.
 
-    A Kernel Gateway 3.0 answers 403, or 500 from the second request on; neither it nor an
-    Enterprise Gateway has ``/api/status``.  A Jupyter Server that fronts a gateway has it, and
-    answers 403 where that gateway does not list its kernels.
+    A Kernel Gateway 3.0 answers 403 to a request for sessions, or 500 from the second one on, so
+    that this asks for ``/api/status`` instead.  Neither a Kernel Gateway nor an Enterprise Gateway
+    has it.  A Jupyter Server in front of a gateway has it, and answers 403 if that gateway does
+    not permit listing its kernels.
     """
     try:
         rest.server_status()
     except GatewayHTTPError as error:
         if error.status_code not in (403, 404):
-            raise  # a proxy may say so, before whatever server
+            raise  # a proxy in front of any server may have answered
         return error.status_code == 403
     return True

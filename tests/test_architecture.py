@@ -22,11 +22,12 @@ PACKAGE = Path(gateway_blocking.__file__).parent
 LAYERS = (
     {  # pure
         *("_version", "errors", "deadline", "escape", "forking", "advice"),
-        "deprecation",
+        *("deprecation", "suggest", "timeouts"),
         *("frames", "wire", "messages", "liveness", "requests_table", "recovery", "models"),
     },
     {  # edges
         *("tokens", "events", "urls", "traits", "config", "bodies", "adapters", "failures"),
+        *("auth", "environment", "logger", "responses", "retry", "tls"),
         *("http", "launch", "rest"),
         *("locks", "transport", "handshake", "signals", "prompt"),
         *("mailbox", "backlog", "coroutines", "channels"),
@@ -70,19 +71,24 @@ SIDEWAYS = {
     "models": {"advice"},
     "tokens": {"locks"},
     "traits": {"events", "urls"},
-    "config": {"events", "locks", "rest", "tokens", "traits", "urls"},
-    "adapters": {"bodies", "config", "urls"},
-    "failures": {"adapters", "config", "traits"},
-    "http": {"adapters", "bodies", "config", "events", "failures", "locks", "reaper"}
-    | {"traits", "urls"},
-    "launch": {"adapters", "http"},
+    "auth": {"config", "locks", "tokens"},
+    "environment": {"traits"},
+    "config": {"auth", "environment", "events", "logger", "rest", "tls", "tokens", "traits"}
+    | {"urls"},
+    "adapters": {"bodies", "config", "tls", "urls"},
+    "failures": {"adapters", "config", "responses", "tls"},
+    "responses": {"traits"},
+    "retry": {"locks"},
+    "http": {"adapters", "bodies", "config", "events", "failures", "locks", "logger", "reaper"}
+    | {"responses", "retry", "traits", "urls"},
+    "launch": {"adapters", "http", "logger", "retry"},
     "reaper": {"locks"},
-    "rest": {"config", "failures", "http", "launch", "reaper"},
+    "rest": {"config", "failures", "http", "launch", "logger", "reaper", "retry"},
     "transport": {"locks"},
     "mailbox": {"locks"},
     "coroutines": {"locks", "mailbox"},
     "channels": {"backlog", "coroutines", "locks", "mailbox"},
-    "handshake": {"traits", "transport"},
+    "handshake": {"responses", "tls", "traits", "transport"},
     "readiness": {"connector"},
     "client": {"remote"},
     "kernelspec": {"remote"},
@@ -111,9 +117,10 @@ SIDEWAYS = {
 HOMES = {
     "requests": {"bodies", "adapters", "failures", "http", "urls"},
     "urllib3": {"bodies", "adapters", "failures", "http", "urls"},
-    "certifi": {"config"},
+    "certifi": {"tls"},
     "websocket": {"handshake"},
-    "traitlets": {"config", "tokens", "traits", "papermill_engine"}
+    "traitlets": {"auth", "config", "environment", "logger", "tokens", "traits"}
+    | {"papermill_engine"}
     | MIRROR - {"clients", "lifecycle", "ownership"}
     | {f"cli.{name}" for name in ("argv", "command", "notebook_job", "run")}
     | {f"cli.{name}" for name in ("shell", "status", "stop")},
@@ -131,8 +138,8 @@ HOMES = {
     "jupyter_console": {"cli.shell"},
     "asyncio": {"coroutines", "cli.notebook_job", "cli.shell"},
     "subprocess": {"local", "reaper", "lifecycle"},  # of the latter only the names of its arguments
-    "socket": {"transport", "handshake", "cli.status"},
-    "ssl": {"config", "failures", "launch", "transport", "handshake", "cli.status"}
+    "socket": {"advice", "tls", "transport", "handshake", "cli.status"},
+    "ssl": {"advice", "config", "tls", "failures", "launch", "transport", "handshake", "cli.status"}
     | {"reaper_process"},
     "threading": {  # locks; who starts threads, see below
         *("tokens", "locks", "mailbox", "signals", "connection", "multikernelmanager"),

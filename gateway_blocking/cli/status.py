@@ -370,9 +370,8 @@ def _listing(rest: GatewayREST) -> _Result:
 
 
 def _failed(name: str, error: GatewayError) -> _Result:
-    """Return a failure with the text of an error and its advice, which follows a semicolon."""
-    text, _, advice = str(error).partition("; ")
-    return _Result(name, text, advice or "see the gateway's log")
+    """Return a failure with the text of an error and its advice."""
+    return _Result(name, str(error.args[0]), error.advice or "see the gateway's log")
 
 
 def _timed(name: str, text: str, milliseconds: float) -> _Result:

@@ -188,8 +188,12 @@ def test_a_gateway_that_does_not_list_its_kernels(
     ("command", "env", "said"),
     [
         ("kernels", {"JUPYTER_GATEWAY_URL": ""}, "no gateway is configured (JUPYTER_GATEWAY_URL"),
-        ("start", {"JUPYTER_GATEWAY_URL": "http://127.0.0.1:1"}, "is the gateway running"),
-        ("kernelspecs", {"JUPYTER_GATEWAY_AUTH_TOKEN": "S3CR3T"}, "is the token right"),
+        (
+            "start",
+            {"JUPYTER_GATEWAY_URL": "http://127.0.0.1:1"},
+            "the gateway is running",
+        ),
+        ("kernelspecs", {"JUPYTER_GATEWAY_AUTH_TOKEN": "S3CR3T"}, "the token is wrong"),
     ],
 )
 def test_one_line_says_what_is_wrong_with_the_gateway(
@@ -369,7 +373,10 @@ def test_status_says_where_the_url_is_from(terminal: Terminal) -> None:
         "url": "ok http://127.0.0.1:1/base (from the command line)",
         "reached": "FAILED 127.0.0.1 port 1: Connection refused",
     }
-    assert done.stdout.splitlines()[-1].strip() == "is the gateway running, and is the port right?"
+    assert (
+        done.stdout.splitlines()[-1].strip()
+        == "check that the gateway is running, and that the port is right"
+    )
     config = terminal.write("c.py", "c.GatewayClient.url = 'http://127.0.0.1:1'")
     done = terminal("status", "--config", config, **none)
     assert lines(done)["url"] == "ok http://127.0.0.1:1 (from a configuration file)"
@@ -408,7 +415,7 @@ def test_status_of_a_host_that_is_not_known(terminal: Terminal) -> None:
     done = terminal("status", "--url=http://nobody.invalid")
     assert done.returncode == 3
     assert lines(done)["reached"].startswith("FAILED nobody.invalid port 80: ")
-    assert done.stdout.splitlines()[-1].strip().startswith("is the host name right")
+    assert done.stdout.splitlines()[-1].strip().startswith("check the host name")
 
 
 def test_status_of_an_encrypted_gateway(terminal: Terminal, tmp_path: Path) -> None:
@@ -485,7 +492,7 @@ def test_status_of_a_gateway_without_encryption_by_https(terminal: Terminal) -> 
     assert done.returncode == 3
     unfinished, answered = "no TLS handshake in time", r"the TLS handshake failed: \[SSL.*"
     assert re.fullmatch(f"FAILED ({unfinished}|{answered})", lines(done)["encryption"])
-    assert "does this port speak http:// only?" in done.stdout
+    assert "this port may speak http:// only" in done.stdout
 
 
 def test_status_where_kernels_cannot_be_listed(
@@ -494,7 +501,9 @@ def test_status_where_kernels_cannot_be_listed(
     """That is a way to run a gateway, and no fault of it."""
     done = terminal("status", **reserved)
     assert done.returncode == 0
-    assert lines(done)["kernels"].startswith("note this gateway does not let its kernels be listed")
+    assert lines(done)["kernels"].startswith(
+        "note this gateway does not permit listing its kernels"
+    )
 
 
 @pytest.mark.parametrize(

@@ -937,7 +937,7 @@ def test_a_gateway_that_is_down_is_named() -> None:
         unused.bind(("127.0.0.1", 0))
         port = unused.getsockname()[1]
         client = Client(kernel_id="a-b-c-d-e", url=f"http://127.0.0.1:{port}")
-        with pytest.raises(GatewayConnectionError, match=rf"{port}.*is the gateway running"):
+        with pytest.raises(GatewayConnectionError, match=rf"{port}.*the gateway is running"):
             client.start_channels()
 
 

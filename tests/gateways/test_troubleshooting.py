@@ -140,12 +140,12 @@ def _(world: World) -> str:
     return str(error.value)
 
 
-@provokes("it runs as many kernels as it may")
+@provokes("the gateway's limit of kernels is reached")
 def _(world: World) -> str:
     return served(says({"reason": "Resource Limit"}, "403 Forbidden"))
 
 
-@provokes("does not let its kernels be listed")
+@provokes("does not permit listing its kernels")
 def _(world: World) -> str:
     with scripted(says({}, "403 Forbidden")) as server:
         km = BlockingGatewayKernelManager(url=f"http://{server.where}")

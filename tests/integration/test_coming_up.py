@@ -123,7 +123,7 @@ def test_a_wrong_host_is_not_waited_for(monkeypatch: pytest.MonkeyPatch) -> None
         raise socket.gaierror(socket.EAI_NONAME, "Name or service not known")
 
     monkeypatch.setattr(socket, "getaddrinfo", unknown)
-    with pytest.raises(GatewayConnectionError, match="is the host name right"):
+    with pytest.raises(GatewayConnectionError, match="check the host name"):
         GatewayClient(url="http://gateway.invalid").wait_until_up(600)
     monkeypatch.undo()
     for script in (sends(b"SSH-2.0-x\r\n\r\n"), says(b"<html>")):
@@ -211,4 +211,4 @@ def test_the_status_waits_if_it_is_told_to(gateway: LocalGateway, terminal: Term
     assert "it answers, after" in out
     done = terminal("status", "--url=http://127.0.0.1:1", "--wait=0.1")
     assert done.returncode == 3
-    assert "is the gateway running" in done.stdout.splitlines()[-1]
+    assert "check that the gateway is running" in done.stdout.splitlines()[-1]

@@ -194,11 +194,11 @@ class Row(NamedTuple):
     unsaid: str = SECRET  # what would lead astray
 
 
-MAY_RUN = "it may run all the same"
+MAY_RUN = "the kernel may have started anyway"
 LOG = "the gateway's log"
 UPGRADE = "cannot open the websocket ws://127.0.0.1:"
-LET_THROUGH = "does a proxy in between let websockets through?"
-IS_IT = "is this the URL of a gateway"
+LET_THROUGH = "check that each proxy in between lets websockets through"
+IS_IT = "check that this is the URL of a gateway"
 PEM = "it must be certificates in PEM format"
 BRACES = 'as in {"X-Name": "value"}'
 
@@ -211,14 +211,14 @@ ROWS = [
         "leave out all from the ? on; its token belongs in auth_token", "//gateway.example/lab?"),
     Row("/lab", real(path="/lab"), "404", "try it without /lab"),
     Row("/api", real(path="/api"), "404", "try it without /api"),
-    Row("unknown host", given(url=ELSEWHERE), "[Errno -", "is the host name right"),
+    Row("unknown host", given(url=ELSEWHERE), "[Errno -", "check the host name"),
     Row("nothing listens", given(url="http://127.0.0.1:9"), "Connection refused",
-        "is the gateway running, and is the port right?"),
+        "check that the gateway is running, and that the port is right"),
     Row("http to TLS", encrypted(as_it_is, "http"), "", "this port wants https://"),
     Row("https to http", real(scheme="https", connect_timeout=1),
-        "", "does this port speak http:// only?"),  # it may answer: what TLS begins with is random
+        "", "this port may speak http:// only"),  # it may answer: what TLS begins with is random
     Row("another server", served(page("200 OK", "Hello")), "not JSON but a page, 'Hello'", IS_IT),
-    Row("another, 404", served(page("404 Not Found")), "404, Not Found", "is the URL right"),
+    Row("another, 404", served(page("404 Not Found")), "404, Not Found", "check the URL"),
     Row("another, JSON", served(says({}), **BRIEF), "JSON, but it has no id: '{}'",
         IS_IT, unsaid=MAY_RUN),
     Row("SSH", served(sends(b"SSH-2.0-OpenSSH_9.6\r\n"), **BRIEF), "SSH-2.0", "is it a gateway",
@@ -230,9 +230,9 @@ ROWS = [
     # the login
     Row("no token", real(auth_token=""), "401, Unauthorized",
         "no token was sent: set auth_token (JUPYTER_GATEWAY_AUTH_TOKEN)"),
-    Row("wrong token", real(auth_token=SECRET), "401, Unauthorized", "is the token right"),
+    Row("wrong token", real(auth_token=SECRET), "401, Unauthorized", "the token is wrong"),
     Row("wrong password", real(http_user="me", http_pwd=SECRET), "401, Unauthorized",
-        "are http_user (JUPYTER_GATEWAY_HTTP_USER) and http_pwd"),
+        "check http_user (JUPYTER_GATEWAY_HTTP_USER) and http_pwd"),
     Row("token of two lines", given(url=ELSEWHERE, auth_token=f"{SECRET}\n{SECRET}"),
         "a character that HTTP does not allow", "such as the end of a line", "auth_token has"),
     Row("a login page", served(says(b"", "302 Found", Location=f"/hub/login?next={SECRET}")),
@@ -243,7 +243,7 @@ ROWS = [
     Row("unknown kernelspec", real(kernel_name="julia"),
         "no kernelspec 'julia'; it has ", "python3"),
     Row("no program", real("broken", kernel_name="no-program"), "500, Internal Server Error",
-        "is the program of it installed there? its log says more"),
+        "check that its program is installed there; its log says more"),
     Row("ends at once", real("broken", kernel_name="ends-at-once", ws_ping_interval=4), "died", LOG,
         KERNEL, READY),
     Row("ended already", real("broken", kernel_name="ends-at-once", ws_ping_interval=1), "died",
@@ -269,13 +269,13 @@ ROWS = [
     Row("self-signed", encrypted(as_it_is), "certificate",
         "set ca_certs (JUPYTER_GATEWAY_CA_CERTS) to this certificate, if you trust it"),
     Row("for another host", encrypted(for_another_host), "'127.0.0.1'",
-        "use a name in the url that stands in its subjectAltName"),
+        "use a name of its subjectAltName"),
     Row("expired", encrypted(expired), "has expired", "the gateway needs a new certificate"),
     Row("no ca_certs", given(url="https://127.0.0.1:9", ca_certs="/no/such.pem"),
         "No such file or directory", PEM, "ca_certs='/no/such.pem'"),
     Row("ca_certs of text", encrypted(no_certificates), "cannot be used", PEM,
         "ca_certs='{folder}/some.pem'"),
-    Row("no client_cert", encrypted(wants_certificate), "alert", "does it want a client_cert?"),
+    Row("no client_cert", encrypted(wants_certificate), "alert", "a client certificate"),
     Row("client_cert alone", encrypted(without_key), "client_key=None cannot be used",
         "and its private key", "client_cert='"),
     # options
@@ -285,10 +285,10 @@ ROWS = [
         "1/0, true/false, yes/no, on/off", "JUPYTER_GATEWAY_VALIDATE_CERT"),
     Row("no JSON", given("HEADERS", f"X-Api-Key: {SECRET}"), "is not a JSON object",
         BRACES, "JUPYTER_GATEWAY_HEADERS='X-Api-Key:...'"),
-    Row("misspelt variable", given("TOKEN", SECRET), "is no option",
-        "is it JUPYTER_GATEWAY_AUTH_TOKEN?", "JUPYTER_GATEWAY_TOKEN"),
+    Row("misspelt variable", given("TOKEN", SECRET), "is not an option",
+        "perhaps JUPYTER_GATEWAY_AUTH_TOKEN is meant", "JUPYTER_GATEWAY_TOKEN"),
     Row("misspelt keyword", given(token=SECRET), "an unexpected keyword argument 'token'",
-        "is it 'auth_token'?", "BlockingGatewayKernelManager"),
+        "perhaps 'auth_token' is meant", "BlockingGatewayKernelManager"),
     # the order of calls
     Row("client first", given(url=ELSEWHERE), "has no kernel", "start_kernel()", "client",
         lambda km: km.client().start_channels()),
@@ -330,8 +330,8 @@ def world(
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> World:
-    monkeypatch.setattr("gateway_blocking.launch._LOOK_TIMEOUT", 0.5)
-    monkeypatch.setattr("gateway_blocking.launch._LOOK_PAUSE", 0.05)
+    monkeypatch.setattr("gateway_blocking.launch.LOOK_TIMEOUT", 0.5)
+    monkeypatch.setattr("gateway_blocking.launch.LOOK_PAUSE", 0.05)
     return World(gateway, broken_gateway, tls, tmp_path, monkeypatch)
 
 

@@ -409,7 +409,7 @@ def test_credentials_that_expire_are_told_at_the_first_refusal(
                     rest.get_kernel("k")
         told = [record.getMessage() for record in caplog.records if record.name == "tests"]
         assert len(told) == times
-        assert all("has the token expired?" in text and SECRET not in text for text in told)
+        assert all("the token may have expired" in text and SECRET not in text for text in told)
 
 
 def test_a_500_says_where_more_is_told() -> None:
@@ -520,7 +520,7 @@ def test_a_restart_that_fails_asks_whether_the_kernel_exists(
     second: Script, kind: type[GatewayHTTPError], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Servers answer 500 to the restart of a kernel that is gone."""
-    monkeypatch.setattr("gateway_blocking.rest._RESTART_PATIENCE", 0)
+    monkeypatch.setattr("gateway_blocking.rest.RESTART_TIMEOUT", 0)
     with scripted(FAILED, second) as server:
         assert type(error_of(lambda r: r.restart_kernel("k"), server)) is kind
     assert server.lines == ["POST /api/kernels/k/restart", "GET /api/kernels/k"]
@@ -553,7 +553,7 @@ def test_a_kernel_that_the_gateway_is_just_restarting(
 
 def test_a_500_for_good_is_told_after_a_while(monkeypatch: pytest.MonkeyPatch) -> None:
     """A request that changes a kernel is made again, but not for ever; a close ends that, too."""
-    monkeypatch.setattr("gateway_blocking.rest._RESTART_PATIENCE", 0.2)
+    monkeypatch.setattr("gateway_blocking.rest.RESTART_TIMEOUT", 1)
     done = says(b"", "204 No Content")
     with scripted(FAILED, says(MODEL), FAILED, FAILED, done) as server, rest_of(server) as rest:
         rest.interrupt_kernel("k")
@@ -859,7 +859,7 @@ def test_half_an_answer_is_a_lost_connection(fault: Script) -> None:
 @pytest.mark.parametrize("retries", [-3, 0, 1, 4, 99])
 def test_the_number_of_tries_is_an_option(retries: int, monkeypatch: pytest.MonkeyPatch) -> None:
     """One more than max_request_retries, which counts from 0 to 10."""
-    monkeypatch.setattr("gateway_blocking.adapters._BACKOFF", 0)
+    monkeypatch.setattr("gateway_blocking.adapters.RETRY_PAUSE", 0)
     tries = 1 + max(0, min(retries, 10))
     with scripted(BUSY) as server:
         error = error_of(CALLS["GET"], server, max_request_retries=retries)
@@ -1034,7 +1034,7 @@ def test_a_start_that_is_never_answered_takes_twice_its_time_at_most(pad: int) -
         error = error_of(start, server, **options)
         took = time.monotonic() - begin
     assert isinstance(error, GatewayTimeout)
-    assert "it may run all the same" in str(error)
+    assert "the kernel may have started anyway" in str(error)
     assert took < 2 * max(2, 1 + pad) + 4, "the rest is for a busy machine; it had been 20 s"
 
 
@@ -1044,8 +1044,8 @@ def start(rest: GatewayREST) -> Any:
 
 @pytest.fixture
 def quick_looks(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("gateway_blocking.launch._LOOK_PAUSE", 0.05)
-    monkeypatch.setattr("gateway_blocking.launch.BACKOFF_MAX", 0.2)
+    monkeypatch.setattr("gateway_blocking.launch.LOOK_PAUSE", 0.05)
+    monkeypatch.setattr("gateway_blocking.launch.RETRY_PAUSE_MAX", 0.2)
 
 
 @pytest.mark.usefixtures("quick_looks")
@@ -1065,7 +1065,7 @@ def test_a_kernel_whose_start_was_not_answered_is_found(
     assert lost.getMessage().endswith("now looking for kernel k")
     assert (found.levelname, found.getMessage()) == (
         "INFO",
-        "kernel k was started all the same, and is used",
+        "kernel k was started anyway, and is used",
     )
 
 
@@ -1082,9 +1082,10 @@ def test_a_kernel_that_is_not_found_is_the_error_that_it_was(
     assert type(error) is kind
     assert str(error).startswith(f"POST http://{server.where}/api/kernels: ")
     looks = len(server.lines) - 1
-    assert f"; looked for kernel k {looks} times, and it is not there; it may run" in str(error)
-    assert "run all the same, with this id, or another on a server" in str(error)
-    assert str(error).endswith("see `jupyter gateway kernels`")
+    assert f"; looked for kernel k {looks} times, and it is not there" in str(error)
+    assert str(error).endswith(
+        "; the kernel may have started anyway: see `jupyter gateway kernels`"
+    )
     assert server.lines == ["POST /api/kernels"] + [LOOK] * looks
     assert looks >= 3
     if isinstance(error, GatewayHTTPError):
@@ -1124,7 +1125,7 @@ def test_a_close_ends_the_looking() -> None:
             while len(server.lines) < 3:
                 time.sleep(0.01)
             rest.close()
-            with pytest.raises(GatewayConnectionError, match="it may run all the same"):
+            with pytest.raises(GatewayConnectionError, match="the kernel may have started anyway"):
                 starting.result(timeout=30)
         with pytest.raises(NoSuchKernel):
             rest.get_kernel("k")
@@ -1148,7 +1149,7 @@ def test_a_start_that_no_gateway_answered_is_not_looked_for(answer: Script) -> N
         error = error_of(start, server)
     assert server.lines == ["POST /api/kernels"]
     assert type(error) is GatewayConnectionError
-    assert "is it a gateway" in str(error) or "is this the URL of a gateway" in str(error)
+    assert "check that it is a gateway" in str(error) or "check that this is the URL" in str(error)
     assert "may run" not in str(error)
 
 
@@ -1178,14 +1179,14 @@ def test_a_start_that_was_refused_is_not_looked_for(status: str) -> None:
     with scripted(says({}, status), says(MODEL)) as server:
         error = error_of(start, server)
     assert isinstance(error, GatewayHTTPError)
-    assert "all the same" not in str(error)
+    assert "anyway" not in str(error)
     assert server.lines == ["POST /api/kernels"]
 
 
 def test_a_start_that_failed_is_not_looked_for() -> None:
     """500 is the gateway's own no; its kernelspecs may tell why."""
     with scripted(FAILED, says(SPECS)) as server:
-        assert "all the same" not in str(error_of(start, server))
+        assert "anyway" not in str(error_of(start, server))
     assert server.lines == ["POST /api/kernels", "GET /api/kernelspecs"]
 
 
@@ -1212,7 +1213,7 @@ def test_a_start_that_was_never_sent_is_not_looked_for(tls: tuple[ssl.SSLContext
     for error in errors:
         assert isinstance(error, (GatewayConnectionError, GatewayTimeout))
         assert "looked for" not in str(error)
-        assert "all the same" not in str(error)
+        assert "anyway" not in str(error)
 
 
 def test_a_start_that_broke_in_tls_is_looked_for(tls: tuple[ssl.SSLContext, str]) -> None:
@@ -1234,7 +1235,7 @@ def test_without_an_id_there_is_nothing_to_look_for() -> None:
     with scripted(Peer.reset, says(MODEL)) as server:
         error = error_of(CALLS["POST"], server)
     assert str(error).endswith(
-        "; a kernel may have been started all the same: see `jupyter gateway kernels`"
+        "; the kernel may have started anyway: see `jupyter gateway kernels`"
     )
     assert server.lines == ["POST /api/kernels"]
 
@@ -1244,7 +1245,7 @@ def test_without_an_id_there_is_nothing_to_look_for() -> None:
     ("answers", "said"),
     [
         ([NOT_THERE, says(b"", "204 No Content")], ["was shut down"]),
-        ([says({}, "403 Forbidden")], ["may run all the same: DELETE http"]),
+        ([says({}, "403 Forbidden")], ["may run anyway: DELETE http"]),
     ],
 )
 def test_a_start_that_is_interrupted_leaves_no_kernel(
@@ -1464,7 +1465,7 @@ def test_a_gateway_that_is_down() -> None:
     error = error_of(CALLS["POST"], f"http://127.0.0.1:{port}/base")
     assert type(error) is GatewayConnectionError
     assert str(error).startswith(f"POST http://127.0.0.1:{port}/base/api/kernels: ")
-    assert "refused; is the gateway running, and is the port right?" in str(error)
+    assert "refused; check that the gateway is running, and that the port is right" in str(error)
 
 
 def test_a_host_that_is_not_known(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -1476,7 +1477,7 @@ def test_a_host_that_is_not_known(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(socket, "getaddrinfo", unknown)
     error = error_of(CALLS["GET"], "http://gateway.invalid")
     assert type(error) is GatewayConnectionError
-    assert "is the host name right, and" in str(error)
+    assert "check the host name, and" in str(error)
 
 
 @pytest.mark.parametrize("fault", [sends(b""), Peer.reset, sends(b"SSH-2.0-x\r\nand\nmore\r\n")])
@@ -1485,7 +1486,7 @@ def test_something_that_is_no_gateway(fault: Script) -> None:
     with scripted(fault) as server:
         error = error_of(CALLS["GET"], server)
     assert type(error) is GatewayConnectionError
-    assert "is it a gateway, and does it want https?" in str(error)
+    assert "check that it is a gateway, and whether it wants https://" in str(error)
     assert "\n" not in str(error)
 
 
@@ -1495,7 +1496,10 @@ def test_a_login_page_is_no_answer(method: str, tries: int) -> None:
     with scripted(says(b"<html><title>Log in</title>")) as server:
         error = error_of(CALLS[method], server)
     assert type(error) is GatewayConnectionError
-    assert "is not JSON but a page, 'Log in'; is this the URL of a gateway, and not" in str(error)
+    assert (
+        "is not JSON but a page, 'Log in'; check that this is the URL of a gateway, and not"
+        in str(error)
+    )
     assert len(server.lines) == tries
 
 
@@ -1653,7 +1657,9 @@ def test_https_to_a_gateway_without() -> None:
     with serving(sends(b"HTTP/1.1 400 Bad Request\r\n\r\n")) as where:
         error = error_of(CALLS["GET"], f"https://{where}")
     assert type(error) is GatewayConnectionError
-    assert str(error).endswith("; does this port speak http:// only?")
+    assert str(error).endswith(
+        "; this port may speak http:// only: check url (JUPYTER_GATEWAY_URL)"
+    )
 
 
 def test_http_to_a_gateway_with_tls(tls: tuple[ssl.SSLContext, str]) -> None:

@@ -180,7 +180,7 @@ def test_nobody_there() -> None:
     with socket.socket() as unused:
         unused.bind(("127.0.0.1", 0))
         where = f"127.0.0.1:{unused.getsockname()[1]}"
-        with pytest.raises(GatewayConnectionError, match="is the gateway running"):
+        with pytest.raises(GatewayConnectionError, match="check that the gateway is running"):
             connect(endpoint(where))
     with pytest.raises(GatewayConnectionError, match="cannot open the websocket"):
         connect(endpoint("127.0.0.1:1", headers={"a": "b\r\nc: d"}))

@@ -41,12 +41,12 @@ def test_lost_output_has_the_right_option_for_each_server() -> None:
     ("sent", "advice"),
     [
         ({}, "no token was sent: set auth_token"),
-        ({"Authorization": "token x"}, "is the token right, and sent as this gateway wants it?"),
-        ({"Authorization": "Basic x"}, "are http_user (JUPYTER_GATEWAY_HTTP_USER) and http_pwd"),
+        ({"Authorization": "token x"}, "the token is wrong, or not sent as this gateway wants it"),
+        ({"Authorization": "Basic x"}, "check http_user (JUPYTER_GATEWAY_HTTP_USER) and http_pwd"),
     ],
 )
 def test_a_403_says_what_was_sent(sent: dict[str, str], advice: str) -> None:
     """A Jupyter Server answers it where a Kernel Gateway says 401."""
-    for text in (for_status(403, sent, ""), for_websocket(403, sent, rest_allowed=False)):
+    for text in (for_status(403, sent, ""), for_websocket(403, sent, "", rest_allowed=False)):
         assert text.startswith(advice)
         assert "; or the user may not" in text
