@@ -8,7 +8,6 @@ from __future__ import annotations
 import re
 from collections.abc import Collection
 from copy import deepcopy
-from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +15,7 @@ from traitlets.config import Config
 
 from .config import GatewayClient
 from .signals import SigtermRaises
+from .suggest import closest, suggestion
 
 __all__ = ["GatewayEngine"]
 
@@ -116,8 +116,9 @@ class GatewayEngine:
 def _refuse_misspelt(given: Collection[str], names: Collection[str]) -> None:
     """Raise TypeError for what nbclient would ignore, although it is nearly one of the names."""
     for name in given:
-        if name not in names and (meant := get_close_matches(name, names, 1, 0.8)):
-            raise TypeError(f"the engine gateway has no option {name!r}; is it {meant[0]!r}?")
+        if name not in names and (meant := closest(name, names, cutoff=0.8)):
+            hint = suggestion(repr(meant))
+            raise TypeError(f"the engine gateway has no option {name!r}{hint}")
 
 
 def _papermills_own() -> Any:

@@ -41,4 +41,4 @@ def closest(
 
 def suggestion(meant: str) -> str:
     """Return the end of an error's text that suggests this name; "" if there is none."""
-    return f"; perhaps {meant} is meant" if meant else ""
+    return f"; the nearest is {meant}" if meant else ""

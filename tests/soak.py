@@ -478,7 +478,9 @@ def main() -> int:
         form = "%(asctime)s.%(msecs)03d %(threadName)s %(message)s"
         logging.basicConfig(filename=work / "log", level=logging.DEBUG, format=form, datefmt="%T")
         logging.getLogger("urllib3").setLevel(logging.INFO)
-        logging.getLogger("gateway_blocking").setLevel(logging.DEBUG)  # where the client's messages go
+        logging.getLogger("gateway_blocking").setLevel(
+            logging.DEBUG
+        )  # where the client's messages go
         python = options.eg_python if options.server == "eg" else sys.executable
         with serve(options.server, python, work) as (port, token):
             soak = Soak(options, port, token, work / "executed")

@@ -10,7 +10,7 @@ from types import FrameType
 
 from jupyter_core.application import NoStart, base_flags
 
-from .argv import suggestion
+from ..suggest import closest, suggestion
 from .command import Command
 from .errors import OK, USAGE, Signal, UsageError
 
@@ -124,7 +124,8 @@ class GatewayApp(Command):
             name = self.extra_args[0]
             if name in self.subcommands:
                 raise UsageError(f"options come after the command: jupyter gateway {name} ...")
-            hint = suggestion(name, self.subcommands)
+            meant = closest(name, self.subcommands)
+            hint = suggestion(meant)
             raise UsageError(f"there is no command {name!r}{hint}; see --help")
         self.print_help()
         return USAGE

@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator
-from difflib import get_close_matches
+from collections.abc import Iterator
 from typing import Any, NoReturn
 
 from traitlets.config import Config
 from traitlets.config.loader import ArgumentError, KVArgParseConfigLoader
 
+from ..suggest import closest, suggestion
 from .errors import UsageError
 
-__all__ = ["StrictLoader", "option_error", "suggestion"]
+__all__ = ["StrictLoader", "option_error"]
 
 _TRAIT = re.compile(r"The (?:value of the )?'(\w+)' trait of an? \w+ instance ")
 _MUST_NOT_BE_EMPTY = ("kernel_id", "url")  # a shell variable that is not set makes them so
@@ -21,12 +21,6 @@ _MUST_NOT_BE_EMPTY = ("kernel_id", "url")  # a shell variable that is not set ma
 def option_error(text: str) -> str:
     """Return traitlets' text about a bad value with the option named as it is typed."""
     return _TRAIT.sub(lambda match: f"--{match[1].replace('_', '-')} ", text)
-
-
-def suggestion(word: str, known: Iterable[str], prefix: str = "") -> str:
-    """Return the end of an error text that names the known word most like `word`, if any is."""
-    found = get_close_matches(word, list(known), 1)
-    return f"; the nearest is {prefix}{found[0]}" if found else ""
 
 
 def _reject(message: str) -> NoReturn:
@@ -90,12 +84,12 @@ class StrictLoader(KVArgParseConfigLoader):
                     _reject(f"--{name.replace('_', '-')} is given, and empty")
             known = cls.class_trait_names(config=True)
             for name in sorted(set(section) - set(known)):
-                hint = suggestion(name, known)
+                hint = suggestion(closest(name, known))
                 _reject(f"there is no option --{cls.__name__}.{name}{hint}")
 
     def _handle_unrecognized_alias(self, arg: str) -> NoReturn:
         spellings = [name for each in (*self.aliases, *self.flags) for name in _spellings(each)]
         names = [name for name in spellings if len(name) > 1]
-        similar = [name for name in names if name.startswith(arg) or arg.endswith(f"-{name}")]
-        hint = f"; the nearest is --{similar[0]}" if similar else suggestion(arg, names, "--")
-        _reject(f"there is no option --{arg}{hint}")
+        found = [name for name in names if name.startswith(arg) or arg.endswith(f"-{name}")]
+        meant = found[0] if found else closest(arg, names)
+        _reject(f"there is no option --{arg}{suggestion(meant and f'--{meant}')}")
