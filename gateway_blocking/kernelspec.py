@@ -2,32 +2,32 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import cast
 
 from jupyter_client.kernelspec import KernelSpec, KernelSpecManager
 from traitlets import Unicode, default
 
 from .errors import NoSuchKernelSpec
-from .models import KernelSpecModel
+from .models import InstalledSpec, KernelSpecModel, LocatedKernelSpecModel, LocatedKernelSpecs
 from .remote import GatewayMixin, unsupported
 
 __all__ = ["BlockingGatewayKernelSpecManager"]
 
-_NOT_HERE = "the kernelspecs are the gateway's, and its administrator's to change"
+_NOT_HERE = "the kernelspecs are the gateway's, and only its administrator can change them"
 
 
 class BlockingGatewayKernelSpecManager(GatewayMixin, KernelSpecManager):
-    """A :class:`~jupyter_client.kernelspec.KernelSpecManager` of what a gateway has.
+    """A :class:`~jupyter_client.kernelspec.KernelSpecManager` of a gateway's kernelspecs.
 
-    Kernelspecs of this machine are not among them.  ``allowed_kernelspecs`` restricts them
-    further, as it does locally.
+    The kernelspecs of this machine are not included.  ``allowed_kernelspecs`` restricts the
+    gateway's, as it does with local ones.
 
     >>> specs = BlockingGatewayKernelSpecManager()  # doctest: +SKIP
     >>> specs.get_kernel_spec("python3").display_name  # doctest: +SKIP
     'Python 3 (ipykernel)'
 
-    Every method raises :exc:`.GatewayError` where the gateway does not answer, besides what it
-    says itself.
+    Every method raises :exc:`.GatewayError` if the gateway does not answer, in addition to the
+    errors that it names.
 
     Parameters
     ----------
@@ -37,13 +37,13 @@ class BlockingGatewayKernelSpecManager(GatewayMixin, KernelSpecManager):
 
     kernel_username = Unicode(
         config=True,
-        help="Whose kernelspecs are asked for, where a gateway has others for other users."
-        " KERNEL_USERNAME by default, else the http_user of the gateway's options.",
+        help="User whose kernelspecs are listed, if the gateway distinguishes users; by default"
+        " KERNEL_USERNAME, else the http_user of the gateway's options.",
     )
     resource_base_url = Unicode(
         config=True,
-        help="What the URLs of the kernelspecs' resources begin with, for a server that passes"
-        " them on: its base_url. By default they lead to the gateway.",
+        help="Beginning of the URLs of the kernelspecs' resources, for a server that forwards"
+        " requests for them: its base_url.  By default the URLs lead to the gateway.",
     )
 
     @default("kernel_username")
@@ -52,30 +52,31 @@ class BlockingGatewayKernelSpecManager(GatewayMixin, KernelSpecManager):
 
     @property
     def default_kernel_name(self) -> str:
-        """The kernelspec of a kernel that is started without a name; "" for none."""
+        """Name of the kernelspec that is started without a name; "" for none."""
         return str(self.list_kernel_specs().get("default") or "")
 
-    def list_kernel_specs(self) -> dict[str, Any]:
+    def list_kernel_specs(self) -> LocatedKernelSpecs:
         """Return the gateway's own list.
 
         Returns
         -------
         dict
-            ``{"default": name, "kernelspecs": {name: {"name", "spec", "resources"}}}``, the
-            resources by name as URLs.
+            ``{"default": name, "kernelspecs": {name: {"name", "spec", "resources"}}}``; the
+            resources are URLs by name.
         """
         listed = self.rest.list_kernelspecs(self.kernel_username)
         specs = listed.get("kernelspecs") or {}
         allowed = self.allowed_kernelspecs
         specs = {name: specs[name] for name in specs if not allowed or name in allowed}
-        return {**listed, "kernelspecs": {name: self._located(specs[name]) for name in specs}}
+        located = {name: self._located(specs[name]) for name in specs}
+        return cast("LocatedKernelSpecs", {**listed, "kernelspecs": located})
 
     def find_kernel_specs(self) -> dict[str, str]:
-        """Return the names of the kernelspecs, each with "", because it has no directory here."""
+        """Return the names of the kernelspecs, each with "" instead of a local directory."""
         return dict.fromkeys(self.list_kernel_specs()["kernelspecs"], "")
 
-    def get_all_specs(self) -> dict[str, Any]:
-        """All kernelspecs, as of a local machine: ``{name: {"resource_dir": "", "spec"}}``."""
+    def get_all_specs(self) -> dict[str, InstalledSpec]:
+        """Return all kernelspecs as ``{name: {"resource_dir": "", "spec"}}``."""
         specs = self.list_kernel_specs()["kernelspecs"]
         return {name: {"resource_dir": "", "spec": specs[name]["spec"]} for name in specs}
 
@@ -85,14 +86,15 @@ class BlockingGatewayKernelSpecManager(GatewayMixin, KernelSpecManager):
         Raises
         ------
         NoSuchKernelSpec
-            There is none of this name; a ``KeyError`` and jupyter_client's ``NoSuchKernel``, too.
+            The gateway has no kernelspec of this name.  The error is a ``KeyError`` and
+            jupyter_client's ``NoSuchKernel``, too.
         """
         self._check_allowed(kernel_name)
         model = self.rest.get_kernelspec(kernel_name, self.kernel_username)
         return self.kernel_spec_class(resource_dir="", **model["spec"])
 
     def get_kernel_spec_resource(self, kernel_name: str, path: str) -> bytes | None:
-        """Return a file of a kernelspec, such as ``logo-64x64.png``; None if it has none."""
+        """Return a file of a kernelspec, such as ``logo-64x64.png``; None if there is none."""
         try:
             self._check_allowed(kernel_name)
             return self.rest.get_kernelspec_resource(kernel_name, path)
@@ -111,8 +113,8 @@ class BlockingGatewayKernelSpecManager(GatewayMixin, KernelSpecManager):
                 name=kernel_name,
             )
 
-    def _located(self, model: KernelSpecModel) -> dict[str, Any]:
-        """With the whole URLs of its resources, which a gateway gives as paths of its own."""
+    def _located(self, model: KernelSpecModel) -> LocatedKernelSpecModel:
+        """Return the model with whole URLs of its resources instead of the gateway's paths."""
         base = self.gateway.kernelspecs_resource_url
         if self.resource_base_url:
             endpoint = (self.gateway.kernelspecs_resource_endpoint or "").strip("/")
@@ -121,7 +123,7 @@ class BlockingGatewayKernelSpecManager(GatewayMixin, KernelSpecManager):
             name: f"{base}/{path.partition('/kernelspecs/')[2]}"
             for name, path in (model.get("resources") or {}).items()
         }
-        return {**model, "resources": resources}
+        return cast("LocatedKernelSpecModel", {**model, "resources": resources})
 
     install_kernel_spec = unsupported("install_kernel_spec", _NOT_HERE)
     install_native_kernel_spec = unsupported("install_native_kernel_spec", _NOT_HERE)

@@ -22,6 +22,7 @@ from .advice import shown
 __all__ = [
     "OPTIONAL_KERNEL_MODEL",
     "APIVersion",
+    "InstalledSpec",
     "KernelModel",
     "KernelSpecModel",
     "KernelSpecs",
@@ -136,6 +137,13 @@ class LocatedKernelSpecs(TypedDict):
 
     kernelspecs: dict[str, LocatedKernelSpecModel]
     default: NotRequired[str | None]
+
+
+class InstalledSpec(TypedDict):
+    """A kernelspec as jupyter_client describes a local one; it has no directory here."""
+
+    resource_dir: str
+    spec: Spec
 
 
 class ServerStatus(TypedDict, total=False):

@@ -30,7 +30,7 @@ _Self = TypeVar("_Self", bound="BlockingGatewayMultiKernelManager")
 _T = TypeVar("_T")
 _R = TypeVar("_R")
 
-_AT_ONCE = 16  # requests, where there is one for each kernel
+_AT_ONCE = 16  # requests in parallel, if there is one for each kernel
 
 
 class BlockingGatewayMultiKernelManager(GatewayMixin, MultiKernelManager):
@@ -40,12 +40,12 @@ class BlockingGatewayMultiKernelManager(GatewayMixin, MultiKernelManager):
     ...     kernel_id = kernels.start_kernel(kernel_name="python3")
     ...     kc = kernels.get_kernel(kernel_id).client()
 
-    Ours are the kernels that were started here or attached to; what else the gateway has is not
-    touched.  May be used by any number of threads.  As a context manager it shuts down at the end
-    what it started.
+    The manager has the kernels that it started or attached to, and does not touch the gateway's
+    other kernels.  As a context manager, it shuts down at the end what it started.
 
-    Every method that asks the gateway raises :exc:`.GatewayError` where that does not answer, and
-    every method with a `kernel_id` a ``KeyError`` where it is not one of ours.
+    Every method that sends a request raises :exc:`.GatewayError` if the gateway does not answer.
+    Every method with a `kernel_id` raises ``KeyError`` if the manager does not have the kernel.
+    Any number of threads may use one manager.
 
     Parameters
     ----------
@@ -58,13 +58,13 @@ class BlockingGatewayMultiKernelManager(GatewayMixin, MultiKernelManager):
     )
     kernel_spec_manager = Instance(KernelSpecManager)
     default_kernel_name = Unicode(
-        "", config=True, help="The kernelspec to start by default; '' for the gateway's own."
+        "", config=True, help="Kernelspec to start by default; '' for the gateway's default."
     )
-    shared_context = Bool(False, help="There are no ZMQ sockets, and so no context to share.")
+    shared_context = Bool(False, help="False, because there are no ZMQ sockets.")
 
     def __init__(self, **kwargs: Any) -> None:
         super().__init__(**kwargs)
-        # What traitlets make when it is asked for, two threads that ask at once make twice.
+        # Now: later, two threads might each make one.
         self._kernels: dict[str, Any] = {}
         self._made = self.rest, self.kernel_spec_manager
         self._culled: set[str] = set()
@@ -89,10 +89,10 @@ class BlockingGatewayMultiKernelManager(GatewayMixin, MultiKernelManager):
                 self._close_rest()
 
     def _after_fork(self) -> None:
-        """In a child process nobody would release the lock, nor end what was being started."""
+        """Make the locks anew in a child process, where no thread would release them."""
         self._lock, self._waiters = Lock(), Waiters()
         self._starts: set[object] = set()
-        self._endings = 0  # how often all were shut down
+        self._endings = 0  # number of calls of shutdown_all()
 
     @default("kernel_spec_manager")
     def _default_kernel_spec_manager(self) -> BlockingGatewayKernelSpecManager:
@@ -117,21 +117,22 @@ class BlockingGatewayMultiKernelManager(GatewayMixin, MultiKernelManager):
         Parameters
         ----------
         kernel_name : str, optional
-            The kernelspec; by default :attr:`default_kernel_name`.
+            Name of the kernelspec; by default :attr:`default_kernel_name`.
         kernel_id : str, optional
-            Attach to this kernel of the gateway, which then is not ours to shut down.
+            ID of a running kernel to attach to; the manager does not shut it down.
         **kwargs
-            As for :meth:`.BlockingGatewayKernelManager.start_kernel`: ``env``, ``cwd``, ``path``.
+            Arguments of :meth:`.BlockingGatewayKernelManager.start_kernel`: ``env``, ``cwd``,
+            ``path``.
 
         Returns
         -------
         str
-            The kernel's id.
+            ID of the kernel.
 
         Raises
         ------
         NoSuchKernel, NoSuchKernelSpec
-            There is no such kernel to attach to, or no such kernelspec.
+            The gateway does not have the kernel to attach to, or the kernelspec.
         """
         manager: BlockingGatewayKernelManager = self.kernel_manager_factory(
             kernel_name=kernel_name or self.default_kernel_name, config=self.config, log=self.log
@@ -144,7 +145,7 @@ class BlockingGatewayMultiKernelManager(GatewayMixin, MultiKernelManager):
                 manager.start_kernel(**kwargs)
                 self._register(manager)
                 if self._endings != endings:
-                    raise GatewayError("all kernels were shut down while this one started: it, too")
+                    raise GatewayError("shutdown_all() shut this kernel down while it started")
             except BaseException as error:  # a Ctrl-C, too
                 self._let_go(manager)
                 with cleaning_up(error, self.log):
@@ -155,7 +156,7 @@ class BlockingGatewayMultiKernelManager(GatewayMixin, MultiKernelManager):
 
     @contextmanager
     def _starting(self) -> Iterator[int]:
-        """While a kernel starts, so that :meth:`shutdown_all` does not miss it."""
+        """Register a start, for which :meth:`shutdown_all` waits."""
         start = object()
         try:
             with self._lock:
@@ -170,12 +171,12 @@ class BlockingGatewayMultiKernelManager(GatewayMixin, MultiKernelManager):
         kernel_id = str(manager.kernel_id)
         with self._lock:
             there = self._kernels.get(kernel_id)
-            if there is None or not there.has_kernel:  # else that one has the clients
+            if there is None or not there.has_kernel:  # otherwise that manager has the clients
                 self._kernels[kernel_id] = manager
             self._culled.discard(kernel_id)
 
     def _let_go(self, manager: BlockingGatewayKernelManager) -> None:
-        """Forget it, and not another one of the same kernel."""
+        """Remove this manager, but not another one of the same kernel."""
         with self._lock:
             kernel_id = str(manager.kernel_id)
             if manager is self._kernels.get(kernel_id):
@@ -184,12 +185,12 @@ class BlockingGatewayMultiKernelManager(GatewayMixin, MultiKernelManager):
     def shutdown_kernel(
         self, kernel_id: str, now: bool | None = False, restart: bool | None = False
     ) -> None:
-        """Shut a kernel down, if it was started here, and let go of it in any case.
+        """Shut a kernel down if this manager started it, and remove it in any case.
 
         Parameters
         ----------
         kernel_id : str
-            The kernel.
+            ID of the kernel.
         now, restart : bool
             See :meth:`.BlockingGatewayKernelManager.shutdown_kernel`.
         """
@@ -198,16 +199,16 @@ class BlockingGatewayMultiKernelManager(GatewayMixin, MultiKernelManager):
         self._let_go(manager)
 
     def shutdown_all(self, now: bool = False) -> None:
-        """Shut down all that were started here, many at once, and let go of all.
+        """Shut down all kernels that this manager started, many at once, and remove all.
 
-        What another thread is just starting is shut down as well, by that thread, which gets a
-        :exc:`.GatewayError`; this waits for it.
+        A kernel that another thread is starting is shut down by that thread, which gets a
+        :exc:`.GatewayError`.  This method waits for it.
 
         Raises
         ------
         GatewayError
-            Some could not be shut down, and stay ours.  The text says which and why; the
-            ``__cause__`` is the first of their errors.
+            Some kernels could not be shut down, and are not removed.  The text says which and why;
+            the ``__cause__`` is the first of their errors.
         """
 
         def shut_down(kernel_id: str) -> tuple[str, Exception] | None:
@@ -215,7 +216,7 @@ class BlockingGatewayMultiKernelManager(GatewayMixin, MultiKernelManager):
                 self.shutdown_kernel(kernel_id, now=now)
             except KeyError:
                 pass  # another thread was faster
-            except Exception as error:  # whatever it is, it is not to keep the others alive
+            except Exception as error:  # no error must keep the other kernels alive
                 return kernel_id, error
             return None
 
@@ -232,11 +233,11 @@ class BlockingGatewayMultiKernelManager(GatewayMixin, MultiKernelManager):
             ) from failed[0][1]
 
     def get_kernel(self, kernel_id: str) -> BlockingGatewayKernelManager:
-        """Return the manager of a kernel of ours."""
+        """Return the manager of one of the kernels."""
         return cast("BlockingGatewayKernelManager", super().get_kernel(kernel_id))
 
     def remove_kernel(self, kernel_id: str) -> Any:
-        """Let go of a kernel without shutting it down; its manager, None if it is not ours."""
+        """Remove a kernel without shutting it down; return its manager, or None."""
         with self._lock:
             return self._kernels.pop(kernel_id, None)
 
@@ -262,13 +263,13 @@ class BlockingGatewayMultiKernelManager(GatewayMixin, MultiKernelManager):
     async def _async_shutdown_all(self, now: bool = False) -> None:
         self.shutdown_all(now)
 
-    # --- what there is --------------------------------------------------------------------------
+    # --- listing --------------------------------------------------------------------------------
 
     def list_kernels(self) -> list[KernelModel]:
-        """Return the models of our kernels, as the gateway has them now.
+        """Return the current models of this manager's kernels.
 
-        One request, or one for each where the gateway does not let kernels be listed.  A kernel
-        that is not there any more is not ours any longer: see :meth:`kernel_culled`.
+        This sends one request, or one for each kernel if the gateway does not permit listing.  A
+        kernel that is gone is removed: see :meth:`kernel_culled`.
         """
         ours = list(self._kernels)
         if not ours:
@@ -279,7 +280,7 @@ class BlockingGatewayMultiKernelManager(GatewayMixin, MultiKernelManager):
             if error.status_code != 403:
                 raise
             listed = {}
-        # One that is missing is asked for: the list may be of a moment ago, or of another server.
+        # The list may be outdated, or come from another server: ask for each missing kernel.
         missing = [kernel_id for kernel_id in ours if kernel_id not in listed]
         listed |= {model["id"]: model for model in _at_once(self._refresh, missing) if model}
         models = []
@@ -288,12 +289,12 @@ class BlockingGatewayMultiKernelManager(GatewayMixin, MultiKernelManager):
             if manager is not None and model:
                 if manager.refresh_model(model):
                     models.append(model)
-                else:  # it was let go of by its manager, and runs
+                else:  # its own manager has removed it, and it runs
                     self._let_go(manager)
         return models
 
     def _refresh(self, kernel_id: str) -> KernelModel | None:
-        """Return a kernel's model; None for one that is gone, which then is not ours any longer."""
+        """Return a kernel's model; if the kernel is gone, remove it and return None."""
         manager: BlockingGatewayKernelManager | None = self._kernels.get(kernel_id)
         if manager is None:
             return None
@@ -303,25 +304,26 @@ class BlockingGatewayMultiKernelManager(GatewayMixin, MultiKernelManager):
         with self._lock:
             still_ours = self._kernels.get(kernel_id) is manager
             if still_ours and not manager.shutting_down:
-                self._culled.add(kernel_id)  # else it was its manager, or another thread
+                self._culled.add(kernel_id)  # otherwise this process has shut it down
         self._let_go(manager)
         return None
 
     def list_kernel_ids(self) -> list[str]:
-        """Return the IDs of our kernels, see :meth:`list_kernels`."""
+        """Return the IDs of this manager's kernels, see :meth:`list_kernels`."""
         return [model["id"] for model in self.list_kernels()]
 
     def __len__(self) -> int:
-        """How many kernels are ours, as far as is known here."""
+        """Return the number of kernels, without a request."""
         return len(self._kernels)
 
     def kernel_model(self, kernel_id: str) -> KernelModel:
-        """Return a kernel's model, as the gateway has it now.
+        """Return the current model of a kernel.
 
         Raises
         ------
         KeyError
-            It is not ours; or the gateway does not have it any more (:exc:`.NoSuchKernel`).
+            The manager does not have the kernel, or the gateway does not have it any more
+            (:exc:`.NoSuchKernel`).
         """
         self._check_kernel_id(kernel_id)
         model = self._refresh(kernel_id)
@@ -330,14 +332,14 @@ class BlockingGatewayMultiKernelManager(GatewayMixin, MultiKernelManager):
         return model
 
     def kernel_culled(self, kernel_id: str) -> bool:
-        """Whether a kernel that was ours is gone from the gateway, without our doing."""
+        """Return True if a kernel of this manager is gone, and the manager did not end it."""
         if kernel_id in self._kernels:
             self._refresh(kernel_id)
         return kernel_id in self._culled
 
 
 def _at_once(do: Callable[[_T], _R], items: Iterable[_T]) -> list[_R]:
-    """Call `do` with each item, in threads of their own, all of them in any case."""
+    """Call `do` with each item, in a pool of threads; an interruption does not skip any."""
     items = list(items)
     if len(items) < 2:
         return [do(item) for item in items]
@@ -352,14 +354,14 @@ def _at_once(do: Callable[[_T], _R], items: Iterable[_T]) -> list[_R]:
         finally:
             done.open()
 
-    try:  # in another thread: see `apart` for what an interruption here would leave
+    try:  # in another thread: see `apart` for the damage that an interruption would do
         apart(Thread(target=do_all, name="gateway-at-once").start)
-    except RuntimeError:  # while the interpreter ends, no thread can be started any more
+    except RuntimeError:  # the interpreter ends, and starts no thread any more
         return [do(item) for item in items]
     try:
         done.wait(Deadline(None))
     except BaseException:
-        done.wait(Deadline(None))  # the rest is done in any case; a second Ctrl-C ends this
+        done.wait(Deadline(None))  # the pool goes on; a second Ctrl-C ends this wait
         raise
     return [future.result() for future in futures]
 
@@ -367,7 +369,7 @@ def _at_once(do: Callable[[_T], _R], items: Iterable[_T]) -> list[_R]:
 def _submit(pool: ThreadPoolExecutor, do: Callable[[_T], _R], item: _T) -> Future[_R]:
     try:
         return pool.submit(do, item)
-    except RuntimeError:  # while the interpreter ends, no thread can be started any more
+    except RuntimeError:  # the interpreter ends, and starts no thread any more
         done: Future[_R] = Future()
         try:
             done.set_result(do(item))

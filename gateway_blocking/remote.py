@@ -1,4 +1,4 @@
-"""What all that speaks with a gateway shares: which one it is, and what a kernel there has not."""
+"""The gateway of managers and clients, and the methods that a remote kernel does not support."""
 
 from __future__ import annotations
 
@@ -19,7 +19,15 @@ __all__ = ["ConnectionInfo", "GatewayMixin", "RemoteKernelMixin", "unsupported"]
 
 
 def unsupported(name: str, why: str) -> Callable[..., NoReturn]:
-    """Return a method `name` that raises :exc:`.RemoteNotSupported` and says why."""
+    """Return a method that raises :exc:`.RemoteNotSupported`.
+
+    Parameters
+    ----------
+    name : str
+        Name of the method.
+    why : str
+        The reason, for the error's text.
+    """
 
     def method(self: object, *args: Any, **kwargs: Any) -> NoReturn:
         raise RemoteNotSupported(f"{type(self).__name__}.{name}() is not possible: {why}")
@@ -30,8 +38,8 @@ def unsupported(name: str, why: str) -> Callable[..., NoReturn]:
 
 
 _NO_SOCKETS = "a kernel behind a gateway has no ZMQ sockets to connect to, only its websocket"
-_NO_FILE = "a kernel behind a gateway has no connection file, only its id: give kernel_id="
-_NO_TRAITS = ("owns_kernel",)  # what jupyter_client's KernelManager takes besides
+_NO_FILE = "a kernel behind a gateway has no connection file, only its ID: pass kernel_id="
+_NO_TRAITS = ("owns_kernel",)  # keywords of jupyter_client's KernelManager that are not traits
 
 
 class ConnectionInfo(TypedDict):
@@ -43,14 +51,14 @@ class ConnectionInfo(TypedDict):
 
 
 class GatewayMixin(LoggingConfigurable):
-    """The gateway that this speaks with.
+    """Base class of everything that sends requests to a gateway.
 
     Parameters
     ----------
     gateway : GatewayClient, optional
-        The gateway's options.  Instead, any of them may be given by its own name:
-        ``url="https://..."``, ``auth_token="..."``.  What is not given comes from the
-        configuration (``c.GatewayClient``), then from the ``JUPYTER_GATEWAY_*`` variables.
+        The gateway's options.  Instead, any of them may be passed by its own name:
+        ``url="https://..."``, ``auth_token="..."``.  The others come from the configuration
+        (``c.GatewayClient``), or else from the ``JUPYTER_GATEWAY_*`` variables.
     """
 
     gateway = Instance(GatewayClient, help="The options of the gateway.")
@@ -60,11 +68,11 @@ class GatewayMixin(LoggingConfigurable):
         names = GatewayClient.class_traits(config=True)
         options = {name: kwargs.pop(name) for name in list(kwargs) if name in names}
         if options and "gateway" in kwargs:
-            raise TypeError(f"give either gateway= or {', '.join(sorted(options))}=, not both")
+            raise TypeError(f"pass either gateway= or {', '.join(sorted(options))}=, not both")
         reject_unknown_kwargs(type(self).__name__, kwargs, (*self.trait_names(), *_NO_TRAITS))
         self._owns_rest = "rest" not in kwargs
         super().__init__(**kwargs)
-        # Made now: here a malformed option is to be told.
+        # Now, so that a malformed option is an error here.
         if options or not self.trait_has_value("gateway"):
             self.gateway = GatewayClient(config=self.config, log=self.log, **options)
 
@@ -74,7 +82,8 @@ class GatewayMixin(LoggingConfigurable):
 
     @default("gateway")
     def _default_gateway(self) -> GatewayClient:
-        # Not parent=self: a dropped client is to be collected at once, not at the next cycle.
+        # Not parent=self: a dropped client must be collected at once, and not by the next cycle
+        # of garbage collection.
         return GatewayClient(config=self.config, log=self.log)
 
     @default("rest")
@@ -82,13 +91,13 @@ class GatewayMixin(LoggingConfigurable):
         return GatewayREST(self.gateway)
 
     def _close_rest(self) -> None:
-        """Close what REST keeps open, unless it was given by somebody who shares it."""
+        """Close the connections of REST, unless another object shares it."""
         if self._owns_rest and self.trait_has_value("rest"):
             self.rest.close()
 
 
 class RemoteKernelMixin(GatewayMixin, ConnectionFileMixin):
-    """The gateway of a remote kernel, and an honest no to ports and connection files.
+    """Base class of managers and clients of one remote kernel, without ports and files.
 
     Parameters
     ----------
@@ -101,21 +110,21 @@ class RemoteKernelMixin(GatewayMixin, ConnectionFileMixin):
     def __reduce__(self) -> NoReturn:
         raise TypeError(
             f"a {type(self).__name__} belongs to its process, and cannot be pickled:"
-            " send its kernel_id, and make another there"
+            " send its kernel_id, and make another one there"
         )
 
     def get_connection_info(  # type: ignore[override]  # other keys: there are no ports
         self, session: bool = False
     ) -> ConnectionInfo:
-        """Return what a client needs to know: ``kernel_id`` and ``url``; there are no ports.
+        """Return what a client needs: ``kernel_id`` and ``url``; there are no ports.
 
-        A login in the URL is part of it, as the key is of jupyter_client's.
+        The URL may contain a login, as jupyter_client's result contains the key.
 
         Parameters
         ----------
         session : bool
-            Add ``session``, a new one with its own id: a gateway tells the clients of one kernel
-            apart by it, and drops the older of two with the same.
+            Add ``session``, a new session with its own ID.  A gateway distinguishes the clients of
+            one kernel by it, and drops the older one of two with the same ID.
         """
         info: ConnectionInfo = {"kernel_id": self.kernel_id or "", "url": self.gateway.url}
         if session:
@@ -123,7 +132,7 @@ class RemoteKernelMixin(GatewayMixin, ConnectionFileMixin):
             info["session"].session = new_id()
         return info
 
-    ports = property(lambda self: [], doc="None: a kernel behind a gateway has no ports of ours.")
+    ports = property(lambda self: [], doc="An empty list: a remote kernel has no ports.")
 
     connect_shell = unsupported("connect_shell", _NO_SOCKETS)
     connect_iopub = unsupported("connect_iopub", _NO_SOCKETS)

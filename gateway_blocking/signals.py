@@ -1,7 +1,6 @@
-"""SIGTERM within a block that has something to clean up: it ends the block as an exception does.
+"""SIGTERM as an exception, in blocks that have something to clean up.
 
-Python leaves SIGTERM to the system, which ends the process where it stands, and a kernel behind
-a gateway would go on running.
+By default, SIGTERM ends the process at once, and a kernel behind a gateway would go on running.
 """
 
 from __future__ import annotations
@@ -17,15 +16,16 @@ from types import FrameType
 from weakref import WeakSet
 
 from .forking import register_after_fork
+from .timeouts import SIGTERM_AFTER_FORK, SIGTERM_REPEATED
 
 __all__ = ["SigtermRaises"]
 
 
 class SigtermRaises:
-    """Within its ``with``, a SIGTERM raises ``SystemExit(128 + SIGTERM)`` in the main thread.
+    """Context manager in which a SIGTERM raises ``SystemExit(128 + SIGTERM)`` in the main thread.
 
-    Only where it would end the process at once: a handler of somebody else's is left alone.
-    Such blocks may be nested and overlap; with the last one ends what the first has begun.
+    It does so only if SIGTERM would end the process at once, and leaves another handler alone.
+    Blocks may be nested and overlap; the end of the last one restores the default handler.
     """
 
     def __init__(self) -> None:
@@ -42,13 +42,13 @@ class SigtermRaises:
         came, self._waits, self._came = self._came, False, False
         try:
             if came:
-                signal.raise_signal(signal.SIGTERM)  # anew, and for the blocks around this one
+                signal.raise_signal(signal.SIGTERM)  # again, for the blocks around this one
         finally:
             self._after_fork()
 
     @contextmanager
     def end(self) -> Iterator[None]:
-        """Begin the end of the block: a SIGTERM that comes now waits until it is over."""
+        """Enter the end of the block: a SIGTERM that arrives in it is raised after it."""
         self._waits = True
         try:
             yield
@@ -56,7 +56,7 @@ class SigtermRaises:
             self.__exit__()
 
     def _after_fork(self) -> None:
-        """End the block; in a child process at once, because it has nothing to clean up."""
+        """End the block; a child process has nothing to clean up."""
         global _unwinding
         self._waits = self._came = False
         _blocks.discard(self)
@@ -66,17 +66,15 @@ class SigtermRaises:
                 signal.signal(signal.SIGTERM, signal.SIG_DFL)
 
     def _holds_back(self) -> bool:
-        """Whether a SIGTERM has to wait; it is remembered then."""
+        """Return True if a SIGTERM has to wait, and remember it."""
         self._came = self._waits
         return self._waits
 
 
-_SHORTLY = 0.01  # seconds
-_ONCE = 1.0  # seconds
 _NEVER = float("-inf")
 
 _blocks: WeakSet[SigtermRaises] = WeakSet()
-_unwinding = _NEVER  # since when
+_unwinding = _NEVER  # monotonic time of the last SystemExit
 
 
 def _unwind(number: int, _frame: FrameType | None) -> None:
@@ -86,11 +84,11 @@ def _unwind(number: int, _frame: FrameType | None) -> None:
         signal.signal(number, signal.SIG_DFL)
         signal.raise_signal(number)
     elif getattr(_forks, "under_way", False):  # Python drops what is raised in what it calls then
-        threading.Timer(_SHORTLY, os.kill, (os.getpid(), number)).start()
+        threading.Timer(SIGTERM_AFTER_FORK, os.kill, (os.getpid(), number)).start()
     elif not any(block._holds_back() for block in blocks):
-        # Who ends a process may do it twice, the process and its group; one has to be enough, and
-        # is not to interrupt what the other began.
-        if monotonic() - _unwinding > _ONCE:
+        # A supervisor may send SIGTERM twice, to the process and to its group.  The second one must
+        # not interrupt the clean-up that the first one began.
+        if monotonic() - _unwinding > SIGTERM_REPEATED:
             _unwinding = monotonic()
             raise SystemExit(128 + number)
 
@@ -102,9 +100,9 @@ def _is_main_thread() -> bool:
 _forks = threading.local()
 
 if sys.platform != "win32":
-    # Python drops what a child gets before it is told of the fork, and terminated it may be at
-    # once.  Held back until the handler is the default again, the signal ends it.  The parent's
-    # is sent anew.
+    # Python drops a signal that a child gets before it has handled the fork, and a child may be
+    # terminated at once.  The signal is blocked until the handler is the default again, and then
+    # ends the child.  The parent's signal is sent again.
 
     def _before_fork() -> None:
         _forks.under_way = True

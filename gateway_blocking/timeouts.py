@@ -7,6 +7,7 @@ __all__ = [
     "GIVE_BACK_TIMEOUT",
     "KERNEL_LIST_PAUSE",
     "KERNEL_LIST_PAUSE_MAX",
+    "LOCK_SLICE",
     "LOOK_PAUSE",
     "LOOK_TIMEOUT",
     "LOOK_TIMEOUT_MIN",
@@ -19,6 +20,8 @@ __all__ = [
     "RETRY_PAUSE_MAX",
     "TLS_PATIENCE",
     "TLS_PROBE_TIMEOUT",
+    "SIGTERM_AFTER_FORK",
+    "SIGTERM_REPEATED",
     "UP_PAUSE",
     "UP_PAUSE_MAX",
     "UP_TIMEOUT",
@@ -67,3 +70,15 @@ LOOK_TIMEOUT_MIN = 0.05
 """One request for such a kernel, if there is no time left."""
 GIVE_BACK_TIMEOUT = 5.0
 """Shutting down a kernel whose start was interrupted, which may still be starting."""
+
+# --- locks --------------------------------------------------------------------------------------
+
+LOCK_SLICE = 1.0
+"""Longest single wait for a lock, which on Windows no signal interrupts."""
+
+# --- signals --------------------------------------------------------------------------------------
+
+SIGTERM_AFTER_FORK = 0.01
+"""Delay of a SIGTERM that arrives during a fork, which Python would drop."""
+SIGTERM_REPEATED = 1.0
+"""Time in which a second SIGTERM belongs to the first one."""

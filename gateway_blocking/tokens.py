@@ -1,4 +1,4 @@
-"""Token renewers: what gives a fresh token before each request."""
+"""Token renewers: classes of users that return the token for each request."""
 
 from __future__ import annotations
 
@@ -17,13 +17,13 @@ __all__ = ["GatewayTokenRenewerBase", "NoOpTokenRenewer", "Renewal"]
 
 
 class _Meta(ABCMeta, MetaHasTraits):
-    """Of a class with traits that is abstract, too."""
+    """Metaclass of an abstract class with traits."""
 
 
 class GatewayTokenRenewerBase(LoggingConfigurable, metaclass=_Meta):
-    """The base of token renewers, with the signature of jupyter_server's class of this name.
+    """Base class of token renewers, with the signature of jupyter_server's class of this name.
 
-    A class written for jupyter_server works as well; it need not derive from this one.  The
+    A class that was written for jupyter_server works, too; it need not derive from this one.  The
     ``parent`` is the :class:`.GatewayClient`.
     """
 
@@ -33,23 +33,23 @@ class GatewayTokenRenewerBase(LoggingConfigurable, metaclass=_Meta):
     ) -> str:
         """Return the token to use from now on.
 
-        Called before each request and each websocket handshake, by one thread at a time, which
-        is made for the call: a request waits for it no longer than its own timeout.
+        This is called before each request and each websocket handshake, by one thread at a time.
+        The thread exists only for the call: a request waits for it no longer than its timeout.
 
         Parameters
         ----------
         auth_header_key, auth_scheme, auth_token : str
-            The options of these names; `auth_token` is the one used last.
+            The options of these names; `auth_token` is the last token that was used.
         """
 
 
 class NoOpTokenRenewer(GatewayTokenRenewerBase):
-    """Keeps the token that is configured: the default."""
+    """The default renewer, which keeps the configured token."""
 
     def get_token(
         self, auth_header_key: str, auth_scheme: str | None, auth_token: str, **kwargs: Any
     ) -> str:
-        """`auth_token`, unchanged."""
+        """Return `auth_token`."""
         return auth_token
 
 
@@ -59,7 +59,7 @@ class Renewal:
     Parameters
     ----------
     renew : callable
-        What the thread calls.
+        Function that the thread calls.
     """
 
     def __init__(self, renew: Callable[[], object]) -> None:
@@ -70,7 +70,7 @@ class Renewal:
         apart(thread.start)
 
     def wait(self, deadline: Deadline) -> bool:
-        """Wait until it returned, and raise what it raised; return False if that is not in time."""
+        """Wait until the call returns, and raise its error; return False if the deadline passes."""
         if not self._done.wait(deadline):
             return False
         if self._error is not None:

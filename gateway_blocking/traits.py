@@ -1,4 +1,4 @@
-"""The types of options: what is a good value, and how an error shows one that is not."""
+"""Types of options: which values are valid, and how an error shows a value that is not."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ __all__ = [
 
 
 def safe_url(url: str) -> str:
-    """`url` without what may be secret: user name, password, query and fragment."""
+    """Return the URL without the parts that may be secret: login, query and fragment."""
     parts = urlsplit(url)
     return parts._replace(netloc=parts.netloc.rpartition("@")[2], query="", fragment="").geturl()
 
@@ -53,19 +53,19 @@ class Text(Unicode[Any, Any]):
         super().__init__(default, allow_none=True, **metadata)
 
     def shown(self, value: Any) -> str:
-        """How an error may show the value."""
+        """Return the value as an error may show it."""
         return "a value that is not shown" if self.metadata.get("secret") else repr(value)
 
     def validate(self, obj: Any, value: Any) -> str | None:
         """Return the validated value."""
         if not isinstance(value, str):  # not traitlets' own error, which would show it
             kind = type(value).__name__
-            raise TraitError(f"{self.name} must be text, and this is of the type {kind}")
+            raise TraitError(f"{self.name} must be text, got a value of type {kind}")
         return value
 
     def from_string(self, s: str) -> str | None:
         """Return the value that a text stands for."""
-        # As it is: neither quotes nor a ~ mean anything in a token.
+        # Unchanged: quotes and ~ have no meaning in a token.
         return None if s == "None" else s
 
 
@@ -100,7 +100,7 @@ class HeaderName(Text):
         text = super().validate(obj, value)
         if text and not _HEADER_NAME.fullmatch(text):
             raise HeaderError(
-                f"{self.name}={text!r} does not name a header: HTTP does not allow that"
+                f"{self.name}={text!r} must be the name of a header, as HTTP allows it"
             )
         return text
 
@@ -111,27 +111,27 @@ class File(Text):
     def validate(self, obj: Any, value: Any) -> str | None:
         """Return the validated value."""
         path = super().validate(obj, os.fspath(value) if isinstance(value, os.PathLike) else value)
-        return os.path.expanduser(path or "") or None  # noqa: PTH111  # of what may be no path yet
+        return os.path.expanduser(path or "") or None  # noqa: PTH111  # the value may not be a path yet
 
 
 _QUOTES = ("'", '"')
 
 
 class URL(Text):
-    """A URL with one of the schemes given; what follows from it needs one without a query."""
+    """A URL with one of some schemes, and without a query: URLs are made from it."""
 
     def __init__(self, *schemes: str, **metadata: Any) -> None:
         super().__init__(None, **metadata)
         self.schemes = schemes
 
     def shown(self, value: Any) -> str:
-        """How an error may show the value."""
+        """Return the value as an error may show it."""
         try:
             parts = urlsplit(str(value))
-            # An @ elsewhere may end a password, too: "me:secret@host", "http://me:a/b@host"; and
-            # what is no port may be the password of a login without a host, "http://me:secret".
+            # An @ elsewhere may end a password, too: "me:secret@host", "http://me:a/b@host".  A
+            # port that is not a number may be a password without a host: "http://me:secret".
             if "@" not in parts.path + parts.query + parts.fragment:
-                if "://" not in str(value):  # as it is: urlunsplit would add the slashes
+                if "://" not in str(value):  # unchanged: urlunsplit would add slashes
                     return repr(re.split("[?#]", str(value))[0])
                 shown = safe_url(str(value))
                 port = urlsplit(shown).netloc.rpartition("]")[2].partition(":")[2]
@@ -153,7 +153,7 @@ class URL(Text):
         return scheme + text[len(scheme) :]  # the scheme in lower case
 
     def _fault(self, text: str) -> str:
-        """Return what is wrong with it."""
+        """Return what is wrong with a URL, or ""."""
         wanted = " or ".join(f"{scheme}://" for scheme in self.schemes)
         if text[0] in _QUOTES and text[-1] in _QUOTES:
             return "has quotes around it: leave them out, as Docker's --env-file passes them on"
@@ -184,7 +184,7 @@ class URL(Text):
         try:
             canonical_url(safe_url(text))
         except ValueError:
-            return f"has a host name, {host!r}, that no name server can know"
+            return f"has a host name, {host!r}, that is not valid"
         return ""
 
 
@@ -192,11 +192,11 @@ class Headers(Text):
     """HTTP headers: a dict, or a JSON object in a string."""
 
     def shown(self, value: Any) -> str:
-        """How an error may show the value."""
+        """Return the value as an error may show it."""
         if not isinstance(value, str | Mapping):
             return f"a {type(value).__name__}"
         begin, colon, _ = str(value).partition(":")
-        if not colon:  # it may be a token and nothing else
+        if not colon:  # it may be only a token
             return "a text without a colon (it may be secret)"
         return f"{begin + ':...'!r} (the rest may be secret)"
 
@@ -230,7 +230,7 @@ class Switch(Bool[Any, Any]):
             return _SWITCHES[s.strip().lower()]
         except KeyError:
             raise TraitError(
-                f"{self.name}={s!r} is none of 1/0, true/false, yes/no, on/off"
+                f"{self.name}={s!r} must be 1/0, true/false, yes/no or on/off"
             ) from None
 
     def validate(self, obj: Any, value: Any) -> Any:
@@ -239,9 +239,9 @@ class Switch(Bool[Any, Any]):
 
 
 class Seconds(Float[Any, Any]):
-    """A time in seconds, of at least so many: a number, and not for ever.
+    """A finite time in seconds, with a minimum.
 
-    More than some 24 days, which the system's waits do not take, count as so many.
+    The longest time is about 24 days, because the waits of the system accept no more.
     """
 
     def __init__(self, default: float, least: float = 0.0, **metadata: Any) -> None:
@@ -251,7 +251,7 @@ class Seconds(Float[Any, Any]):
         """Return the validated value."""
         try:
             seconds = float(super().validate(obj, value))
-        except OverflowError:  # of a whole number that no float can hold
+        except OverflowError:  # no float can hold such a whole number
             seconds = math.inf
         if not math.isfinite(seconds):
             raise TraitError(f"{self.name}={seconds!r} is not a number of seconds")
@@ -299,15 +299,16 @@ class ClassWith(Type[Any, Any]):
     def _imported(self, name: str) -> Any:
         try:
             return import_item(name)
-        except Exception as error:  # whatever happens when a stranger's module is imported
+        except Exception as error:  # the import of a user's module may raise any error
             hint = ""
             module, _, cls = name.rpartition(".")
-            if isinstance(error.__cause__, AttributeError):  # said as "No module named" its class
+            # import_item says "No module named", although only the class is missing.
+            if isinstance(error.__cause__, AttributeError):
                 raise TraitError(
                     f"{self.name}={name!r} cannot be imported: {module} has no class {cls!r}"
                 ) from error
             if isinstance(error, ModuleNotFoundError):
-                hint = "; is its directory in PYTHONPATH?"
+                hint = "; check that PYTHONPATH has its directory"
                 hint = hint if module else "; it must be written as module.Class"
             raise TraitError(
                 f"{self.name}={name!r} could not be imported: {type(error).__name__}: {error}{hint}"
@@ -315,7 +316,7 @@ class ClassWith(Type[Any, Any]):
 
 
 class Listener(AnyTrait):
-    """Who can be told of an event; or nobody."""
+    """A receiver of events, or None."""
 
     def validate(self, obj: Any, value: Any) -> Any:
         """Return the validated value."""

@@ -1,4 +1,4 @@
-"""URLs as they are sent: one spelling for REST, which requests normalizes, and for websockets."""
+"""One spelling of URLs for REST, where requests normalizes them, and for websockets."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ __all__ = ["as_http", "canonical_url"]
 
 
 def as_http(url: str) -> str:
-    """Return the URL of a websocket's handshake."""
+    """Return the URL with http instead of ws, as the handshake of a websocket sends it."""
     return "http" + url[len("ws") :] if url.startswith("ws") else url
 
 

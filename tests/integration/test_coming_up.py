@@ -190,7 +190,7 @@ def test_a_managers_start_does_not_wait(gateway: LocalGateway) -> None:
     with (
         closing(Late(gateway)) as address,
         BlockingGatewayKernelManager(**address.options) as km,
-        pytest.raises(GatewayConnectionError, match="is the port right"),
+        pytest.raises(GatewayConnectionError, match="the port is right"),
     ):
         begin = time.monotonic()
         km.start_kernel()

@@ -85,7 +85,7 @@ def taken() -> Lock:
 @pytest.fixture
 def short_slices(monkeypatch: pytest.MonkeyPatch) -> None:
     """Let each wait look around twenty times in a second, and not once."""
-    monkeypatch.setattr("gateway_blocking.locks._SLICE", 0.05)
+    monkeypatch.setattr("gateway_blocking.locks.LOCK_SLICE", 0.05)
 
 
 @pytest.mark.usefixtures("short_slices")
