@@ -19,11 +19,10 @@ from .handshake import Endpoint
 from .liveness import LIVING, KernelStatus
 from .recovery import delays
 from .rest import GatewayREST
+from .timeouts import KERNEL_POLL_TIMEOUT
 from .wire import V1
 
 __all__ = ["ConnectionSlot", "kernel_exists", "new_connection"]
-
-_POLL_TIMEOUT = 1.5  # seconds
 
 
 class ConnectionSlot:
@@ -151,7 +150,7 @@ def new_connection(
     return Connection(
         kernel_id,
         endpoint=partial(_endpoint, gateway, rest, kernel_id),
-        kernel_state=partial(_kernel_state, rest, kernel_id, timeout=_POLL_TIMEOUT),
+        kernel_state=partial(_kernel_state, rest, kernel_id, timeout=KERNEL_POLL_TIMEOUT),
         channels=channels,
         session=session,
         send_timeout=gateway.effective_request_timeout,

@@ -31,6 +31,7 @@ from .errors import DeadKernelError
 from .locks import Lock
 from .mailbox import Mailbox
 from .messages import Message
+from .timeouts import DEATH_GRACE, DRAIN_INTERVAL, YIELD_INTERVAL
 
 __all__ = [
     "AwaitableMailbox",
@@ -39,10 +40,6 @@ __all__ = [
     "error_before_cleanup_of_caller",
     "startup_timeout_of_caller",
 ]
-
-_YIELD_EVERY = 0.02  # seconds
-_DEATH_GRACE = 3.0  # seconds
-_DRAIN_STEP = 0.01  # seconds
 
 
 class AwaitableMailbox(Mailbox):
@@ -64,7 +61,7 @@ class AwaitableMailbox(Mailbox):
         grace_is_over = False
         self._note_reader(asyncio.current_task())
         while True:
-            if monotonic() - self._yielded > _YIELD_EVERY:  # a flood must not starve the loop
+            if monotonic() - self._yielded > YIELD_INTERVAL:  # a flood must not starve the loop
                 await asyncio.sleep(0)
                 self._yielded = monotonic()
             loop = asyncio.get_running_loop()
@@ -81,7 +78,7 @@ class AwaitableMailbox(Mailbox):
                 self._listeners.append(listener)
             left = deadline.left()
             if dying:
-                left = _DEATH_GRACE if left is None else min(left, _DEATH_GRACE)
+                left = DEATH_GRACE if left is None else min(left, DEATH_GRACE)
             try:
                 await asyncio.wait((news,), timeout=left)
             finally:
@@ -128,7 +125,7 @@ class QueueDrain:
         before = -1  # as long as the number of messages falls, a task reads them
         while 0 < (left := sum(len(each.queue) for each in self._queues)) != before:
             before = left
-            await asyncio.sleep(_DRAIN_STEP)
+            await asyncio.sleep(DRAIN_INTERVAL)
 
 
 # These functions look at the caller of the function that calls them: frame 2, seen from here.

@@ -16,10 +16,9 @@ from .errors import GatewayTimeout, ReplyLost
 from .escape import OutputFilter
 from .messages import Message, is_idle
 from .prompt import ask
+from .timeouts import IDLE_GRACE
 
 __all__ = ["InteractiveExecution", "display_publisher"]
-
-_IDLE_GRACE = 10.0  # seconds
 
 
 @dataclass(frozen=True)
@@ -75,11 +74,11 @@ class InteractiveExecution:
             # The last "idle" may be lost, so after the reply a silence ends the wait as well.
             try:
                 message = self.claim.take(
-                    self.deadline.within(_IDLE_GRACE) if reply else self.deadline
+                    self.deadline.within(IDLE_GRACE) if reply else self.deadline
                 )
             except Empty:
                 if reply and not self.deadline.passed():
-                    self.log.warning("the end of the output did not come within %g s", _IDLE_GRACE)
+                    self.log.warning("the end of the output did not come within %g s", IDLE_GRACE)
                     return reply
                 raise GatewayTimeout(
                     "Timeout waiting for output; the code may still be running:"

@@ -24,16 +24,16 @@ from .models import OPTIONAL_KERNEL_MODEL, KernelModel, KernelSpecs, ModelError
 from .retry import Backoff
 from .timeouts import (
     GIVE_BACK_TIMEOUT,
-    LOOK_PAUSE,
-    LOOK_TIMEOUT,
-    LOOK_TIMEOUT_MIN,
     RETRY_PAUSE_MAX,
+    SEARCH_PAUSE,
+    SEARCH_TIMEOUT,
+    SEARCH_TIMEOUT_MIN,
 )
 
 __all__ = ["Launch", "choose_kernel_id"]
 
 _T = TypeVar("_T")
-_LEAST_LOOKS = 3  # for a kernel whose start was not answered, if there is time
+_LEAST_ATTEMPTS = 3  # for a kernel whose start was not answered, if there is time
 _MAY_RUN = "the kernel may have started anyway: see `jupyter gateway kernels`"
 
 
@@ -122,25 +122,25 @@ class Launch:
         self.may_run = True
         url, why = self._gateway.kernels_url, _in_short(lost)
         self._log.warning("POST %s: %s; now looking for kernel %s", url, why, self._kernel_id)
-        looks, backoff = 0, self._backoff(LOOK_PAUSE, RETRY_PAUSE_MAX, self._end)
+        attempts, backoff = 0, self._backoff(SEARCH_PAUSE, RETRY_PAUSE_MAX, self._end)
         while True:
-            looks += 1
+            attempts += 1
             try:
-                found = self._look(self._kernel_id, looks)
+                found = self._get(self._kernel_id, attempts)
             except GatewayError as error:
                 failure = error
             else:
                 self._log.info("kernel %s was started anyway, and is used", self._kernel_id)
                 return found
             left = self._launched.left() or 0.0
-            if not _may_change(failure) or (looks >= _LEAST_LOOKS and not left):
+            if not _may_change(failure) or (attempts >= _LEAST_ATTEMPTS and not left):
                 break
             if not backoff.wait(at_most=left or None):
                 break
         if isinstance(failure.__cause__, ValueError) and not _is_page(failure):
             self._give_back(self._kernel_id, "whose model cannot be used")
         lost.args = (
-            f"{lost.args[0]}; looked for kernel {shown(self._kernel_id)} {looks} times, and"
+            f"{lost.args[0]}; looked for kernel {shown(self._kernel_id)} {attempts} times, and"
             f" {_outcome(failure, lost)}",
         )
         lost.advice = "; ".join(filter(None, (lost.advice, _MAY_RUN)))
@@ -149,11 +149,11 @@ class Launch:
     def _backoff(self, first: float, longest: float, deadline: Deadline) -> Backoff:
         return Backoff(first, longest, deadline=deadline, closing=self._closing)
 
-    def _look(self, kernel_id: str, looks: int) -> KernelModel:
+    def _get(self, kernel_id: str, attempts: int) -> KernelModel:
         """Request the kernel's model once, within its share of the time that is left."""
         left = self._end.left() or 0.0
-        share = max(LOOK_TIMEOUT_MIN, left / max(1, _LEAST_LOOKS + 1 - looks))
-        deadline = Deadline(min(LOOK_TIMEOUT, share))
+        share = max(SEARCH_TIMEOUT_MIN, left / max(1, _LEAST_ATTEMPTS + 1 - attempts))
+        deadline = Deadline(min(SEARCH_TIMEOUT, share))
         return self._http.kernel_request("GET", kernel_id, wanted=KernelModel, deadline=deadline)
 
     # --- giving it back -------------------------------------------------------------------------
@@ -172,7 +172,7 @@ class Launch:
     def _give_back(self, kernel_id: str, which: str) -> None:
         """Shut down a kernel that the caller never gets, if it comes up within seconds."""
         deadline = Deadline(GIVE_BACK_TIMEOUT)
-        backoff = self._backoff(LOOK_PAUSE, LOOK_PAUSE, deadline)
+        backoff = self._backoff(SEARCH_PAUSE, SEARCH_PAUSE, deadline)
         while True:
             try:
                 self._http.kernel_request("DELETE", kernel_id, wanted=object, deadline=deadline)

@@ -40,14 +40,12 @@ from .deadline import Deadline
 from .errors import GatewayError, GatewayTimeout
 from .locks import apart
 from .reaper import forget
+from .timeouts import GATEWAY_EXIT_TIMEOUT, GATEWAY_KERNELS_TIMEOUT, LOCK_SLICE
 
 __all__ = ["LocalGateway"]
 
 _log = logging.getLogger(__name__)
 
-_STOP_TIMEOUT = 5.0
-_SLICE = 1.0  # seconds of a wait, which on Windows no Ctrl-C interrupts
-_KERNELS_TIMEOUT = 15.0
 _TOKEN_VARIABLE = "KG_AUTH_TOKEN"  # noqa: S105 - the name of a variable, not a token
 
 # What the gateway's process runs.  "python -m" would look into the current folder first, and a
@@ -201,7 +199,7 @@ class LocalGateway:
                 f" {self._start_timeout:g} seconds; the end of its log:\n{self.log_tail()}"
             )
         if not line.endswith(b"\n"):
-            status = process.wait(_STOP_TIMEOUT)
+            status = process.wait(GATEWAY_EXIT_TIMEOUT)
             raise GatewayError(
                 f"the local Kernel Gateway ended with status {status} instead of listening;"
                 f" the end of its log:\n{self.log_tail()}"
@@ -224,7 +222,7 @@ def _first_line(pipe: IO[bytes], deadline: Deadline) -> bytes | None:
     while True:
         left = deadline.left()
         try:
-            return lines.get(timeout=_SLICE if left is None else min(left, _SLICE))
+            return lines.get(timeout=LOCK_SLICE if left is None else min(left, LOCK_SLICE))
         except Empty:
             if deadline.passed():
                 return None
@@ -255,7 +253,7 @@ def _stop(
         if process.poll() is None:
             _ask_to_end(process)
         with contextlib.suppress(subprocess.TimeoutExpired):
-            process.wait(_STOP_TIMEOUT)
+            process.wait(GATEWAY_EXIT_TIMEOUT)
     finally:  # also when a Ctrl-C ends the wait
         if process.poll() is None:
             kernels = _children(process.pid)
@@ -329,7 +327,7 @@ def _serve() -> None:
             pass
         app.io_loop.add_callback(end)
         # A kernel that cannot be stopped is not to keep us.
-        last = threading.Timer(_KERNELS_TIMEOUT, os._exit, (1,))
+        last = threading.Timer(GATEWAY_KERNELS_TIMEOUT, os._exit, (1,))
         last.daemon = True
         last.start()
 

@@ -18,10 +18,10 @@ from contextlib import contextmanager, suppress
 from types import BuiltinFunctionType
 
 from .deadline import Deadline
+from .timeouts import PROMPT_SLICE
 
 __all__ = ["ask"]
 
-_LOOK = 0.5  # seconds between two looks whether the question still stands
 _END_OF_INPUT = "\x04"
 
 _IsOver = Callable[[], bool]
@@ -167,7 +167,7 @@ def _read_line(descriptor: int, deadline: Deadline, is_over: _IsOver) -> bytes |
 def _wait(descriptor: int, deadline: Deadline, is_over: _IsOver) -> bool:
     """Wait until there is something to read; False if the deadline or the question's end came."""
     while not (deadline.passed() or is_over()):
-        if _is_readable(descriptor, deadline.within(_LOOK)):
+        if _is_readable(descriptor, deadline.within(PROMPT_SLICE)):
             return True
     return False
 

@@ -34,14 +34,13 @@ from typing import Any
 
 from .forking import register_after_fork
 from .locks import Lock
+from .timeouts import EXIT_DELETE_TIMEOUT, REAPER_START_TIMEOUT
 
 __all__ = ["Deletion", "Hold", "forget"]
 
 _log = logging.getLogger(__name__)
 
 _PROGRAM = Path(__file__).with_name("reaper_process.py")
-_START_TIMEOUT = 5.0
-_EXIT_TIMEOUT = 10.0  # seconds for one deletion; for all of them, if the reaper does the others
 _NOT_OF_A_DELETE = ("content-type", "content-length", "accept-encoding", "connection")
 
 
@@ -194,7 +193,7 @@ class _Process:
         if self._starting is None:
             return True
         with suppress(subprocess.TimeoutExpired):
-            status = self._starting.wait(_START_TIMEOUT)
+            status = self._starting.wait(REAPER_START_TIMEOUT)
             self._starting = None
             return status == 0
         return True
@@ -295,10 +294,10 @@ class _Reaper:
         """
         held = list(self._held)
         alone = self._process is None
-        end = monotonic() + _EXIT_TIMEOUT * (len(held) if alone else 1)
+        end = monotonic() + EXIT_DELETE_TIMEOUT * (len(held) if alone else 1)
         for hold in held:
             if (left := end - monotonic()) > 0:
-                hold.delete(min(left, _EXIT_TIMEOUT))
+                hold.delete(min(left, EXIT_DELETE_TIMEOUT))
 
     def _tell(self, hold: Hold) -> None:
         """Tell the process what is true of this hold; a new process, of all holds."""

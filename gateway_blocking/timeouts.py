@@ -1,30 +1,55 @@
-"""Timeouts and intervals that are no options, in seconds unless the name says otherwise."""
+"""Timeouts and intervals that are not options, in seconds.
+
+Two modules keep their own: ``reaper_process`` runs without the package, and ``connection`` has its
+table of timers.
+"""
 
 from __future__ import annotations
 
 __all__ = [
+    "BUSY_TIMEOUT",
+    "CONSOLE_REPLY_TIMEOUT",
+    "CONSOLE_SILENCE",
     "CREDENTIALS_CHECK_TIMEOUT",
+    "DEATH_GRACE",
+    "DEATH_NOTICE_TIMEOUT",
+    "DRAIN_INTERVAL",
+    "EXIT_DELETE_TIMEOUT",
+    "GATEWAY_EXIT_TIMEOUT",
+    "GATEWAY_KERNELS_TIMEOUT",
     "GIVE_BACK_TIMEOUT",
+    "HISTORY_TIMEOUT",
+    "IDLE_GRACE",
+    "KERNEL_INFO_TIMEOUT",
     "KERNEL_LIST_PAUSE",
     "KERNEL_LIST_PAUSE_MAX",
+    "KERNEL_POLL_TIMEOUT",
     "LOCK_SLICE",
-    "LOOK_PAUSE",
-    "LOOK_TIMEOUT",
-    "LOOK_TIMEOUT_MIN",
     "PLAIN_HTTP_TIMEOUT",
+    "PROGRESS_INTERVAL",
+    "PROGRESS_LINE_INTERVAL",
+    "PROMPT_SLICE",
+    "READY_TIMEOUT",
+    "REAPER_START_TIMEOUT",
     "RESTART_PAUSE",
     "RESTART_PAUSE_MAX",
     "RESTART_TIMEOUT",
     "RETRY_JITTER",
     "RETRY_PAUSE",
     "RETRY_PAUSE_MAX",
-    "TLS_PATIENCE",
-    "TLS_PROBE_TIMEOUT",
+    "SEARCH_PAUSE",
+    "SEARCH_TIMEOUT",
+    "SEARCH_TIMEOUT_MIN",
     "SIGTERM_AFTER_FORK",
     "SIGTERM_REPEATED",
+    "STATUS_REPLY_TIMEOUT",
+    "STATUS_TLS_TIMEOUT",
+    "TLS_PATIENCE",
+    "TLS_PROBE_TIMEOUT",
     "UP_PAUSE",
     "UP_PAUSE_MAX",
     "UP_TIMEOUT",
+    "YIELD_INTERVAL",
 ]
 
 # --- REST requests --------------------------------------------------------------------------------
@@ -62,23 +87,74 @@ RESTART_TIMEOUT = 10.0
 """Time that a gateway has to restart a kernel that died; measured: 40 to 250 ms."""
 RESTART_PAUSE, RESTART_PAUSE_MAX = 0.05, 0.5
 """Pauses before a request is sent again that met such a restart."""
-LOOK_PAUSE = 0.5
+SEARCH_PAUSE = 0.5
 """First pause between two requests for a kernel whose start was not answered."""
-LOOK_TIMEOUT = 5.0
+SEARCH_TIMEOUT = 5.0
 """One request for such a kernel, if there is that much time."""
-LOOK_TIMEOUT_MIN = 0.05
+SEARCH_TIMEOUT_MIN = 0.05
 """One request for such a kernel, if there is no time left."""
 GIVE_BACK_TIMEOUT = 5.0
 """Shutting down a kernel whose start was interrupted, which may still be starting."""
 
-# --- locks --------------------------------------------------------------------------------------
+# --- waits in users' threads ----------------------------------------------------------------------
 
 LOCK_SLICE = 1.0
-"""Longest single wait for a lock, which on Windows no signal interrupts."""
+"""Longest single wait, which on Windows no signal interrupts."""
+PROMPT_SLICE = 0.5
+"""Wait for an answer on standard input before it is checked if the question is still open."""
 
-# --- signals --------------------------------------------------------------------------------------
+# --- a kernel's state and replies -----------------------------------------------------------------
 
+KERNEL_POLL_TIMEOUT = 1.5
+"""One request for the state of a kernel whose websocket is open."""
+IDLE_GRACE = 10.0
+"""Wait for the "idle" of an execution after its reply, which a lost connection may swallow."""
+DEATH_GRACE = 3.0
+"""Delay of a kernel's death for coroutines: nbclient polls the kernel every second."""
+YIELD_INTERVAL = 0.02
+"""Time that a coroutine takes messages before it lets the event loop run."""
+DRAIN_INTERVAL = 0.01
+"""Time in which a task of nbclient takes at least one message of those that are queued."""
+
+# --- the end of a process -------------------------------------------------------------------------
+
+REAPER_START_TIMEOUT = 5.0
+"""Start of the reaper's process, which runs a bare Python."""
+EXIT_DELETE_TIMEOUT = 10.0
+"""Deletion of one kernel at exit; of all kernels, if the reaper deletes those that are left."""
 SIGTERM_AFTER_FORK = 0.01
 """Delay of a SIGTERM that arrives during a fork, which Python would drop."""
 SIGTERM_REPEATED = 1.0
 """Time in which a second SIGTERM belongs to the first one."""
+
+# --- the embedded gateway -------------------------------------------------------------------------
+
+GATEWAY_EXIT_TIMEOUT = 5.0
+"""Exit of the gateway after it was asked to; then it is killed."""
+GATEWAY_KERNELS_TIMEOUT = 15.0
+"""Time that the gateway has to stop its kernels."""
+
+# --- the command line -----------------------------------------------------------------------------
+
+READY_TIMEOUT = 60.0
+"""Start of a new kernel until it replies."""
+BUSY_TIMEOUT = 2.0
+"""Reply of a running kernel before a command says that it waits for it."""
+KERNEL_INFO_TIMEOUT = 60.0
+"""Reply of a kernel that tells its language before a notebook runs."""
+DEATH_NOTICE_TIMEOUT = 1.0
+"""Notice of a kernel's death after its connection is lost."""
+PROGRESS_INTERVAL = 0.25
+"""Polls of the connections while files run."""
+PROGRESS_LINE_INTERVAL = 10.0
+"""Lines of progress, if the terminal has no progress bar."""
+CONSOLE_REPLY_TIMEOUT = 10.0
+"""Reply of a kernel that is asked if the code at the prompt is complete."""
+HISTORY_TIMEOUT = 5.0
+"""Reply of a kernel that is asked for its history, which some kernels ignore."""
+CONSOLE_SILENCE = 2.0
+"""Silence after a reply from which on no more output is expected."""
+STATUS_TLS_TIMEOUT = 10.0
+"""TLS handshake of ``jupyter gateway status``."""
+STATUS_REPLY_TIMEOUT = 30.0
+"""Reply to the empty executions of ``jupyter gateway status --kernel``."""

@@ -100,7 +100,7 @@ class HeaderName(Text):
         text = super().validate(obj, value)
         if text and not _HEADER_NAME.fullmatch(text):
             raise HeaderError(
-                f"{self.name}={text!r} must be the name of a header, as HTTP allows it"
+                f"{self.name}={text!r} is a name that HTTP does not allow for a header"
             )
         return text
 

@@ -31,6 +31,7 @@ from ..errors import GatewayConnectionError, GatewayError, KernelNotReady
 from ..escape import printable
 from ..manager import BlockingGatewayKernelManager
 from ..rest import GatewayREST
+from ..timeouts import BUSY_TIMEOUT, READY_TIMEOUT
 from ..traits import Text
 from .argv import StrictLoader, option_error
 from .errors import FAILED, GATEWAY, USAGE, Signal, UsageError, may_still_execute
@@ -40,7 +41,6 @@ from .terminal import echo, renderer, write
 __all__ = [
     "ALIASES",
     "FLAGS",
-    "READY_TIMEOUT",
     "Command",
     "KernelCommand",
     "Kernel",
@@ -51,8 +51,6 @@ __all__ = [
 Kernel = tuple[BlockingGatewayKernelManager, BlockingGatewayKernelClient]
 """The manager of a kernel, and its connected client."""
 
-READY_TIMEOUT = 60.0  # seconds for a new kernel
-_BUSY_TIMEOUT = 2.0  # seconds without a reply after which a running kernel counts as busy
 _NOT_CONFIGURED = "no gateway is configured (JUPYTER_GATEWAY_URL, --url)"
 
 ALIASES = {
@@ -348,7 +346,7 @@ def _wait_until_ready(km: BlockingGatewayKernelManager, kc: BlockingGatewayKerne
         kc.wait_for_ready(timeout=READY_TIMEOUT)
         return
     try:
-        kc.wait_for_ready(timeout=_BUSY_TIMEOUT)
+        kc.wait_for_ready(timeout=BUSY_TIMEOUT)
     except KernelNotReady:
         echo(f"kernel {km.kernel_id} is busy: waiting for it")
         kc.wait_for_ready()

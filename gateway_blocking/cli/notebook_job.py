@@ -13,6 +13,7 @@ from ..client import BlockingGatewayKernelClient
 from ..errors import DeadKernelError, GatewayError
 from ..manager import BlockingGatewayKernelManager
 from ..messages import Message
+from ..timeouts import DEATH_NOTICE_TIMEOUT, KERNEL_INFO_TIMEOUT
 from .errors import CodeError, UsageError
 from .jobs import SUCCESSFUL_EXITS, Job, OnCell
 from .notebook_file import read_notebook, write_notebook
@@ -25,8 +26,6 @@ if TYPE_CHECKING:
 
 __all__ = ["NotebookJob"]
 
-_INFO_TIMEOUT = 60.0
-_DEATH_TIMEOUT = 1.0  # the connection knows at once how a kernel ended, or does not know it
 _SILENT = logging.getLogger(f"{__name__}.silent")  # for nbclient: its errors are reported here
 _SILENT.addHandler(logging.NullHandler())
 _SILENT.propagate = False
@@ -67,7 +66,7 @@ class NotebookJob(Job):
 
         km = kc.parent
         assert isinstance(km, BlockingGatewayKernelManager)
-        info = kc.kernel_info(reply=True, timeout=_INFO_TIMEOUT)["content"]
+        info = kc.kernel_info(reply=True, timeout=KERNEL_INFO_TIMEOUT)["content"]
         if self._parameters:
             self._set_parameters(km.kernel_name, info["language_info"]["name"])
         self._nb.metadata["language_info"] = info["language_info"]
@@ -166,7 +165,7 @@ class NotebookJob(Job):
 def _cause_of_death(kc: BlockingGatewayKernelClient) -> DeadKernelError:
     """Return the error that says how a kernel ended that nbclient found dead."""
     try:
-        kc.kernel_info(reply=True, timeout=_DEATH_TIMEOUT)
+        kc.kernel_info(reply=True, timeout=DEATH_NOTICE_TIMEOUT)
     except DeadKernelError as error:
         return error
     except GatewayError:

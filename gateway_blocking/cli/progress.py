@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 
 from ..escape import printable
 from ..locks import apart
+from ..timeouts import PROGRESS_INTERVAL, PROGRESS_LINE_INTERVAL
 from .jobs import Job, OnCell
 from .terminal import echo
 
@@ -21,8 +22,6 @@ if TYPE_CHECKING:
 
 __all__ = ["BarProgress", "Progress", "open_progress"]
 
-_LINE_INTERVAL = 10.0  # seconds between two lines about one file
-_POLL_INTERVAL = 0.25
 _LOST = "connection lost, trying again"
 
 
@@ -70,12 +69,12 @@ class Progress:
             yield self
         finally:
             end.put(None)
-            thread.join(2 * _POLL_INTERVAL)
+            thread.join(2 * PROGRESS_INTERVAL)
 
     def _watch(self, end: SimpleQueue[None]) -> None:
         while True:
             try:
-                end.get(timeout=_POLL_INTERVAL)
+                end.get(timeout=PROGRESS_INTERVAL)
             except Empty:
                 self.poll()
             else:
@@ -100,7 +99,7 @@ class Progress:
 
         def on_cell(number: int, total: int) -> None:
             nonlocal told
-            if total and (now := monotonic()) - told > _LINE_INTERVAL:
+            if total and (now := monotonic()) - told > PROGRESS_LINE_INTERVAL:
                 told = now
                 echo(f"{job.name}: cell {number} of {total}, {now - begun:.0f} s")
 

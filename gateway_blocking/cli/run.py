@@ -14,8 +14,9 @@ from traitlets import Bool, Integer, Unicode
 from traitlets.config import Config
 
 from ..config import GatewayClient
+from ..timeouts import READY_TIMEOUT
 from .batch import Batch, ErrorReporter
-from .command import READY_TIMEOUT, Kernel, KernelCommand
+from .command import Kernel, KernelCommand
 from .destinations import Destinations, check_source, make_writable
 from .errors import USAGE, UsageError
 from .files import read_standard_input, read_text

@@ -17,16 +17,13 @@ from traitlets import Float
 
 from ..deadline import Deadline
 from ..errors import GatewayError, GatewayTimeout, KernelRestarted, ReplyLost
-from .command import READY_TIMEOUT
+from ..timeouts import CONSOLE_REPLY_TIMEOUT, CONSOLE_SILENCE, HISTORY_TIMEOUT, READY_TIMEOUT
 from .errors import Signal
 from .terminal import echo, renderer
 
 __all__ = ["Shell"]
 
 # In seconds.  jupyter_console waits for one second, which is short for a distant kernel.
-_COMPLETE_TIMEOUT = 10.0
-_HISTORY_TIMEOUT = 5.0  # kernels without a history may not reply
-_SILENCE_TIMEOUT = 2.0  # after a reply, without output: the output is then complete
 
 
 class _Completer(ZMQCompleter):  # type: ignore[misc, unused-ignore]
@@ -45,7 +42,7 @@ class _History(ZMQHistoryManager):  # type: ignore[misc, unused-ignore]
 
     def _load_history(self, *args: Any, **kwargs: Any) -> Any:
         try:
-            reply = self.client.history(*args, reply=True, timeout=_HISTORY_TIMEOUT, **kwargs)
+            reply = self.client.history(*args, reply=True, timeout=HISTORY_TIMEOUT, **kwargs)
         except GatewayError:
             return []
         return reply["content"].get("history", [])
@@ -56,7 +53,7 @@ class Shell(ZMQTerminalInteractiveShell):  # type: ignore[misc, unused-ignore]
 
     is_executing = property(lambda self: self._executing)
     kernel_is_complete_timeout = Float(
-        _COMPLETE_TIMEOUT,
+        CONSOLE_REPLY_TIMEOUT,
         config=True,
         help="Seconds to wait for the kernel's reply whether the code is complete.",
     )
@@ -97,7 +94,7 @@ class Shell(ZMQTerminalInteractiveShell):  # type: ignore[misc, unused-ignore]
                 self.client.start_channels()
                 self.client.wait_for_ready(READY_TIMEOUT)
             self.raise_if_dead()
-            self._silence = Deadline(_SILENCE_TIMEOUT)
+            self._silence = Deadline(CONSOLE_SILENCE)
             self._executing = True  # jupyter_console sets it only after the request is sent
             super().run_cell(cell, store_history)
             self._executing = False
@@ -126,7 +123,7 @@ class Shell(ZMQTerminalInteractiveShell):  # type: ignore[misc, unused-ignore]
         """
         if msg["msg_type"] == "status" and msg["parent_header"].get("msg_id") != self._cell:
             return False
-        self._silence = Deadline(_SILENCE_TIMEOUT)
+        self._silence = Deadline(CONSOLE_SILENCE)
         _filter(msg["content"])
         return super().include_output(msg)  # type: ignore[no-any-return, unused-ignore]
 
@@ -147,7 +144,7 @@ class Shell(ZMQTerminalInteractiveShell):  # type: ignore[misc, unused-ignore]
             super().handle_input_request(msg_id, timeout=timeout)
         except Empty:
             if not self.client.shell_channel.msg_ready():
-                self._silence = Deadline(_SILENCE_TIMEOUT)
+                self._silence = Deadline(CONSOLE_SILENCE)
             elif self._silence.passed():
                 self._execution_state = "idle"
             raise

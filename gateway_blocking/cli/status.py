@@ -35,17 +35,16 @@ from ..escape import printable
 from ..manager import BlockingGatewayKernelManager
 from ..models import KernelSpecs
 from ..rest import GatewayREST
+from ..timeouts import READY_TIMEOUT, STATUS_REPLY_TIMEOUT, STATUS_TLS_TIMEOUT
 from ..tokens import NoOpTokenRenewer
 from ..traits import safe_url
-from .command import ALIASES, READY_TIMEOUT, ReportCommand
+from .command import ALIASES, ReportCommand
 from .errors import GATEWAY, OK
 from .terminal import write
 
 __all__ = ["StatusCommand"]
 
 _ROUND_TRIPS = 5
-_TLS_PATIENCE = 10.0
-_REPLY_TIMEOUT = 30.0
 _NAME = "commonName"
 
 
@@ -203,7 +202,9 @@ jupyter gateway status --wait=60 && jupyter gateway run analysis.ipynb
                     begun = perf_counter()
                     kc.wait_for_ready(timeout=READY_TIMEOUT)
                     ready = _since(begun)
-                    taken = _median(lambda: kc.execute("", reply=True, timeout=_REPLY_TIMEOUT))
+                    taken = _median(
+                        lambda: kc.execute("", reply=True, timeout=STATUS_REPLY_TIMEOUT)
+                    )
                     text = f"ready after {ready:.0f} ms; an empty cell's round trip"
                     yield _timed(name, text, taken)
         except GatewayError as error:
@@ -241,7 +242,7 @@ def _check_connection(gateway: GatewayClient) -> Iterator[_Result]:
         return
     with sock:
         yield _timed("reached", f"{where}, connected", _since(begun))
-        sock.settimeout(min(gateway.connect_timeout, _TLS_PATIENCE))
+        sock.settimeout(min(gateway.connect_timeout, STATUS_TLS_TIMEOUT))
         if parts.scheme == "https":
             yield _encryption(gateway, sock)
         else:

@@ -105,7 +105,7 @@ def test_kills_what_does_not_stop(monkeypatch: pytest.MonkeyPatch) -> None:
     assert pid is not None
     start_kernel(gateway)
     [kernel] = local._children(pid)
-    monkeypatch.setattr(local, "_STOP_TIMEOUT", 0.0)
+    monkeypatch.setattr(local, "GATEWAY_EXIT_TIMEOUT", 0.0)
     gateway.stop()
     assert not exists(pid)
     assert is_gone(kernel)

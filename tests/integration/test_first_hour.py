@@ -330,8 +330,8 @@ def world(
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> World:
-    monkeypatch.setattr("gateway_blocking.launch.LOOK_TIMEOUT", 0.5)
-    monkeypatch.setattr("gateway_blocking.launch.LOOK_PAUSE", 0.05)
+    monkeypatch.setattr("gateway_blocking.launch.SEARCH_TIMEOUT", 0.5)
+    monkeypatch.setattr("gateway_blocking.launch.SEARCH_PAUSE", 0.05)
     return World(gateway, broken_gateway, tls, tmp_path, monkeypatch)
 
 

@@ -1044,7 +1044,7 @@ def start(rest: GatewayREST) -> Any:
 
 @pytest.fixture
 def quick_looks(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("gateway_blocking.launch.LOOK_PAUSE", 0.05)
+    monkeypatch.setattr("gateway_blocking.launch.SEARCH_PAUSE", 0.05)
     monkeypatch.setattr("gateway_blocking.launch.RETRY_PAUSE_MAX", 0.2)
 
 

@@ -530,7 +530,7 @@ def test_death_is_told_late_to_a_coroutine(
     channel: Channel, run: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """So that nbclient, which looks by itself every second, can tell in its own words."""
-    monkeypatch.setattr(coroutines, "_DEATH_GRACE", 0.5)
+    monkeypatch.setattr(coroutines, "DEATH_GRACE", 0.5)
     channel.kernel_died(DeadKernelError("gone"))
     start = time.monotonic()
 

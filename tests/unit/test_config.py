@@ -771,7 +771,7 @@ def test_a_failing_renewer_leaves_the_old_token(
         (NoRenewer, "is a class without a method get_token()"),
         (GatewayTokenRenewerBase, "is a class without a method get_token()"),
         (Failing(), "is not a class"),
-        ("no_such_module.Renewer", "ModuleNotFoundError: No module named 'no_such_module'; is its"),
+        ("no_such_module.Renewer", "ModuleNotFoundError: No module named 'no_such_module'; check"),
         ("json.Renewer", "cannot be imported: json has no class 'Renewer'"),
         ("Renewer", "No module named 'Renewer'; it must be written as module.Class"),
         ("broken_renewer.Renewer", "could not be imported: ZeroDivisionError: division by zero"),
