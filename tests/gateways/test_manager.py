@@ -117,21 +117,21 @@ def test_a_gateway_may_be_given_as_object_or_by_options_but_not_both(
 @pytest.mark.parametrize(
     ("make", "said"),
     [
-        (lambda: Manager(token="sesame"), "'token'; perhaps 'auth_token' is meant"),
-        (lambda: Manager(kernelname="sesame"), "'kernelname'; perhaps 'kernel_name' is meant"),
+        (lambda: Manager(token="sesame"), "'token'; the nearest is 'auth_token'"),
+        (lambda: Manager(kernelname="sesame"), "'kernelname'; the nearest is 'kernel_name'"),
         (
             lambda: BlockingGatewayKernelClient(server_url="sesame"),
-            "; perhaps 'url' is meant",
+            "; the nearest is 'url'",
         ),
-        (lambda: GatewayClient(auth_tokn="sesame"), "'auth_tokn'; perhaps 'auth_token' is meant"),
+        (lambda: GatewayClient(auth_tokn="sesame"), "'auth_tokn'; the nearest is 'auth_token'"),
         (
             lambda: start_new_kernel(kernal_name="sesame"),
-            "'kernal_name'; perhaps 'kernel_name' is meant",
+            "'kernal_name'; the nearest is 'kernel_name'",
         ),
-        (lambda: start_new_kernel(name="sesame"), "'name'; perhaps 'kernel_name' is meant"),
-        (lambda: start_new_kernel(timeout=5), "'timeout'; perhaps 'startup_timeout' is meant"),
-        (lambda: Manager(kernel_nam="sesame"), "'kernel_nam'; perhaps 'kernel_name' is meant"),
-        (lambda: Manager().start_kernel(token="sesame"), "'token'; perhaps 'auth_token' is meant"),
+        (lambda: start_new_kernel(name="sesame"), "'name'; the nearest is 'kernel_name'"),
+        (lambda: start_new_kernel(timeout=5), "'timeout'; the nearest is 'startup_timeout'"),
+        (lambda: Manager(kernel_nam="sesame"), "'kernel_nam'; the nearest is 'kernel_name'"),
+        (lambda: Manager().start_kernel(token="sesame"), "'token'; the nearest is 'auth_token'"),
         (lambda: Manager(whatever="sesame"), "'whatever'"),
     ],
 )

@@ -286,9 +286,9 @@ ROWS = [
     Row("no JSON", given("HEADERS", f"X-Api-Key: {SECRET}"), "is not a JSON object",
         BRACES, "JUPYTER_GATEWAY_HEADERS='X-Api-Key:...'"),
     Row("misspelt variable", given("TOKEN", SECRET), "is not an option",
-        "perhaps JUPYTER_GATEWAY_AUTH_TOKEN is meant", "JUPYTER_GATEWAY_TOKEN"),
+        "the nearest is JUPYTER_GATEWAY_AUTH_TOKEN", "JUPYTER_GATEWAY_TOKEN"),
     Row("misspelt keyword", given(token=SECRET), "an unexpected keyword argument 'token'",
-        "perhaps 'auth_token' is meant", "BlockingGatewayKernelManager"),
+        "the nearest is 'auth_token'", "BlockingGatewayKernelManager"),
     # the order of calls
     Row("client first", given(url=ELSEWHERE), "has no kernel", "start_kernel()", "client",
         lambda km: km.client().start_channels()),

@@ -148,8 +148,8 @@ def test_papermill_takes_the_gateway_as_arguments(
 @pytest.mark.parametrize(
     ("given", "told"),
     [
-        ({"auth_tokn": "sesame"}, "no option 'auth_tokn'; perhaps 'auth_token' is meant"),
-        ({"kernel_di": "sesame"}, "no option 'kernel_di'; perhaps 'kernel_id' is meant"),
+        ({"auth_tokn": "sesame"}, "no option 'auth_tokn'; the nearest is 'auth_token'"),
+        ({"kernel_di": "sesame"}, "no option 'kernel_di'; the nearest is 'kernel_id'"),
         ({"kernel_name": ""}, "which kernel?"),
     ],
 )

@@ -332,8 +332,8 @@ def test_a_malformed_variable_is_an_error_that_names_it(
 @pytest.mark.parametrize(
     ("variable", "hint"),
     [
-        ("JUPYTER_GATEWAY_TOKEN", "; perhaps JUPYTER_GATEWAY_AUTH_TOKEN is meant"),
-        ("JUPYTER_GATEWAY_WSURL", "; perhaps JUPYTER_GATEWAY_WS_URL is meant"),
+        ("JUPYTER_GATEWAY_TOKEN", "; the nearest is JUPYTER_GATEWAY_AUTH_TOKEN"),
+        ("JUPYTER_GATEWAY_WSURL", "; the nearest is JUPYTER_GATEWAY_WS_URL"),
         ("JUPYTER_GATEWAY_XYZ", ""),
     ],
 )
@@ -360,7 +360,7 @@ def test_nearly_the_variable_of_the_url_is_an_error(
     """Without a URL the code would run on this machine, and nothing would fail."""
     monkeypatch.setenv(variable, f"http://me:{SECRET}@h")
     with pytest.raises(
-        TraitError, match=f"{variable} is not an option; perhaps JUPYTER_GATEWAY_URL is meant"
+        TraitError, match=f"{variable} is not an option; the nearest is JUPYTER_GATEWAY_URL"
     ):
         GatewayClient()
 
@@ -372,7 +372,7 @@ def test_nearly_the_variable_of_the_url_is_a_warning_beside_a_url(
     """Then it changes nothing, as any other variable that is no option."""
     monkeypatch.setenv(variable, SECRET)
     with pytest.warns(
-        UserWarning, match=f"^{variable} is not an option; perhaps JUPYTER_GATEWAY_URL is meant$"
+        UserWarning, match=f"^{variable} is not an option; the nearest is JUPYTER_GATEWAY_URL$"
     ):
         GatewayClient(url="http://h")
 
@@ -412,7 +412,7 @@ def test_a_token_is_not_sent_in_clear_beside_tls(options: dict[str, str], messag
 @pytest.mark.parametrize(("given", "meant"), [("kernel", "kernel_name"), ("token", "auth_token")])
 def test_a_keyword_as_on_the_command_line_gets_a_hint(given: str, meant: str) -> None:
     """--kernel and --token are kernel_name and auth_token here."""
-    with pytest.raises(TypeError, match=f"{given!r}; perhaps {meant!r} is meant"):
+    with pytest.raises(TypeError, match=f"{given!r}; the nearest is {meant!r}"):
         run_kernel(**{given: "python3", "url": "http://127.0.0.1:9"}).__enter__()
 
 

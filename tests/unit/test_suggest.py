@@ -37,4 +37,4 @@ def test_closest_accepts_an_ending_and_a_cutoff() -> None:
 def test_suggestion_is_empty_without_a_name() -> None:
     """An error's text ends with it either way."""
     assert suggestion("") == ""
-    assert suggestion("--jobs") == "; perhaps --jobs is meant"
+    assert suggestion("--jobs") == "; the nearest is --jobs"
