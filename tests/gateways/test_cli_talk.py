@@ -290,7 +290,8 @@ def test_attach_ends_with_the_kernel(terminal: Terminal, km: BlockingGatewayKern
     assert (process.returncode, out) == (3, "")
     # The kernel itself may have something to say about its end, which is shown before.
     assert err.splitlines()[-1] == (
-        f"jupyter gateway attach: kernel {kernel_id} was shut down or culled"
+        f"jupyter gateway attach: kernel {kernel_id} was shut down or culled, or the gateway was"
+        " restarted"
     )
 
 
