@@ -66,7 +66,7 @@ def proxy_for(url: str) -> str | None:
         return proxy
     if not parse_url(proxy).host:  # "proxy:3128", which requests takes for a URL of scheme "proxy"
         raise GatewayConnectionError(
-            f"{_variable_of(proxy)} must begin with http://",
+            f"{_variable_of(proxy)} needs http:// before the proxy's name",
             advice="write it as in http://proxy:3128",
         )
     return f"http://{proxy}"

@@ -16,6 +16,7 @@ from .timeouts import PLAIN_HTTP_TIMEOUT, TLS_PATIENCE, TLS_PROBE_TIMEOUT
 __all__ = ["DirectTLSSocket", "NoTLSError", "make_context", "speaks_tls", "trusted_authorities"]
 
 _REQUEST = b"GET / HTTP/1.0\r\n\r\n"
+_PLAIN = "the port answers plain HTTP, and not TLS"
 _BAD_REQUEST = b"400"  # the answer of a port with TLS, from servers that notice plain HTTP
 
 
@@ -107,7 +108,7 @@ class DirectTLSSocket(ssl.SSLSocket):
                 super().do_handshake(block)
             except TimeoutError:
                 if _speaks_plain_http(self.getpeername()[:2]):
-                    raise NoTLSError("it answers plain HTTP, and not TLS") from None
+                    raise NoTLSError(ssl.SSL_ERROR_SSL, _PLAIN) from None
                 left = deadline.left()
                 self.settimeout(None if left is None else max(left, 0.001))
                 super().do_handshake(block)

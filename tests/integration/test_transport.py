@@ -160,7 +160,7 @@ def test_a_refusal_says_status_and_reason(status: str, kind: type[GatewayHTTPErr
     error = refused(lambda peer: peer.answer(status, body))
     assert type(error) is kind
     assert isinstance(error, GatewayHTTPError)
-    assert f"answered {status} (not for you)" in str(error)
+    assert f"answered {status.replace(' ', ', ', 1)}, not for you; " in str(error)
     assert error.status_code == int(status[:3])
 
 
@@ -171,7 +171,7 @@ def test_a_redirect_is_not_followed() -> None:
         target = f"http://me:secret@{elsewhere}/hub?next=secret"
         error = refused(lambda peer: peer.answer("302 Found", Location=target))
         assert reached == []
-    assert f"redirects to http://{elsewhere}/hub;" in str(error)
+    assert f"redirects to http://{elsewhere}/hub, " in str(error)
     assert "secret" not in str(error)
 
 
