@@ -1230,6 +1230,29 @@ def test_a_start_that_broke_in_tls_is_looked_for(tls: tuple[ssl.SSLContext, str]
     assert server.lines == ["POST /api/kernels", LOOK]
 
 
+def test_a_start_that_is_answered_204_twice_is_an_error() -> None:
+    """A Jupyter Server in front of a gateway answers the first, which has an ID, so."""
+    nothing = says(b"", "204 No Content")
+    with scripted(nothing, nothing) as server:
+        error = error_of(start, server)
+    assert type(error) is GatewayConnectionError
+    assert "is JSON, but it is null, not an object" in str(error)
+    assert server.lines == ["POST /api/kernels"] * 2
+
+
+@pytest.mark.usefixtures("quick_looks")
+def test_a_second_request_is_looked_for_by_the_id_of_the_environment() -> None:
+    """It has no other ID; without one, there is nothing to look for."""
+    nothing = says(b"", "204 No Content")
+    with scripted(nothing, Peer.reset, says(MODEL)) as server, rest_of(server) as rest:
+        assert rest.start_kernel(None, {"KERNEL_ID": "k"}, kernel_id="other") == MODEL
+    assert server.lines == ["POST /api/kernels"] * 2 + [LOOK]
+    with scripted(nothing, Peer.reset) as server:
+        error = error_of(lambda r: r.start_kernel(None, {}, kernel_id="other"), server)
+    assert "may have started anyway" in error.advice
+    assert server.lines == ["POST /api/kernels"] * 2
+
+
 def test_without_an_id_there_is_nothing_to_look_for() -> None:
     """The error says that there may be a kernel."""
     with scripted(Peer.reset, says(MODEL)) as server:

@@ -51,8 +51,8 @@ def test_a_mistyped_option_does_not_show_its_value(
 @pytest.mark.parametrize(
     ("line", "told"),
     [
-        (f"c.GatewayClient.auth_token = {SECRET.replace('-', '_')}", "NameError: line 2; a text,"),
-        (f"c.GatewayClient.auth_token = '{SECRET}", "SyntaxError: line 2; a text, such as a token"),
+        (f"c.GatewayClient.auth_token = {SECRET.replace('-', '_')}", "NameError: line 2; text,"),
+        (f"c.GatewayClient.auth_token = '{SECRET}", "SyntaxError: line 2; text, such as a token"),
         (f"c.GatewayClient.auth_token = {SECRET} {SECRET}", "SyntaxError: line 2"),
         (f"int('{SECRET}')", "ValueError: line 2"),
         (f"c.GatewayClient.auth_token = open('/no/such/file').read(), '{SECRET}'", "No such file"),
