@@ -338,6 +338,7 @@ def test_a_request_that_was_swallowed(kc: Client, proxy: FaultProxy, once: Once)
     assert once.marks == "x"
 
 
+@pytest.mark.usefixtures("default_format")
 def test_packets_that_come_late(kc: Client, proxy: FaultProxy, once: Once) -> None:
     """Fault 6: the first copy of a request arrives after the second, and is not executed."""
     link = proxy.websocket

@@ -204,6 +204,7 @@ def kernel_id(gateway: LocalGateway) -> Iterator[str]:
         yield km.kernel_id
 
 
+@pytest.mark.usefixtures("default_format")
 def test_any_faults(kernel_id: str, gateway: LocalGateway, tmp_path: Path) -> None:
     """Twenty sequences of requests and faults."""
     host, port = gateway.url.removeprefix("http://").split(":")
