@@ -119,7 +119,7 @@ class Channel(AwaitableMailbox):
         Parameters and errors are those of :meth:`take`.
         """
         if called_by_coroutine():
-            return cast(Message, self.take_async(timeout))  # the type is that of all other callers
+            return cast(Message, self.take_async(timeout))  # typed for all other callers
         return self.take(timeout)
 
     def get_msgs(self) -> list[Message]:

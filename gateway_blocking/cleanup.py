@@ -1,4 +1,4 @@
-"""A clean-up whose own failure does not hide why there is something to clean up."""
+"""Cleaning up after an error, without hiding that error by another one."""
 
 from __future__ import annotations
 
@@ -14,17 +14,17 @@ __all__ = ["cleaning_up"]
 def cleaning_up(
     error: BaseException | None, log: logging.Logger | logging.LoggerAdapter[Any]
 ) -> Iterator[None]:
-    """Within the ``with``, clean up after an error: what fails then becomes a note on that error.
+    """Within the ``with``, clean up; add an error of the cleanup as a note to the earlier error.
 
-    Without an error before it, what fails in the clean-up is raised.  So is always what is no
-    ``Exception``: a second Ctrl-C ends a clean-up, too.
+    If there is no earlier error, an error of the cleanup is raised.  An exception that is not an
+    ``Exception`` is raised in any case, so that a second Ctrl-C ends a cleanup.
 
     Parameters
     ----------
     error : BaseException or None
-        The error that ended the block, which is raised again afterwards.
+        The error that ended the block, which the caller raises again afterwards.
     log : logging.Logger
-        Is warned of what fails after a ``SystemExit``, which is shown without its notes.
+        The logger for a warning after a ``SystemExit``, which Python shows without its notes.
     """
     try:
         yield

@@ -34,7 +34,7 @@ __all__ = ["BlockingGatewayKernelClient"]
 
 _Client = TypeVar("_Client", bound="BlockingGatewayKernelClient")
 _Hook = Callable[[Message], Any]
-_PlainHook = Callable[[dict[str, Any]], Any]  # that of code which is written for jupyter_client
+_PlainHook = Callable[[dict[str, Any]], Any]  # as in code for jupyter_client
 
 
 class BlockingGatewayKernelClient(RemoteKernelMixin, KernelRequests, BlockingKernelClient):
@@ -232,7 +232,7 @@ class BlockingGatewayKernelClient(RemoteKernelMixin, KernelRequests, BlockingKer
 
     @property
     def iopub_channel(self) -> Channel:
-        """The channel of what the kernel publishes: output, and if it is busy."""
+        """The channel on which the kernel publishes output, and if it is busy."""
         channel: Channel = self._iopub_channel
         return channel
 

@@ -6,10 +6,10 @@ port of 127.0.0.1 and with a random token:
 >>> with LocalGateway() as gateway:                                         # doctest: +SKIP
 ...     km = BlockingGatewayKernelManager(**gateway.options())
 
-The module is also that process: ``_serve()`` starts a gateway there, writes one line of JSON with
-its URL to standard output, and ends when its standard input does.  So no gateway outlives a parent
-that had no time to stop it.  ``kernel_gateway`` is imported only there, and nothing there is
-imported from the current folder.
+The process runs this module as well: ``_serve()`` starts a gateway, writes its URL as one line of
+JSON to standard output, and ends when its standard input does.  A gateway therefore does not
+outlive a parent that had no time to stop it.  Only that process imports ``kernel_gateway``, and it
+imports nothing from the current folder.
 """
 
 from __future__ import annotations
@@ -48,7 +48,7 @@ _log = logging.getLogger(__name__)
 
 _TOKEN_VARIABLE = "KG_AUTH_TOKEN"  # noqa: S105 - the name of a variable, not a token
 
-# What the gateway's process runs.  "python -m" would look into the current folder first, and a
+# The program of the gateway's process.  "python -m" would look into the current folder first, and a
 # tornado.py there would get the token: hence -P (see _command).  The folder of this package comes
 # last on the path; it adds nothing if the package is installed.
 _PROGRAM = (
@@ -59,29 +59,29 @@ _PROGRAM = (
 class LocalGateway:
     """A ``jupyter_kernel_gateway`` process that belongs to this one.
 
-    It does not read anybody's Jupyter configuration.  Its kernels get the environment of this
-    process and, where a client sends ``KERNEL_WORKING_DIR``, that directory as their own.
-    A gateway that nobody stopped is stopped with the interpreter, or with this object.
+    It reads no Jupyter configuration.  Its kernels get the environment of this process and, if a
+    client sends ``KERNEL_WORKING_DIR``, that working directory.  A gateway that was not stopped
+    ends with the interpreter, or when this object is collected.
 
-    Where the environment names an HTTP proxy, ``NO_PROXY`` has to except 127.0.0.1.
+    If the environment names an HTTP proxy, ``NO_PROXY`` must exclude 127.0.0.1.
 
     Parameters
     ----------
     kernel_gateway_args : sequence of str
-        More command-line options of ``jupyter kernelgateway``, which win over those used here.
+        More command-line options of ``jupyter kernelgateway``, which override those used here.
     env : mapping, optional
-        Variables to set for the gateway on top of the environment of this process.  Of that,
-        ``JUPYTER_GATEWAY_*`` and ``KG_*`` are left out: they would make it proxy for itself, or
-        configure it for another purpose.
+        Environment variables of the gateway, in addition to those of this process.  It does not
+        get ``JUPYTER_GATEWAY_*`` and ``KG_*`` from this process: they would make it a proxy of
+        itself, or configure it for another purpose.
     start_timeout : float
-        How many seconds the gateway may take to listen.
+        Seconds that the gateway may take until it listens.
 
     Attributes
     ----------
     url, token : str
-        Where it listens and what it asks for; the URL is empty until it was started.
+        URL and token of the gateway; the URL is empty until the gateway is started.
     log_path : Path or None
-        Its log, which exists from start to stop.
+        Log file of the gateway, which exists from start to stop.
     """
 
     def __init__(
@@ -107,18 +107,18 @@ class LocalGateway:
 
     @property
     def pid(self) -> int | None:
-        """The gateway's process, or None where there is none."""
+        """The process ID of the gateway, or None if it does not run."""
         return self._process.pid if self._process else None
 
     def start(self) -> LocalGateway:
-        """Start the gateway and wait until it listens; one that runs is left alone.
+        """Start the gateway and wait until it listens, unless it runs already.
 
         Raises
         ------
         GatewayError
-            A package is missing, or the gateway ended: the end of its log is in the text.
+            A package is missing, or the gateway ended; the text has the end of its log.
         GatewayTimeout
-            It did not listen within `start_timeout` seconds.
+            The gateway did not listen within `start_timeout` seconds.
         """
         if self._process:
             return self
@@ -155,7 +155,7 @@ class LocalGateway:
         self.url = ""
 
     def options(self) -> dict[str, str]:
-        """Return what to give a manager or a ``GatewayClient``: ``url`` and ``auth_token``."""
+        """Return the options of a manager or a ``GatewayClient``: ``url`` and ``auth_token``."""
         if not self.url:
             raise GatewayError("the local gateway is not running: call start() first")
         return {"url": self.url, "auth_token": self.token}
@@ -186,7 +186,7 @@ class LocalGateway:
         ours = {
             k: v for k, v in os.environ.items() if not k.startswith(("JUPYTER_GATEWAY_", "KG_"))
         }
-        # In the environment, not in the arguments: those can be read by every user.
+        # In the environment, because every user of the machine can read the arguments.
         return {**ours, **self._env, _TOKEN_VARIABLE: self.token}
 
     def _wait_until_it_listens(self, process: subprocess.Popen[bytes]) -> str:
@@ -208,9 +208,9 @@ class LocalGateway:
 
 
 def _first_line(pipe: IO[bytes], deadline: Deadline) -> bytes | None:
-    """Return what comes until a line's end or the pipe's, or None if neither comes in time.
+    """Return the bytes up to the end of a line or of the pipe; None if neither comes in time.
 
-    A thread reads it and closes the pipe, since Windows cannot wait for a pipe with a timeout.
+    A thread reads and closes the pipe, because Windows cannot wait for a pipe with a timeout.
     """
     lines: SimpleQueue[bytes] = SimpleQueue()
 
@@ -246,8 +246,11 @@ def _require(*modules: str) -> None:
 def _stop(
     process: subprocess.Popen[bytes], directory: Path, listens_at: list[str], owner: int
 ) -> None:
-    """Stop the gateway gently, then not; it must not refer to the LocalGateway it belongs to."""
-    if os.getpid() != owner:  # a fork ends: the gateway is its parent's
+    """Terminate the gateway; kill it if it does not exit in time.
+
+    This is the function of a finalizer, so it must not refer to the LocalGateway.
+    """
+    if os.getpid() != owner:  # a forked child ends, and the gateway belongs to its parent
         return
     try:
         if process.poll() is None:
@@ -268,9 +271,9 @@ def _stop(
 
 
 def _children(pid: int) -> list[int]:
-    """Return the processes that `pid` started.
+    """Return the IDs of the processes that `pid` started, on Linux.
 
-    Known on Linux only.  Elsewhere the kernels notice themselves that their gateway is gone.
+    Other systems have no such list; there the kernels notice that their gateway is gone.
     """
     found = []
     for path in Path(f"/proc/{pid}/task").glob("*/children"):
@@ -280,7 +283,7 @@ def _children(pid: int) -> list[int]:
 
 
 if sys.platform == "win32":
-    # How the process is started: a Ctrl-C in the terminal is for us, not for it.
+    # A Ctrl-C in the terminal must reach this process only.
     _APART: dict[str, Any] = {"creationflags": subprocess.CREATE_NEW_PROCESS_GROUP}
 
     def _ask_to_end(process: subprocess.Popen[bytes]) -> None:
@@ -289,32 +292,32 @@ if sys.platform == "win32":
         process.stdin.close()
 
     def _kill(pids: list[int]) -> None:
-        """Kill none: here _children() knows none."""
+        """Do nothing, because _children() returns nothing here."""
 
 else:
     _APART: dict[str, Any] = {"start_new_session": True}
 
     def _ask_to_end(process: subprocess.Popen[bytes]) -> None:
-        """Send SIGTERM, and SIGCONT, as a stopped process would not notice the other."""
+        """Send SIGTERM, then SIGCONT, because a stopped process does not handle SIGTERM."""
         process.terminate()
         process.send_signal(signal.SIGCONT)
 
     def _kill(pids: list[int]) -> None:
-        """Kill processes that may have ended meanwhile."""
+        """Kill these processes, some of which may have ended."""
         for pid in pids:
             with contextlib.suppress(ProcessLookupError):
                 os.kill(pid, signal.SIGKILL)
 
 
 # ---------------------------------------------------------------------------------------------
-# What follows runs in the gateway's process.
+# The functions below run in the gateway's process.
 
 
 def _serve() -> None:
     """Serve until standard input ends or a SIGTERM comes."""
     _, _folder, runtime_dir, *args = sys.argv
     report = os.dup(1)
-    os.dup2(2, 1)  # whatever is printed goes to the log, also what kernels print past their stdout
+    os.dup2(2, 1)  # all output goes to the log, as does output that kernels write to descriptor 1
     app = _application(runtime_dir, os.environ.pop(_TOKEN_VARIABLE), args)
     url = _listen(app)
 
@@ -326,7 +329,7 @@ def _serve() -> None:
         while os.read(0, 4096):
             pass
         app.io_loop.add_callback(end)
-        # A kernel that cannot be stopped is not to keep us.
+        # A kernel that cannot be stopped must not keep this process.
         last = threading.Timer(GATEWAY_KERNELS_TIMEOUT, os._exit, (1,))
         last.daemon = True
         last.start()
@@ -343,7 +346,7 @@ def _application(runtime_dir: str, token: str, args: Sequence[str]) -> Any:
     from kernel_gateway.services.kernels.manager import SeedingMappingKernelManager
 
     class LocalKernels(SeedingMappingKernelManager):  # type: ignore[misc]
-        """Kernels in the directory that a client asks for, here where it means something."""
+        """Kernels that start in the directory which the client asks for, if it exists."""
 
         async def start_kernel(self, *args: Any, **kwargs: Any) -> Any:
             directory = (kwargs.get("env") or {}).get("KERNEL_WORKING_DIR", "")
@@ -353,7 +356,7 @@ def _application(runtime_dir: str, token: str, args: Sequence[str]) -> Any:
 
     class LocalApp(KernelGatewayApp):  # type: ignore[misc]
         def load_config_file(self, suppress_errors: bool = True) -> None:
-            """Read none: it would be meant for a gateway that serves others."""
+            """Read no file: it would be meant for a gateway that serves others."""
 
     app = LocalApp.instance(
         runtime_dir=runtime_dir,
@@ -363,7 +366,7 @@ def _application(runtime_dir: str, token: str, args: Sequence[str]) -> Any:
     app.config.KernelGatewayApp.ip = "127.0.0.1"
     app.config.KernelGatewayApp.auth_token = token
     app.config.JupyterWebsocketPersonality.list_kernels = True
-    # The limits protect a browser.  A script or a notebook wants all of its output.
+    # The limits protect a browser.  A script or a notebook needs all of its output.
     app.config.ZMQChannelsWebsocketConnection.iopub_msg_rate_limit = 0.0
     app.config.ZMQChannelsWebsocketConnection.iopub_data_rate_limit = 0.0
     app.initialize([*args], new_httpserver=False)
@@ -371,7 +374,7 @@ def _application(runtime_dir: str, token: str, args: Sequence[str]) -> Any:
 
 
 def _listen(app: Any) -> str:
-    """Listen on a port that the system chooses, so that nobody can be there first."""
+    """Listen on a port that the system chooses, and return the URL."""
     from tornado.httpserver import HTTPServer
     from tornado.netutil import bind_sockets
 

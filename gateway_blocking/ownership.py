@@ -53,7 +53,7 @@ class KernelOwnership:
             self.take(rest, kernel_id, kernel_name)
 
     def forget(self) -> None:
-        """Forget the hold without releasing it, because it ended or is that of a parent process."""
+        """Forget the hold without releasing it, because it ended or belongs to a parent process."""
         self.hold = None
 
     def _delete_at_exit(self, rest: GatewayREST, kernel_id: str, timeout: float) -> bool:

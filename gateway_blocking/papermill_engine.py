@@ -25,8 +25,8 @@ _ID = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}", re.IGNORECASE)
 class GatewayEngine:
     """papermill's own engine, with its kernel behind a gateway.
 
-    All that papermill asks of an engine is handed on.  It is not inherited: papermill loads its
-    engines while it is imported, and whoever imported this module first would get half of it.
+    It calls papermill's engine, and does not derive from it: papermill loads its engines while it
+    is imported, and would be incomplete if a program imported this module first.
     """
 
     @staticmethod
@@ -36,17 +36,17 @@ class GatewayEngine:
         Raises
         ------
         ValueError
-            There is none, or the notebook names the ID of a kernel: an ID counts only as an
-            argument, so that no notebook chooses the kernel that it is executed in.
+            There is no kernelspec, or the notebook names the ID of a kernel.  An ID counts only as
+            an argument, so that a notebook cannot choose the kernel that executes it.
         """
-        if name == "":  # of a shell variable that is not set, as for the id of a kernel
-            raise ValueError("which kernel? the name of the kernel is given, and empty")
+        if name == "":  # from a shell variable that is not set
+            raise ValueError("cannot execute the notebook: the name of the kernel is empty")
         chosen = _papermills_own().nb_kernel_name(nb, name)
         if not name and _ID.fullmatch(str(chosen)):
             raise ValueError(
                 f"cannot execute the notebook: its kernelspec is {chosen!r}, the ID of a kernel and"
-                " not a name; give a kernelspec with -k (kernel_name=), or, to execute it in that"
-                " very kernel, the ID (-k, or kernel_id=)"
+                " not a name; pass a kernelspec with -k (kernel_name=), or, to execute it in that"
+                " kernel, the ID (-k, or kernel_id=)"
             )
         return chosen
 
@@ -64,22 +64,22 @@ class GatewayEngine:
         config: Config | None = None,
         **kwargs: Any,
     ) -> Any:
-        """Execute the notebook; papermill's function of this name calls it.
+        """Execute the notebook, for papermill's function of this name.
 
         Parameters
         ----------
         nb : NotebookNode
             The notebook, with its parameters.
         kernel_name : str
-            The kernelspec as the gateway names it, or the id of a kernel that runs there: the
-            command line has no other way to give one.
+            Name of the kernelspec on the gateway, or ID of a kernel that runs there: papermill's
+            command line has no other option for an ID.
         kernel_id : str, optional
-            A kernel to attach to, which is left running.
+            ID of a kernel to attach to, which is left running.
         config : Config, optional
             A configuration, such as ``c.GatewayClient``.
         **kwargs
-            Options of :class:`.GatewayClient` (``url=``, ``auth_token=``, ...); anything else
-            means what it means to papermill's own engine.
+            Options of :class:`.GatewayClient` (``url=``, ``auth_token=``, ...); all others are
+            arguments of papermill's own engine.
 
         Returns
         -------
@@ -96,15 +96,15 @@ class GatewayEngine:
         names = GatewayClient.class_traits(config=True)
         _refuse_misspelt(kwargs, (*names, "kernel_id"))
         options = {name: kwargs.pop(name) for name in list(kwargs) if name in names}
-        # As configuration: nbclient makes its manager itself, and so shuts the kernel down itself.
+        # As configuration, because nbclient makes its manager, and shuts the kernel down, itself.
         given = Config({"GatewayClient": options})
         if kernel_id:
             given.BlockingGatewayKernelManager.kernel_id = kernel_id
-        whole = deepcopy(config) if config else Config()  # the caller's gets no token of ours
+        whole = deepcopy(config) if config else Config()  # the caller's object gets no token
         whole.merge(given)
         defaults = {
             "kernel_manager_class": "gateway_blocking.BlockingGatewayKernelManager",
-            # A local kernel is started in the directory into which papermill went.
+            # A local kernel is started in the current directory of papermill.
             "resources": {"metadata": {"path": str(Path.cwd())}},
         }
         with SigtermRaises():
@@ -114,7 +114,7 @@ class GatewayEngine:
 
 
 def _refuse_misspelt(given: Collection[str], names: Collection[str]) -> None:
-    """Raise TypeError for what nbclient would ignore, although it is nearly one of the names."""
+    """Raise TypeError for a misspelt option, which nbclient would ignore."""
     for name in given:
         if name not in names and (meant := closest(name, names, cutoff=0.8)):
             hint = suggestion(repr(meant))

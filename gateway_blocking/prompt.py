@@ -1,8 +1,8 @@
-"""Questions of a kernel, asked on the standard input of this process within a deadline.
+"""Questions of a kernel to the user, on the standard input of this process, with a deadline.
 
-``input()`` cannot be told to wait for some seconds only, and it reads more than a line from a
-pipe.  So if the system can wait for a file descriptor, which Windows cannot, this module waits
-and then reads the line itself, byte by byte: what follows the line is left for other readers.
+``input()`` has no timeout, and it reads more than one line from a pipe.  This module waits for the
+file descriptor, which Windows cannot do, and then reads the line byte by byte.  The text after the
+line is left for other readers.
 """
 
 from __future__ import annotations
@@ -30,20 +30,20 @@ _IsOver = Callable[[], bool]
 def ask(prompt: str, *, password: bool, deadline: Deadline, is_over: _IsOver) -> str | None:
     """Ask the user of this process, and return the answer; Ctrl-D if there is no more input.
 
-    ``input()`` or ``getpass()`` asks, and waits without a deadline, if it was replaced, as it is
-    in a notebook, or if there is nothing to wait for: on Windows, and if ``sys.stdin`` is not a
-    file.  So it does at a terminal if the deadline never comes, because it can edit the line.
+    In some cases ``input()`` or ``getpass()`` asks, and waits without a deadline: if the function
+    was replaced, as it is in a notebook; on Windows; if ``sys.stdin`` is not a file; and at a
+    terminal if there is no deadline, because the user can then edit the line.
 
     Parameters
     ----------
     prompt : str
         The text to show.
     password : bool
-        Whether the answer must not be shown while it is typed.
+        Whether to hide the answer while it is typed.
     deadline : Deadline
         When to stop waiting.
     is_over : callable
-        Tells whether the answer is not wanted any more.
+        ``is_over()``, which returns True if the kernel does not wait for the answer any more.
 
     Returns
     -------
@@ -60,7 +60,7 @@ def ask(prompt: str, *, password: bool, deadline: Deadline, is_over: _IsOver) ->
 
 
 def _is_pythons_own(question: Callable[..., str]) -> bool:
-    """Return whether a function is the one that Python itself has for questions."""
+    """Return True if a function is Python's own ``input()`` or ``getpass()``."""
     own_getpass = getattr(getpass, "unix_getpass", None)
     return isinstance(question, BuiltinFunctionType) or question is own_getpass
 
@@ -96,14 +96,14 @@ def _ask_on_stdin(
     stream.write(prompt)
     stream.flush()
     if _was_read():
-        # Its buffer may have the next line, which must not be passed over.
+        # Its buffer may hold the next line, which must not be skipped.
         return builtins.input() if _wait(stdin, deadline, is_over) else None
     line = _read_line(stdin, deadline, is_over)
     return None if line is None else line.decode(sys.stdin.encoding, sys.stdin.errors or "strict")
 
 
 def _was_read() -> bool:
-    """Return whether Python has read from its standard input, and so may have read ahead."""
+    """Return True if Python has read from its standard input, because it may have read ahead."""
     try:
         sys.stdin.reconfigure(  # type: ignore[union-attr]
             encoding=sys.stdin.encoding, errors=sys.stdin.errors
@@ -143,7 +143,7 @@ def _without_echo(terminal: int) -> Iterator[None]:
             termios.tcsetattr(terminal, termios.TCSAFLUSH, silent)
             yield
         finally:
-            with suppress(termios.error):  # of a terminal that is gone
+            with suppress(termios.error):  # the terminal is gone
                 termios.tcsetattr(terminal, termios.TCSAFLUSH, before)
     else:
         yield
@@ -165,7 +165,7 @@ def _read_line(descriptor: int, deadline: Deadline, is_over: _IsOver) -> bytes |
 
 
 def _wait(descriptor: int, deadline: Deadline, is_over: _IsOver) -> bool:
-    """Wait until there is something to read; False if the deadline or the question's end came."""
+    """Wait until there is something to read; return False if the deadline or the end came first."""
     while not (deadline.passed() or is_over()):
         if _is_readable(descriptor, deadline.within(PROMPT_SLICE)):
             return True

@@ -1,19 +1,20 @@
 """Deletions from a gateway when this process ends, however it ends.
 
-A local kernel ends with the process that started it.  One behind a gateway stays, unless it is
-deleted.  A :class:`Hold` stands for something that this process owns; until it is released,
+A local kernel ends with the process that started it.  A kernel behind a gateway runs until it is
+deleted.  A :class:`Hold` represents a kernel or session that this process owns.  Until the hold is
+released,
 
-- the end of the interpreter deletes it: after the script's last line, an exception, ``sys.exit``;
-- after ``kill -9``, a crash or ``os._exit`` the reaper does: a small process of its own that waits
-  for the end of this one (:mod:`.reaper_process`).
+- the end of the interpreter deletes it: after the last line, an exception, or ``sys.exit``;
+- after ``kill -9``, a crash or ``os._exit``, the reaper deletes it: a small process that waits for
+  the end of this one (:mod:`.reaper_process`).
 
-The reaper holds the other end of a pipe, which closes when this process ends.  It is started with
-the first hold, is in a session of its own, so that no signal to this process's group reaches it,
-and is no child of this process, so that ``os.wait()`` does not find it.  It is told through the
-pipe alone what to delete and with which credentials: arguments and environment of a process can be
-read by others.  Where no process can be started, the end of the interpreter still deletes.
+The reaper holds the other end of a pipe, which closes when this process ends.  It starts with the
+first hold.  It is in a session of its own, so that no signal to the group of this process reaches
+it, and it is not a child of this process, so that ``os.wait()`` does not find it.  The requests and
+their credentials go through the pipe, because other users can read the arguments of a process.  If
+no process can be started, the end of the interpreter still deletes.
 
-A forked child has none of its parent's holds, and a reaper of its own once it holds something.
+A forked child has none of the holds of its parent, and a reaper of its own after its first hold.
 """
 
 from __future__ import annotations
@@ -46,24 +47,24 @@ _NOT_OF_A_DELETE = ("content-type", "content-length", "accept-encoding", "connec
 
 @dataclass(frozen=True)
 class Deletion:
-    """A DELETE request, with all that another process has to know to make it.
+    """A DELETE request, with everything that another process needs to send it.
 
     Parameters
     ----------
     url : str
-        What is deleted.
+        URL to delete.
     headers : mapping
-        Those of the request, the login among them.
+        Headers of the request, with the login.
     proxy : str, optional
-        The proxy to ask, with its login.
+        URL of the proxy, with its login.
     verify : bool or str
-        The file or folder of the authorities to trust; False for any certificate.
+        File or folder of the authorities to trust; False to accept any certificate.
     cert : tuple of str, optional
-        The file of the client certificate, and that of its key if it is another.
+        File of the client certificate, and the file of its key if that is another one.
     timeout : float
-        Seconds without an answer after which a request is given up.
+        Seconds without a response after which a request fails.
     start_timeout : float
-        Seconds that what is deleted may still take to start: so long a 404 is not the end.
+        Seconds that the kernel may still take to start; a 404 is repeated until then.
     """
 
     url: str
@@ -75,7 +76,7 @@ class Deletion:
     start_timeout: float = 0.0
 
     def of_headers(self, headers: Mapping[str, str | bytes]) -> Deletion:
-        """Return the same with the headers of a request, but for those of its body."""
+        """Return a copy with the headers of a request, except the headers of its body."""
         kept = {
             name: value.decode("latin-1") if isinstance(value, bytes) else value
             for name, value in headers.items()
@@ -84,8 +85,8 @@ class Deletion:
         return replace(self, headers=kept)
 
     def encode(self) -> bytes:
-        """Return the request as the reaper reads it, in one line."""
-        # The reaper is in another folder.
+        """Return the request in the format of the reaper, in one line."""
+        # The working directory of the reaper is another one.
         cert = self.cert and [str(Path(path).absolute()) for path in self.cert]
         verify = str(Path(self.verify).absolute()) if isinstance(self.verify, str) else self.verify
         text = {**vars(self), "headers": dict(self.headers), "cert": cert, "verify": verify}
@@ -93,17 +94,17 @@ class Deletion:
 
 
 class Hold:
-    """Something on a gateway that ends with this process, unless it is released before.
+    """A kernel or session that ends with this process, unless it is released before.
 
-    May be used by any number of threads.
+    Any number of threads may use it.
 
     Parameters
     ----------
     deletion : Deletion
-        The request that deletes it, for the reaper.
+        The request with which the reaper deletes it.
     delete : callable
-        Deletes it at the end of the interpreter, within the seconds that it is given, and returns
-        whether it is gone.  It must neither raise nor start a thread.
+        ``delete(timeout)``, which deletes it at the end of the interpreter and returns True if it
+        is gone.  The function must neither raise nor start a thread.
     """
 
     _keys = itertools.count(1)
@@ -119,7 +120,7 @@ class Hold:
 
     @property
     def url(self) -> str:
-        """URL of what is deleted."""
+        """URL to delete."""
         return self._deletion.url
 
     @property
@@ -132,7 +133,7 @@ class Hold:
         self._change(replace(self._deletion, start_timeout=0.0))
 
     def renew(self, headers: Mapping[str, str | bytes]) -> None:
-        """Note with which headers requests are made now: the token may be a new one."""
+        """Note the headers of current requests, because the token may be a new one."""
         self._change(self._deletion.of_headers(headers))
 
     def _change(self, deletion: Deletion) -> None:
@@ -141,11 +142,11 @@ class Hold:
             _reaper.change(self)
 
     def release(self) -> None:
-        """Let it outlive this process, because it is to stay or is gone already."""
+        """Let it outlive this process, because it must stay or is gone already."""
         _reaper.release(self)
 
     def line(self, held: bool) -> bytes:
-        """Return what tells the reaper of it."""
+        """Return the line that tells the reaper to hold it or to release it."""
         return b"%s %s" % (self._key, self._deletion.encode()) if held else self._key
 
     def delete(self, timeout: float) -> None:
@@ -155,7 +156,7 @@ class Hold:
 
 
 def forget(url: str) -> None:
-    """Release all that is below this URL, because its gateway has ended and has taken it along."""
+    """Release everything below this URL, because it has ended with its gateway."""
     _reaper.forget(url)
 
 
@@ -174,22 +175,22 @@ class _Process:
             os.close(theirs)
 
     def write(self, line: bytes) -> None:
-        """Tell the process something.
+        """Send the process a line.
 
         Raises
         ------
         OSError
-            It is not there any more.
+            The process does not exist any more.
         """
         if _identity(self._pipe) != self._identity:
             raise OSError("the pipe was closed by others")
-        # The first newline ends what another write may have left unfinished.
+        # The first newline ends a line that an earlier write may have left unfinished.
         text = b"\n%s\n" % line
         while text:
             text = text[os.write(self._pipe, text) :]
 
     def has_started(self) -> bool:
-        """Return False if the process could not start; this is known some milliseconds later."""
+        """Return False if the process could not start, which is known after some milliseconds."""
         if self._starting is None:
             return True
         with suppress(subprocess.TimeoutExpired):
@@ -199,14 +200,14 @@ class _Process:
         return True
 
     def close(self) -> None:
-        """Close the pipe: the process deletes what it holds, and ends."""
+        """Close the pipe: the process then deletes everything it holds, and ends."""
         with suppress(OSError):
             if _identity(self._pipe) == self._identity:
                 os.close(self._pipe)
 
 
 def _identity(descriptor: int) -> tuple[int, int]:
-    """Return what tells an open file from another that got its number since."""
+    """Return what distinguishes an open file from a later one with the same descriptor."""
     status = os.fstat(descriptor)
     return status.st_dev, status.st_ino
 
@@ -217,7 +218,7 @@ def _start(pipe: int) -> subprocess.Popen[bytes]:
     usual = ("PATH", "LANG", "LC_ALL", "TMPDIR", "LD_LIBRARY_PATH", "DYLD_LIBRARY_PATH")
     windows = ("SYSTEMROOT", "SYSTEMDRIVE", "WINDIR", "TEMP", "TMP")
     env = {name: os.environ[name] for name in (*usual, *windows) if name in os.environ}
-    null = subprocess.DEVNULL  # who reads this process's output is not to wait for the reaper
+    null = subprocess.DEVNULL  # a reader of this process's output must not wait for the reaper
     ways: list[dict[str, Any]] = [{"start_new_session": True}]
     if sys.platform == "win32":
         apart = subprocess.CREATE_NEW_PROCESS_GROUP | subprocess.CREATE_NO_WINDOW
@@ -228,7 +229,7 @@ def _start(pipe: int) -> subprocess.Popen[bytes]:
             process = subprocess.Popen(  # noqa: S603 - our own module
                 command, stdin=pipe, stdout=null, stderr=null, env=env, **way
             )
-        except PermissionError:  # the job that this process is in lets none out
+        except PermissionError:  # the job of this process does not allow a breakaway
             if way is ways[-1]:
                 raise
             continue
@@ -239,9 +240,9 @@ def _start(pipe: int) -> subprocess.Popen[bytes]:
 
 
 def _python() -> str:
-    """Return the Python to start, or raise OSError if this process knows of none."""
+    """Return the path of Python, or raise OSError if it is not known."""
     python = sys.executable
-    if sys.platform == "win32":  # in a virtual environment that only starts another one
+    if sys.platform == "win32":  # in a virtual environment it only starts another Python
         python = getattr(sys, "_base_executable", None) or python
     # The executable of a frozen program is that program; the package may be in an archive.
     if getattr(sys, "frozen", False) or not python or not _PROGRAM.is_file():
@@ -250,15 +251,15 @@ def _python() -> str:
 
 
 class _Reaper:
-    """The holds of this process, and the reaper that is told of them."""
+    """The holds of this process, and the process that gets their requests."""
 
     def __init__(self) -> None:
         self._after_fork()
         register_after_fork(self._after_fork)
 
     def _after_fork(self) -> None:
-        """Begin anew in a child process: what is held is its parent's."""
-        # Else the reaper would wait for the end of the child, too.
+        """Begin anew in a child process, because the holds belong to its parent."""
+        # Otherwise the reaper would wait for the end of the child, too.
         if (process := getattr(self, "_process", None)) is not None:
             process.close()
         self._process: _Process | None = None
@@ -288,9 +289,9 @@ class _Reaper:
                 self.release(hold)
 
     def delete_all(self) -> None:
-        """Delete what is still held.
+        """Delete everything that is still held.
 
-        If there are many and the gateway is slow, the reaper does what is not done in time.
+        If there are many holds and the gateway is slow, the reaper deletes the rest.
         """
         held = list(self._held)
         alone = self._process is None
@@ -300,7 +301,7 @@ class _Reaper:
                 hold.delete(min(left, EXIT_DELETE_TIMEOUT))
 
     def _tell(self, hold: Hold) -> None:
-        """Tell the process what is true of this hold; a new process, of all holds."""
+        """Send the process the state of this hold; send a new process all holds."""
         if self._impossible:
             return
         with self._lock:
@@ -325,7 +326,7 @@ class _Reaper:
             self._process = _Process()
             for each in list(self._held):
                 self._process.write(each.line(held=True))
-        except Exception as error:  # whatever keeps it from starting, the kernel is to start
+        except Exception as error:  # the kernel must start even if the reaper cannot
             self._give_up(str(error))
 
     def _give_up(self, why: str) -> None:
@@ -354,6 +355,6 @@ def _delete_all() -> None:
 
 
 _reaper = _Reaper()
-# Now, and not with the first hold: what a user registers later runs earlier, and may still use
-# kernels.
+# At import, and not with the first hold: exit functions that a user registers later run earlier,
+# and may still use kernels.
 atexit.register(_delete_all)

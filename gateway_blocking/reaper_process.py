@@ -1,18 +1,18 @@
-"""The reaper itself: a process that deletes what another process owned, once that one has ended.
+"""The program of the reaper: a process that deletes the kernels of its owner after that has ended.
 
 :mod:`.reaper` starts this file with a Python that sees neither the environment nor site-packages.
-Standard input is a pipe whose other end the owner holds, and nothing but the owner's end closes
-it.  Each line is a key, a space and a request to make then; a key alone takes its request back.
+Standard input is a pipe whose other end the owner holds; it closes only when the owner ends.  Each
+line is a key, a space and a request to send then.  A line with a key alone removes its request.
 
-The process may wait for weeks, so it imports nothing of size before it has something to delete,
-and keeps the requests as the text that came.
+The process may wait for weeks.  It therefore imports large modules only when it has something to
+delete, and keeps the requests as text.
 """
 
 from __future__ import annotations
 
 import os
 
-TYPE_CHECKING = False  # that of typing, which means the same to type checkers, costs 2 MB
+TYPE_CHECKING = False  # an import of typing, which type checkers treat the same, costs 2 MB
 if TYPE_CHECKING:
     from http.client import HTTPConnection
     from ssl import SSLContext
@@ -21,30 +21,30 @@ if TYPE_CHECKING:
 __all__ = ["main"]
 
 _AT_ONCE = 16  # requests
-_PATIENCE = 30.0  # seconds, for a gateway that cannot be reached or does not manage
-_LONGEST = 300.0  # seconds for all of it, whatever a server does
+_PATIENCE = 30.0  # seconds, for a gateway that cannot be reached or fails
+_LONGEST = 300.0  # seconds for all requests
 _PAUSE, _LONGEST_PAUSE = 0.2, 3.0  # seconds between two tries; doubled from one to the next
 _AGAIN = (408, 429, 500, 502, 503, 504)  # (500: a gateway that restarts a dead kernel)
 _GONE = (404, 410)
 
 
 def main() -> None:
-    """Wait for the owner's end, and delete what it has not released."""
+    """Wait until the owner ends, and delete everything that it has not released."""
     if hasattr(os, "fork"):
-        # The owner's child is to be gone at once: what the owner waits for are its own children.
+        # The owner's child must end at once, so that the owner's os.wait() does not find it.
         if os.fork():
             os._exit(0)
     _ignore_signals()
-    os.chdir(os.sep)  # its owner may want to remove the folder
+    os.chdir(os.sep)  # the owner may want to remove the folder
     if left := _read_to_the_end():
         _delete_all(left)
-    os._exit(0)  # threads that a server keeps waiting end with us
+    os._exit(0)  # this also ends threads that wait for a server
 
 
 def _ignore_signals() -> None:
-    """Survive what a terminal or a service manager sends to all processes of the owner's.
+    """Ignore signals that a terminal or a service manager sends to all processes of the owner.
 
-    Nothing is lost by it: this process ends by itself soon after its owner.
+    This process ends by itself soon after its owner.
     """
     try:
         import _signal as signal  # type: ignore[import-not-found]  # signal costs 5 MB on 3.15
@@ -56,7 +56,7 @@ def _ignore_signals() -> None:
 
 
 def _read_to_the_end() -> list[bytes]:
-    """Return the requests that were not taken back, in the order in which they came."""
+    """Return the requests that were not removed, in the order in which they came."""
     requests: dict[bytes, bytes] = {}
     rest = b""
     while chunk := os.read(0, 65536):
@@ -71,14 +71,14 @@ def _read_to_the_end() -> list[bytes]:
 
 
 def _delete_all(requests: list[bytes]) -> None:
-    """Make all requests, several at once."""
+    """Send all requests, several at once."""
     from contextlib import suppress
     from threading import Thread
     from time import monotonic
 
     def work() -> None:
         while requests:
-            with suppress(Exception):  # another thread took the last; or it cannot be made
+            with suppress(Exception):  # another thread took the last one, or it cannot be sent
                 _delete(requests.pop(0))
 
     threads = [Thread(target=work, daemon=True) for _ in range(min(_AT_ONCE, len(requests)))]
@@ -90,7 +90,7 @@ def _delete_all(requests: list[bytes]) -> None:
 
 
 def _delete(text: bytes) -> None:
-    """Make one request until it is answered for good, or for as long as there is hope."""
+    """Send one request until it has a final response, or until the time for retries is over."""
     import json
     import ssl
     import time
@@ -107,7 +107,7 @@ def _delete(text: bytes) -> None:
             status = 503
         tried = time.monotonic() - begun
         again = status in _AGAIN and tried < _PATIENCE
-        # What was still being started when its owner ended may not be there yet.
+        # A kernel that was being started when its owner ended may not exist yet.
         if not again and not (status in _GONE and tried < request["start_timeout"]):
             return
         time.sleep(pause)
@@ -115,7 +115,7 @@ def _delete(text: bytes) -> None:
 
 
 def _send(request: dict[str, Any]) -> int:
-    """Make a request once, and return the status of the response."""
+    """Send a request once, and return the status of the response."""
     from urllib.parse import urlsplit, urlunsplit
 
     url, proxy = urlsplit(request["url"]), request["proxy"] and urlsplit(request["proxy"])
@@ -173,7 +173,7 @@ def _tls(request: dict[str, Any]) -> SSLContext:
         context.verify_mode = ssl.CERT_NONE
     if cert:
         file, key = cert if len(cert) == 2 else (*cert, None)
-        context.load_cert_chain(file, key, password="")  # rather an error than a question
+        context.load_cert_chain(file, key, password="")  # an error instead of a question
     return context
 
 

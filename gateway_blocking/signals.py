@@ -1,6 +1,9 @@
 """SIGTERM as an exception, in blocks that have something to clean up.
 
-By default, SIGTERM ends the process at once, and a kernel behind a gateway would go on running.
+By default, SIGTERM ends the process at once.  The reaper then deletes its kernels, but not in a
+container, where the reaper ends as well, and where process 1 ignores a SIGTERM without a handler.
+(Measured with Python 3.11 in a PID namespace of Linux, as process 1 and below an init: without this
+module one kernel of one was left behind, with it none.)
 """
 
 from __future__ import annotations
