@@ -9,15 +9,16 @@ from typing import Any
 
 from jupyter_client.session import Session
 
+from .actions import State
 from .adapters import proxy_for
 from .channels import Channel
 from .config import GatewayClient
-from .connection import Connection, State
+from .connection import Connection
 from .deadline import Deadline
 from .errors import GatewayConnectionClosed, KernelRestarted, NoSuchKernel, copy_for_raise
 from .handshake import Endpoint
 from .liveness import LIVING, KernelStatus
-from .recovery import delays
+from .reconnection import delays
 from .rest import GatewayREST
 from .timeouts import KERNEL_POLL_TIMEOUT
 from .wire import V1
@@ -68,7 +69,7 @@ class ConnectionSlot:
     def give_up(self, msg_ids: Collection[str]) -> None:
         """Drop replies to these requests, because no caller waits for them any more."""
         if self.connection is not None:
-            self.connection.give_up(msg_ids)
+            self.connection.ignore_replies(msg_ids)
 
     # --- state ----------------------------------------------------------------------------------
 
@@ -92,7 +93,7 @@ class ConnectionSlot:
     @property
     def kernel_seems_alive(self) -> bool:
         """True unless a message or the gateway said that the kernel died or was restarted."""
-        return self.connection is None or self.connection.status in LIVING
+        return self.connection is None or self.connection.kernel_status in LIVING
 
     def missing(self, msg_id: str) -> int | None:
         """Return the number of missing messages: see ``missing_messages()`` of the client."""
@@ -119,7 +120,7 @@ class ConnectionSlot:
         error = KernelRestarted(
             f"kernel {kernel_id} was restarted before it replied. Its variables are lost."
         )
-        return partial(connection.restarted, *connection.before_restart(), error)
+        return partial(connection.kernel_restarted, connection.kernel_restarting(), error)
 
     def kernel_gone(self, text: str) -> None:
         """Fail all requests with :exc:`.KernelGone`, because the kernel does not exist any more."""

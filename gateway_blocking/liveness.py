@@ -23,6 +23,7 @@ __all__ = [
     "LIVING",
     "PollResult",
     "KernelStatus",
+    "poll_result",
     "should_abort",
     "status_from_message",
 ]
@@ -50,6 +51,12 @@ class PollResult(Enum):
     TIMEOUT = "no answer in time"
     DEAD = "the gateway gave up restarting the kernel"
     GONE = "the gateway does not know the kernel"
+
+
+def poll_result(execution_state: str) -> PollResult:
+    """Return what the ``execution_state`` in a gateway's model of the kernel says."""
+    states = {"dead": PollResult.DEAD, "gone": PollResult.GONE, "busy": PollResult.BUSY}
+    return states.get(execution_state, PollResult.IDLE)
 
 
 STATUS_MSG_TYPES = frozenset(("status", "shutdown_reply"))

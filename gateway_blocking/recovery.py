@@ -1,4 +1,4 @@
-"""What is done when a websocket is lost: when to open it again, and what then: pure.
+"""What becomes of the requests in flight when a websocket is lost (no I/O).
 
 A request that was sent just before the loss may or may not have reached the kernel, and a kernel
 may have executed it although nothing was heard of that.  After the websocket is open again, with
@@ -23,13 +23,10 @@ was measured on real ones.
 
 from __future__ import annotations
 
-import random
-from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from enum import Enum
 from uuid import uuid4
 
-from .errors import GatewayAuthError, NoSuchKernel
 from .requests_table import Request
 from .wire import Message
 
@@ -37,12 +34,9 @@ __all__ = [
     "Barrier",
     "Recovery",
     "Step",
-    "delays",
-    "is_final",
     "is_idempotent",
     "is_worth_repeating",
     "is_safe_to_resend",
-    "execution_outcome",
 ]
 
 _HARMLESS = frozenset(
@@ -50,39 +44,6 @@ _HARMLESS = frozenset(
     for what in ("kernel_info", "complete", "inspect", "history", "is_complete", "comm_info")
 )
 _MOST_REPETITIONS = 20
-
-
-# --- opening again --------------------------------------------------------------------------------
-
-
-def delays(
-    interval: float,
-    longest: float,
-    tries: int,
-    spread: Callable[[float, float], float] = random.uniform,
-) -> Iterator[float]:
-    """Yield the seconds to wait before each try to open a websocket again: ever longer.
-
-    Parameters
-    ----------
-    interval, longest : float
-        Seconds before the second try; doubled from try to try, up to `longest`.
-    tries : int
-        How many there are after the one at once; 0 for none at all.
-    spread : callable
-        ``spread(0.8, 1.2)``: not all clients of a gateway that comes back are to return at the
-        same moment.
-    """
-    if tries > 0:
-        yield 0.0
-    for number in range(tries):
-        # The exponent is bounded, because the number of tries is not.
-        yield min(interval * 2 ** min(number, 60), longest) * spread(0.8, 1.2)
-
-
-def is_final(error: Exception) -> bool:
-    """Whether another try is useless: the gateway does not know the kernel, or not us."""
-    return isinstance(error, GatewayAuthError | NoSuchKernel)
 
 
 # --- what was under way ---------------------------------------------------------------------------
@@ -124,47 +85,6 @@ def is_safe_to_resend(
     if is_idempotent(request):  # unless it is what the connection breaks of
         return request.sent <= _MOST_REPETITIONS
     return bool(ignores_repetitions) and is_worth_repeating(request, incarnation)
-
-
-def execution_outcome(
-    request: Request, repeated: bool, reconnected: bool = True
-) -> tuple[bool | None, str]:
-    """Return what is known of a request without a reply that gets none any more.
-
-    Parameters
-    ----------
-    request : Request
-        The request.
-    repeated : bool
-        Whether it was sent again.
-    reconnected : bool
-        Whether the connection was lost since it was sent.
-
-    Returns
-    -------
-    (bool or None, str)
-        Whether it was executed, None if that cannot be known; and the reason.
-    """
-    if not reconnected:
-        if request.idle:
-            return None, (
-                "the kernel is done with it, and sent none, as ipykernel does if it is interrupted"
-                " at the wrong moment: it may have been executed, in part or not at all"
-            )
-        if request.seen:
-            return True, "the kernel executed it, once, and a message came that could not be read"
-        return None, "nothing was heard of it, and a message came that could not be read"
-    if request.seen:
-        return True, "the kernel executed it, once, and its reply was lost with the connection"
-    if repeated:
-        return True, (
-            "the kernel executed it, once: it ignored it when it was sent again; what it printed"
-            " and its reply were lost with the connection"
-        )
-    return None, (
-        "nobody knows whether the kernel executed it: nothing was heard of it, and as this kernel"
-        " may execute a repeated request twice, it was not sent again"
-    )
 
 
 class Step(Enum):
@@ -284,7 +204,7 @@ class Recovery:
         self.has_control = False
         self.step = Step.WAITING
 
-    def is_deaf(self) -> bool:
+    def is_session_ignored(self) -> bool:
         """Return True if the kernel does not answer here, though it has nothing else to do."""
         return self.lost and Barrier("shell") in self.unanswered and self.idle_polls > 1
 

@@ -117,6 +117,8 @@ class RequestTable:
     def __init__(self, session_id: str) -> None:
         self.incarnation: str | None = None
         """The kernel process that was heard of last, where that can be known."""
+        self.session_id = session_id
+        """ID by which the gateway knows this client."""
         self.heard = 0
         """How many messages came: grows while the kernel has something to say."""
         self._own_sessions = {session_id}
@@ -216,11 +218,10 @@ class RequestTable:
             _forget_oldest(self._past)
             self.incarnation = None
 
-    def other_session(self) -> str:
-        """Return a new ``session_id``, so that a gateway takes this client for another one."""
-        session_id = uuid4().hex
-        self._own_sessions.add(session_id)
-        return session_id
+    def change_session_id(self) -> None:
+        """Take another ``session_id``, so that a gateway takes this client for another one."""
+        self.session_id = uuid4().hex
+        self._own_sessions.add(self.session_id)
 
     def missing(self, msg_id: str) -> int | None:
         """How many messages of an execution have not come; None where that is not known."""

@@ -24,6 +24,8 @@ LAYERS = (
         *("_version", "errors", "deadline", "escape", "forking", "advice"),
         *("deprecation", "suggest", "timeouts"),
         *("frames", "wire", "messages", "liveness", "requests_table", "recovery", "models"),
+        *("actions", "timers", "outcomes", "reconnection", "recovery_driver"),
+        *("kernel_monitor", "protocol"),
     },
     {  # edges
         *("tokens", "events", "urls", "traits", "config", "bodies", "adapters", "failures"),
@@ -31,9 +33,9 @@ LAYERS = (
         *("http", "launch", "rest"),
         *("locks", "transport", "handshake", "signals", "prompt"),
         *("mailbox", "backlog", "coroutines", "channels"),
-        *("cleanup", "reaper", "reaper_process"),
+        *("cleanup", "reaper", "reaper_process", "threads"),
     },
-    {"connection"},  # engine
+    {"runner", "reader", "sender", "heartbeat", "connection"},  # engine
     {"connector", "kernel_requests", "readiness", "interactive"},  # parts of a client
     {  # mirror
         *("remote", "client", "clients", "ownership", "lifecycle"),
@@ -67,7 +69,21 @@ SIDEWAYS = {
     "frames": {"errors"},
     "wire": {"errors", "frames"},
     "requests_table": {"wire"},
-    "recovery": {"errors", "requests_table", "wire"},
+    "recovery": {"requests_table", "wire"},
+    "actions": {"errors", "requests_table", "wire"},
+    "outcomes": {"advice", "errors", "liveness", "requests_table"},
+    "reconnection": {"actions", "errors"},
+    "recovery_driver": {"actions", "errors", "liveness", "outcomes", "reconnection", "recovery"}
+    | {"requests_table", "timers", "wire"},
+    "kernel_monitor": {"actions", "errors", "liveness", "outcomes", "requests_table", "timers"}
+    | {"wire"},
+    "protocol": {"actions", "advice", "errors", "kernel_monitor", "liveness", "outcomes"}
+    | {"reconnection", "recovery_driver", "requests_table", "timers", "wire"},
+    "threads": {"locks"},
+    "reader": {"runner"},
+    "sender": {"reader", "runner"},
+    "heartbeat": {"reader", "runner"},
+    "connection": {"heartbeat", "reader", "runner", "sender"},
     "models": {"advice"},
     "tokens": {"locks"},
     "traits": {"events", "urls"},
@@ -125,7 +141,7 @@ HOMES = {
     | {f"cli.{name}" for name in ("argv", "command", "notebook_job", "run")}
     | {f"cli.{name}" for name in ("shell", "status", "stop")},
     "jupyter_client": {"errors", "wire", "channels", "connector", "kernel_requests"}
-    | ENGINE
+    | {"protocol", "recovery_driver", "connection", "reader", "sender"}
     | MIRROR - {"clients", "ownership", "sessions"},
     "jupyter_core": {"cli.app", "cli.command", "cli.started"},
     "IPython": {"interactive"},
@@ -142,7 +158,7 @@ HOMES = {
     "ssl": {"advice", "config", "tls", "failures", "launch", "transport", "handshake", "cli.status"}
     | {"reaper_process"},
     "threading": {  # locks; who starts threads, see below
-        *("tokens", "locks", "mailbox", "signals", "connection", "multikernelmanager"),
+        *("tokens", "locks", "mailbox", "signals", "threads", "multikernelmanager"),
         *("local", "cli.progress", "reaper_process"),
     },
 }
@@ -327,7 +343,7 @@ def _imported_at_once(tree: ast.Module) -> set[str]:
 # --- threads and sleep ----------------------------------------------------------------------------
 
 
-def test_threads_live_in_the_connection_only() -> None:
+def test_threads_are_started_in_few_modules() -> None:
     """Nothing else starts a thread, in whatever way."""
     ways = {"Thread", "Timer", "ThreadPoolExecutor", "ProcessPoolExecutor", "to_thread"}
     ways |= {"start_new_thread", "run_in_executor", "Process"}
@@ -342,7 +358,7 @@ def test_threads_live_in_the_connection_only() -> None:
     watching = {"cli.progress"}  # connections, while files are executed
     alone = {"reaper_process"}  # a process of its own
     users = {m for m in MODULES if calls_of(tree_of(m)) & ways}
-    assert users == {"connection"} | pools | once | pipes | strangers | watching | alone
+    assert users == {"threads"} | pools | once | pipes | strangers | watching | alone
 
 
 def test_sleep_is_rare() -> None:

@@ -149,8 +149,8 @@ def test_buffers_travel_both_ways(speaker: tuple[LocalGateway, str]) -> None:
     gateway, subprotocol = speaker
     with run_kernel(kernel_name="python3", **gateway.options()) as kc:
         assert kc.connection_slot.connection is not None
-        assert kc.connection_slot.connection._transport is not None
-        assert kc.connection_slot.connection._transport.subprotocol == subprotocol
+        assert kc.connection_slot.connection._reader.transport is not None
+        assert kc.connection_slot.connection._reader.transport.subprotocol == subprotocol
         kc.execute_interactive(
             "from comm import get_comm_manager\n"
             "def echo(comm, msg):\n"

@@ -19,7 +19,7 @@ import pytest
 
 from gateway_blocking import BlockingGatewayKernelClient as Client
 from gateway_blocking import BlockingGatewayKernelManager as Manager
-from gateway_blocking.connection import State
+from gateway_blocking.actions import State
 from gateway_blocking.frames import TEXT
 from gateway_blocking.local import LocalGateway
 from support.faultproxy import FaultProxy, Link
@@ -79,7 +79,7 @@ def works(client):
 
 def is_undisturbed(client):
     "It works, and on its first websocket."
-    return works(client) and client.connection_slot.connection._epoch == 1
+    return works(client) and client.connection_slot.connection._protocol.epoch == 1
 """
 
 
@@ -500,7 +500,7 @@ def test_an_interrupted_start_leaves_nothing_behind() -> None:
             client.stop_channels()
             assert not threads_of_ours(), f"after moment {moment}"
             connection = client.connection_slot.connection
-            socket = connection._socket if connection else None
+            socket = connection._reader.socket if connection else None
             assert socket is None or socket._sock is None or socket._sock.fileno() == -1, moment
             moment += 1
 

@@ -36,7 +36,7 @@ from gateway_blocking import (
     NoSuchKernel,
     ReplyLost,
 )
-from gateway_blocking.connection import State
+from gateway_blocking.actions import State
 from gateway_blocking.local import LocalGateway
 from support.faultproxy import FaultProxy
 from support.kernels import needs
@@ -136,21 +136,21 @@ def wait_until_open_again(kc: Client, after: int = 1) -> None:
     """Wait for the connection that follows one that was lost, or is about to be noticed as lost."""
     connection = kc.connection_slot.connection
     assert connection is not None
-    wait_until(lambda: connection._epoch > after and connection.state is State.OPEN)
+    wait_until(lambda: connection._protocol.epoch > after and connection.state is State.OPEN)
 
 
 def generation_of(kc: Client) -> int:
     """Which of the client's connections it is."""
     assert kc.connection_slot.connection is not None
-    return kc.connection_slot.connection._epoch
+    return kc.connection_slot.connection._protocol.epoch
 
 
 def outstanding(kc: Client) -> int:
     """How many requests were sent and are not answered."""
     connection = kc.connection_slot.connection
     assert connection is not None
-    with connection._lock:
-        return len(connection._requests.outstanding())
+    with connection._runner.mutex:
+        return len(connection._protocol._requests.outstanding())
 
 
 COUNT = """
@@ -789,7 +789,7 @@ def test_a_kernel_that_repeats(xeus: LocalGateway, once: Once) -> None:
     with proxy_of(xeus) as proxy, kernel_by(proxy, xeus, kernel_name="xpython") as (_km, kc):
         kc.execute("1", reply=True, timeout=30)
         proxy.websocket.hole("up")
-        with pytest.raises(ReplyLost, match="nobody knows") as caught:
+        with pytest.raises(ReplyLost, match="it is unknown whether") as caught:
             kc.execute(once.cell(), reply=True)
         assert caught.value.executed is None
         assert once.marks == ""
@@ -836,12 +836,13 @@ def test_a_cut_while_a_concurrent_kernel_executes(xeus: LocalGateway, once: Once
                 assert kc.kernel_info(reply=True, timeout=30)["content"]["status"] == "ok"
             connection = kc.connection_slot.connection
             assert connection is not None
-            assert connection._recovery is not None, "it waits for the end of an execution"
+            recovery = connection._protocol._recovery
+            assert recovery.recovery is not None, "it waits for the end of an execution"
             once.go_on()
             assert running.result(timeout=60)["content"]["status"] == "ok"
         assert once.marks == "x"
         assert "".join(outputs).split() == ["1", "2"]
-        wait_until(lambda: connection._recovery is None)
+        wait_until(lambda: connection._protocol._recovery.recovery is None)
         for message in kc.iopub_channel.get_msgs():
             assert "Traceback" not in message["content"].get("text", "")
 

@@ -18,8 +18,10 @@ import pytest
 from jupyter_client.session import Session
 
 from gateway_blocking import connection as module
+from gateway_blocking import kernel_monitor, recovery_driver
+from gateway_blocking.actions import State
 from gateway_blocking.channels import Channel
-from gateway_blocking.connection import Connection, State
+from gateway_blocking.connection import Connection
 from gateway_blocking.errors import (
     DeadKernelError,
     GatewayConnectionClosed,
@@ -33,6 +35,7 @@ from gateway_blocking.frames import BINARY, CLOSE, PING, PONG, TEXT
 from gateway_blocking.handshake import Endpoint
 from gateway_blocking.liveness import KernelStatus
 from gateway_blocking.locks import Lock
+from gateway_blocking.transport import Transport
 from gateway_blocking.wire import FORMATS, V1
 from support.rawserver import Peer, Script, serving
 from support.waiting import least_time, wait_until
@@ -81,7 +84,7 @@ def connected(script: Script, **options: Any) -> Iterator[Connection]:
 
 
 def channel_of(connection: Connection, name: str) -> Channel:
-    return connection._channels[name]
+    return connection._protocol._sinks[name]
 
 
 def stay(peer: Peer) -> None:
@@ -97,7 +100,7 @@ def test_closed_while_it_opens() -> None:
         def slowly(session_id: str) -> Endpoint:
             connecting.set()
             assert go_on.wait(10)
-            return other._endpoint(session_id)
+            return other._reader._endpoint(session_id)
 
         connection = connection_by(slowly, name="87654321")
         with ThreadPoolExecutor(1) as pool:
@@ -115,8 +118,8 @@ def test_who_holds_its_locks_can_abandon_it() -> None:
     """A dropped client is collected wherever a thread happens to be: also in the reader."""
 
     def collect(connection: Connection) -> None:
-        assert connection._transport
-        with connection._lock, connection._transport._io_lock:
+        assert connection._reader.transport
+        with connection._runner.mutex, connection._reader.transport._io_lock:
             connection.close_nowait()
 
     with connected(stay) as connection:
@@ -167,7 +170,7 @@ def test_a_handshake_that_is_held_back(monkeypatch: pytest.MonkeyPatch) -> None:
     with held_back(script) as connection:
         assert connection.state is State.CONNECTING
         assert not connection.is_beating(60)
-        with pytest.raises(GatewayTimeout, match="holds its websocket back"):
+        with pytest.raises(GatewayTimeout, match="completes the websocket handshake only when"):
             connection.send("shell", REQUEST, 0.1)
         with ThreadPoolExecutor(1) as pool:
             sending = pool.submit(connection.send, "shell", REQUEST, 10)
@@ -209,7 +212,7 @@ def test_close_does_not_wait_for_a_handshake(monkeypatch: pytest.MonkeyPatch) ->
             monkeypatch.undo()
             monkeypatch.setattr(module, "_REFUSAL_TIMEOUT", 42)
             opening = pool.submit(connection.open)
-            wait_until(lambda: connection._reader.is_alive())
+            wait_until(lambda: connection._threads[0].is_alive())
             connection.close()
             with pytest.raises(GatewayConnectionClosed, match="were stopped"):
                 opening.result(timeout=10)
@@ -320,8 +323,8 @@ def test_a_reply_that_cannot_be_read_fails_its_request(
         assert "is not JSON" in str(caught.value)
         assert caught.value.msg_id == msg_id
         assert caught.value.executed is True
-        with connection._lock:
-            assert connection._requests.outstanding() == []
+        with connection._runner.mutex:
+            assert connection._protocol._requests.outstanding() == []
 
 
 @pytest.mark.parametrize("content", [None, {"name": "stdout"}, {"name": "stdout", "text": 3}])
@@ -407,7 +410,7 @@ def test_a_kernel_that_is_done_and_does_not_reply(
     monkeypatch: pytest.MonkeyPatch, claimed: bool
 ) -> None:
     """ipykernel does so if it is interrupted at the wrong moment: its caller is told."""
-    monkeypatch.setattr(module, "_AUDIT_PATIENCE", 0.05)
+    monkeypatch.setattr(recovery_driver, "_AUDIT_DELAY", 0.05)
     request = Session().msg("execute_request", {"code": "1"})
     msg_id = request["header"]["msg_id"]
     with connected_by_v1(serves_all_but("is done")) as connection:
@@ -417,8 +420,8 @@ def test_a_kernel_that_is_done_and_does_not_reply(
             shell.get_reply(msg_id, timeout=30) if claimed else shell.take(timeout=30)
         assert caught.value.executed is None
         assert connection.state is State.OPEN
-        assert not connection._requests.outstanding()
-        wait_until(lambda: connection._recovery is None)
+        assert not connection._protocol._requests.outstanding()
+        wait_until(lambda: connection._protocol._recovery.recovery is None)
         later = Session().msg("execute_request", {"code": "1"})
         connection.send("shell", later, 10)
         assert shell.get_reply(later["header"]["msg_id"], timeout=30)
@@ -436,7 +439,7 @@ def test_a_message_that_may_have_been_a_reply(
     monkeypatch: pytest.MonkeyPatch, spoiled: tuple[int, bytes]
 ) -> None:
     """Nothing tells whose it was: what is not answered when a later execution ended, was lost."""
-    monkeypatch.setattr(module, "_AUDIT_PATIENCE", 0.05)
+    monkeypatch.setattr(recovery_driver, "_AUDIT_DELAY", 0.05)
     request = Session().msg("execute_request", {"code": "1"})
     with connected_by_v1(serves_all_but("forgets", spoiled)) as connection:
         connection.send("shell", request, 10)
@@ -448,7 +451,7 @@ def test_a_message_that_may_have_been_a_reply(
 
 def test_a_late_reply_is_no_lost_one(monkeypatch: pytest.MonkeyPatch) -> None:
     """It comes after the "idle", and before the answer to what was asked because of that."""
-    monkeypatch.setattr(module, "_AUDIT_PATIENCE", 0.05)
+    monkeypatch.setattr(recovery_driver, "_AUDIT_DELAY", 0.05)
 
     def script(peer: Peer) -> None:
         peer.accept(V1)
@@ -468,7 +471,7 @@ def test_a_late_reply_is_no_lost_one(monkeypatch: pytest.MonkeyPatch) -> None:
         connection.send("shell", request, 10)
         reply = channel_of(connection, "shell").get_reply(request["header"]["msg_id"], timeout=30)
         assert reply["msg_type"] == "execute_reply"
-        wait_until(lambda: connection._recovery is None)
+        wait_until(lambda: connection._protocol._recovery.recovery is None)
         assert channel_of(connection, "shell").empty()
 
 
@@ -537,12 +540,12 @@ def test_close_is_bounded_and_may_be_repeated(script: Script) -> None:
 def test_an_interrupted_close_is_no_end(monkeypatch: pytest.MonkeyPatch) -> None:
     """The next close() waits for a thread that runs, whatever Thread.join() says after a signal."""
     ending, go_on = threading.Event(), threading.Event()
-    end = Connection._end
+    end = Transport.close
 
-    def slowly(self: Connection, error: BaseException) -> None:
+    def slowly(self: Transport) -> None:
         ending.set()
         assert go_on.wait(10)
-        end(self, error)
+        end(self)
 
     def interrupt(*args: object) -> None:
         raise KeyboardInterrupt
@@ -551,7 +554,7 @@ def test_an_interrupted_close_is_no_end(monkeypatch: pytest.MonkeyPatch) -> None
         assert ending.wait(10)
         os.kill(os.getpid(), signal.SIGALRM)
 
-    monkeypatch.setattr(Connection, "_end", slowly)
+    monkeypatch.setattr(Transport, "close", slowly)
     before = signal.signal(signal.SIGALRM, interrupt)
     try:
         with connected(stay) as connection, ThreadPoolExecutor(1) as pool:
@@ -562,6 +565,7 @@ def test_an_interrupted_close_is_no_end(monkeypatch: pytest.MonkeyPatch) -> None
             timer = threading.Timer(0.2, go_on.set)
             timer.start()
             connection.close()
+            assert go_on.is_set()
             assert connection.state is State.CLOSED
             timer.join()
     finally:
@@ -602,10 +606,10 @@ def test_a_gateways_word_of_a_kernels_death(
         connection.send("shell", Session().msg("x"))
         with pytest.raises(kind):
             waiting.result(timeout=10)
-        assert connection.status is verdict
+        assert connection.kernel_status is verdict
         assert not connection.is_beating(60)
         connection.revive()
-        assert connection.status is KernelStatus.ALIVE
+        assert connection.kernel_status is KernelStatus.ALIVE
         with pytest.raises(Empty):
             shell.take(timeout=0)
 
@@ -623,12 +627,12 @@ def test_an_announced_shutdown_is_looked_into() -> None:
         pytest.raises(DeadKernelError, match="shut down or culled"),
     ):
         channel_of(connection, "shell").take(timeout=10)
-    assert connection.status is KernelStatus.GONE
+    assert connection.kernel_status is KernelStatus.GONE
 
 
 def test_a_kernel_that_stays_is_trusted_again(monkeypatch: pytest.MonkeyPatch) -> None:
     """Where the gateway goes on to know it, also where it cannot be asked now and then."""
-    monkeypatch.setattr(module, "_DOUBT_INTERVAL", 0.01)
+    monkeypatch.setattr(kernel_monitor, "_SHUTDOWN_POLL_INTERVAL", 0.01)
     asked: list[int] = []
 
     def state() -> str:
@@ -638,8 +642,8 @@ def test_a_kernel_that_stays_is_trusted_again(monkeypatch: pytest.MonkeyPatch) -
         return "idle"
 
     with connected(announce_shutdown, kernel_state=state) as connection:
-        wait_until(lambda: len(asked) >= module._DOUBT_LIMIT)
-        wait_until(lambda: connection.status is KernelStatus.ALIVE)
+        wait_until(lambda: len(asked) >= kernel_monitor._SHUTDOWN_POLLS)
+        wait_until(lambda: connection.kernel_status is KernelStatus.ALIVE)
         assert connection.is_beating(60)
 
 
@@ -655,10 +659,10 @@ def test_a_doubt_does_not_stop_the_heartbeat() -> None:
                 peer.send(PONG, b"")
 
     with connected(script, ping_interval=0.05) as connection:
-        wait_until(lambda: connection.status is KernelStatus.SHUTTING_DOWN)
+        wait_until(lambda: connection.kernel_status is KernelStatus.SHUTTING_DOWN)
         before = len(pings)
         wait_until(lambda: len(pings) >= before + 5)
-        assert connection.status is KernelStatus.SHUTTING_DOWN
+        assert connection.kernel_status is KernelStatus.SHUTTING_DOWN
 
 
 def test_nobody_reads() -> None:
@@ -706,7 +710,7 @@ def test_silence_is_a_loss() -> None:
     """A websocket on which nothing comes, not even a pong, although the gateway answers."""
     with (
         connected(silent, ping_interval=0.05, ping_timeout=0.2) as connection,
-        pytest.raises(GatewayConnectionClosed, match="nothing was heard"),
+        pytest.raises(GatewayConnectionClosed, match="nothing was received"),
     ):
         channel_of(connection, "shell").take(timeout=10)
 
@@ -734,9 +738,9 @@ def test_a_heart_that_beats_once_in_an_age() -> None:
     """An interval longer than the system can wait does not end the heartbeat."""
     with connected(stay, ping_interval=1e10) as connection:
         time.sleep(0.2)
-        assert connection._heartbeat.is_alive()
-        connection._doubt()
-        wait_until(lambda: connection.status is KernelStatus.ALIVE)
+        assert connection._threads[1].is_alive()
+        connection._protocol._monitor._expect_shutdown(time.monotonic())
+        wait_until(lambda: connection.kernel_status is KernelStatus.ALIVE)
 
 
 def test_a_kernel_that_is_gone_is_seen_by_the_heartbeat() -> None:
@@ -747,6 +751,6 @@ def test_a_kernel_that_is_gone_is_seen_by_the_heartbeat() -> None:
         pytest.raises(KernelGone, match="is gone before it said anything: it died while starting"),
     ):
         channel_of(connection, "shell").take(timeout=10)
-    assert connection.status is KernelStatus.GONE
+    assert connection.kernel_status is KernelStatus.GONE
     with pytest.raises(KernelGone):
         connection.send("shell", REQUEST)

@@ -70,7 +70,7 @@ def test_a_flood_costs_little_more_than_its_parsing(monkeypatch: pytest.MonkeyPa
             left = left[len(space) :]
             reader.received(len(space))
             while (frame := reader.next_frame()) is not None:
-                connection._hear(*decode(*frame, unpack), len(frame[1]))
+                connection._reader.receive(*decode(*frame, unpack), len(frame[1]))
         for _ in parts:
             kc.get_iopub_msg(timeout=0)
 

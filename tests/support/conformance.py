@@ -260,19 +260,19 @@ class Conformance:
         while kc.get_iopub_msg(timeout=_PATIENCE)["msg_type"] != "stream":
             pass
         connection: Any = kc.connection_slot.connection
-        before = connection._transport
+        before = connection._reader.transport
         socket.socket.shutdown(before._sock, socket.SHUT_RDWR)
         reply = kc.shell_channel.get_reply(msg_id, _PATIENCE)
         assert reply["content"]["status"] == "ok"
-        assert connection._transport is not before
+        assert connection._reader.transport is not before
 
     def test_an_idle_connection_stays_open(self, kc: BlockingGatewayKernelClient) -> None:
         """Keep an idle connection open, also through a proxy that closes idle ones."""
         connection: Any = kc.connection_slot.connection
-        before = connection._transport
+        before = connection._reader.transport
         time.sleep(IDLE + 1)
         assert run(kc, "print(1)") == "1\n"
-        assert connection._transport is before
+        assert connection._reader.transport is before
 
     # --- who may do what, and what there is not -------------------------------------------------
 

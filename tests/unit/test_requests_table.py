@@ -877,8 +877,10 @@ def test_what_was_sent_on_the_newest_websocket_is_waited_for(
 
 def test_another_name_is_still_this_client(client: Client, kernel: Kernel) -> None:
     """What a gateway says in it is no kernel's, and is delivered late, too."""
-    name = client.table.other_session()
-    assert name not in (client.session.session, client.table.other_session())
+    client.table.change_session_id()
+    name = client.table.session_id
+    client.table.change_session_id()
+    assert name not in (client.session.session, client.table.session_id)
     request = client.enters(asked := client.session.msg("execute_request", {}))
     notice: Message = Session(key=b"secret", session=name).msg("stream", {}, parent=asked)
     assert client.receives(notice) is Disposition.DELIVER

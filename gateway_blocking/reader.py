@@ -1,0 +1,206 @@
+"""The reader thread of a connection: it opens the websocket, and reads it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from queue import Empty
+from time import monotonic
+from typing import Never
+
+from jupyter_client.session import Session
+
+from .actions import GiveUp, Retry
+from .errors import GatewayAuthError, GatewayError, WireError
+from .handshake import Endpoint, Handshake
+from .outcomes import stopped
+from .runner import ProtocolRunner
+from .transport import Transport
+from .wire import FORMATS, Message, Unreadable
+
+__all__ = ["Reader"]
+
+
+class Reader:
+    """Opens the websocket, receives, decodes, and reports; opens it again after a loss.
+
+    It alone reads a socket and closes it at the end.  It sends nothing.
+
+    Parameters
+    ----------
+    runner : ProtocolRunner
+        The protocol that events are reported to.
+    endpoint : callable
+        ``endpoint(session_id)`` returns where the websocket leads at this moment.
+    session : jupyter_client.session.Session
+        Source of ``unpack``, which reads JSON.
+    """
+
+    def __init__(
+        self, runner: ProtocolRunner, endpoint: Callable[[str], Endpoint], session: Session
+    ) -> None:
+        self.socket: Handshake | Transport | None = None
+        """What close() has to end."""
+        self.transport: Transport | None = None
+        """The websocket of the protocol's epoch."""
+        self._runner = runner
+        self._protocol = runner.protocol
+        self._log = runner.log
+        self._endpoint = endpoint
+        self._session = session
+        self._reached: Handshake | None = None
+
+    # --- also in other threads ------------------------------------------------------------------
+
+    def reach(self) -> None:
+        """Reach the gateway, in the caller's thread; :meth:`run` completes the handshake.
+
+        Raises
+        ------
+        GatewayError
+            As :class:`.Handshake` does.
+        GatewayConnectionClosed
+            Another thread closed the connection meanwhile.
+        """
+        handshake = self._new_handshake()
+        handshake.connect()
+        self._reached = handshake
+
+    def _new_handshake(self) -> Handshake:
+        handshake = Handshake(self._endpoint(self._protocol.session_id))
+        self.socket = handshake
+        if self._runner.is_closing:  # after it is where close() looks for it
+            handshake.close()
+            raise stopped(self._runner.name)
+        return handshake
+
+    def abort(self) -> None:
+        """End the connection at once: the thread is woken if it waits."""
+        if self.socket is not None:
+            self.socket.abort()
+
+    def close(self) -> None:
+        """Give the file descriptor back; only before the thread runs or at its end."""
+        if self.socket is not None:
+            self.socket.close()
+
+    def after_fork(self) -> None:
+        """Give the file descriptor back in a child process; the connection is its parent's."""
+        if self.socket is not None:
+            self.socket.close_after_fork()
+        self.socket = self.transport = None
+
+    # --- the thread -----------------------------------------------------------------------------
+
+    def run(self) -> None:
+        """Do the work of the thread."""
+        error: BaseException | None = None
+        try:
+            error = self._serve()
+        except Exception as bug:  # every call that waits is told, by close()
+            self._log.exception("the reader of kernel %s failed", self._runner.name)
+            error = bug
+        finally:
+            self.close()
+            if self._runner.is_closing:
+                error = None
+            elif error is not None and self._protocol.epoch:
+                self._log.warning("%s", str(error))
+            self._runner.close(error)
+
+    def _serve(self) -> GatewayError | None:
+        """Open the websocket and read it, again and again; return what ends that for good."""
+        while True:
+            try:
+                transport = self._connect()
+            except GatewayError as error:
+                decision = self._decide_after_failure(error)
+            else:
+                decision = self._read_until_lost(transport)
+            if self._runner.is_closing:
+                return None
+            if isinstance(decision, GiveUp):
+                return decision.error
+            if not self._sleep(decision.delay):
+                return None
+
+    def _connect(self) -> Transport:
+        """Complete the handshake; reach the gateway first, unless the caller's thread has."""
+        if self._reached is None:
+            self.reach()
+        handshake, self._reached = self._reached, None
+        assert handshake is not None
+        transport = handshake.upgrade()
+        with self._runner.mutex.plain:
+            self.socket = self.transport = transport  # from here on close() says goodbye to it
+            actions = self._protocol.connection_opened(transport.subprotocol, monotonic())
+        self._runner.accept(actions)
+        self._log.debug("kernel %s: the websocket is open", self._runner.name)
+        return transport
+
+    def _decide_after_failure(self, error: GatewayError) -> Retry | GiveUp:
+        self.close()
+        if self._protocol.epoch:
+            self._log.info("kernel %s: not opened yet: %s", self._runner.name, str(error))
+        changed = isinstance(error, GatewayAuthError) and self._credentials_changed()
+        with self._runner.mutex.plain:
+            return self._protocol.connection_failed(error, monotonic(), credentials_changed=changed)
+
+    def _credentials_changed(self) -> bool:
+        """Return True if the token's renewer has others than the gateway refused."""
+        refused = self.socket
+        if self._protocol.epoch or not isinstance(refused, Handshake):
+            return False
+        return self._endpoint(self._protocol.session_id).headers != refused.endpoint.headers
+
+    def _read_until_lost(self, transport: Transport) -> Retry | GiveUp:
+        try:
+            self._read(transport)
+        except GatewayError as error:
+            lost = error
+        self._runner.stay_if_muted()
+        transport.close()
+        with self._runner.mutex.plain:
+            decision = self._protocol.connection_lost(lost, monotonic())
+        if not self._runner.is_closing:
+            text = "kernel %s: %s; handshake the websocket again"
+            self._log.info(text, self._runner.name, str(lost))
+        return decision
+
+    def _read(self, transport: Transport) -> Never:
+        decode = FORMATS[transport.subprotocol].decode
+        unpack = self._session.unpack
+        name = self._runner.name
+        while True:
+            opcode, payload = transport.receive()
+            if self._runner.is_muted:
+                self._runner.stay_if_muted()
+            try:
+                channel, message = decode(opcode, payload, unpack)
+                self.receive(channel, message, len(payload))
+            except Unreadable as error:
+                self._log.warning("kernel %s: a message cannot be read: %s", name, str(error))
+                self.receive(error.channel, error.message, len(payload), str(error))
+            except WireError as error:
+                self._log.warning("kernel %s: a malformed message: %s", name, str(error))
+                self._runner.event(self._protocol.message_lost)
+            except Exception:  # one unforeseen message must not end all the others
+                self._log.exception("kernel %s: a message could not be handled", name)
+                self._runner.event(self._protocol.message_lost)
+
+    def receive(self, channel: str, message: Message, size: int, unreadable: str = "") -> None:
+        """Report a message of `size` bytes; `unreadable` says why its content is not."""
+        with self._runner.mutex.plain:
+            actions = self._protocol.message_received(
+                channel, message, size, monotonic(), unreadable
+            )
+        if actions:
+            self._runner.accept(actions)
+
+    def _sleep(self, seconds: float) -> bool:
+        """Sleep; return False if the connection is closed meanwhile."""
+        if seconds > 0 and not self._runner.is_closing:
+            try:
+                self._runner.wake_reader.get(timeout=seconds)
+            except Empty:
+                pass
+        return not self._runner.is_closing

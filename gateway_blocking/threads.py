@@ -1,0 +1,62 @@
+"""A thread of the library's own, whose end can be waited for."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+
+from .deadline import Deadline
+from .locks import Latch
+
+__all__ = ["DaemonThread"]
+
+
+class DaemonThread:
+    """A daemon thread.
+
+    Interrupted, ``Thread.join()`` takes a thread that runs for one that has ended, until Python
+    3.12.  So the end is told by a latch.
+
+    Parameters
+    ----------
+    name : str
+        Name of the thread.
+    work : callable
+        What the thread does.
+    """
+
+    def __init__(self, name: str, work: Callable[[], None]) -> None:
+        self.name = name
+        self._work = work
+        self._ended = Latch()
+        self._thread = threading.Thread(target=self._run, name=name, daemon=True)
+
+    def _run(self) -> None:
+        try:
+            self._work()
+        finally:
+            self._ended.open()
+
+    def start(self) -> None:
+        """Start it; to be called by a thread that no signal interrupts: see :func:`.apart`."""
+        self._thread.start()
+
+    @property
+    def was_started(self) -> bool:
+        """Whether it was started."""
+        return self._thread.ident is not None
+
+    def is_alive(self) -> bool:
+        """Return True if it runs."""
+        return self._thread.is_alive()
+
+    def has_ended(self, deadline: Deadline) -> bool:
+        """Wait for its end; return False if it does not end in time.
+
+        Called by the thread itself, it returns True.
+        """
+        return self._thread is threading.current_thread() or self._ended.wait(deadline)
+
+    def after_fork(self) -> None:
+        """Count as ended, in a child process that does not have the thread."""
+        self._ended.open()
