@@ -21,7 +21,7 @@ from .actions import (
 )
 from .deadline import Deadline
 from .errors import GatewayError, GatewayTimeout
-from .liveness import PollResult, poll_result
+from .liveness import KernelStatus, PollResult, poll_result
 from .reader import Reader
 from .runner import ProtocolRunner
 
@@ -59,16 +59,26 @@ class Heartbeat:
         self._send_timeout = send_timeout
         # Each takes a round trip, so that the other actions come first.
         self._polls: deque[PollKernel] = deque()
+        self._logged = State.CONNECTING, KernelStatus.ALIVE
 
     def run(self) -> None:
         """Do the work of the thread."""
         while not self._runner.is_closing and self._protocol.state is not State.CLOSED:
             self._runner.stay_if_muted()
+            self._log_changes()
             try:
                 self._do_next()
             except Exception:  # the next action is performed all the same
                 self._runner.log.exception("an action for kernel %s failed", self._runner.name)
                 self._runner.pause(_PAUSE_AFTER_BUG)
+        self._log_changes()
+
+    def _log_changes(self) -> None:
+        state, status = self._protocol.state, self._protocol.kernel_status
+        if (state, status) != self._logged:
+            self._logged = state, status
+            what = str(self._protocol.death or status.value)
+            self._runner.log.debug("kernel %s: %s; %s", self._runner.name, state.name, what)
 
     def _do_next(self) -> None:
         self._fire_timers()

@@ -33,7 +33,13 @@ from .actions import (
     TransportInfo,
 )
 from .advice import exceeded_limit
-from .errors import GatewayConnectionClosed, GatewayError, NoSuchKernel, copy_for_raise
+from .errors import (
+    DeadKernelError,
+    GatewayConnectionClosed,
+    GatewayError,
+    NoSuchKernel,
+    copy_for_raise,
+)
 from .kernel_monitor import KernelMonitor
 from .liveness import (
     LIVING,
@@ -250,8 +256,8 @@ class KernelProtocol:
         self.failure = error or GatewayConnectionClosed("the connection was closed here")
         if error is None:
             told: GatewayError = stopped(self.name)
-        elif self._monitor.death is not None:
-            told = self._monitor.death
+        elif self.death is not None:
+            told = self.death
         else:
             told = connection_lost(self.name, error, was_open=self.epoch > 0)
         self._timers.cancel()
@@ -277,8 +283,8 @@ class KernelProtocol:
         GatewayConnectionClosed
             The connection is closed.
         """
-        if self._monitor.death is not None:
-            raise copy_for_raise(self._monitor.death)
+        if self.death is not None:
+            raise copy_for_raise(self.death)
         if self.state is State.CLOSED:
             raise GatewayConnectionClosed(
                 f"cannot send a message to kernel {self.name}: the connection is"
@@ -443,6 +449,11 @@ class KernelProtocol:
     def kernel_status(self) -> KernelStatus:
         """What is known of the kernel."""
         return self._monitor.status
+
+    @property
+    def death(self) -> DeadKernelError | None:
+        """Error of every call that waits for a kernel which will not reply."""
+        return self._monitor.death
 
     def kernel_ended(self, status: KernelStatus, text: str = "") -> None:
         """Fail all pending requests: see :meth:`.KernelMonitor.ended`."""

@@ -47,11 +47,15 @@ class ProtocolRunner:
         self.is_muted = False
         self.protocol = KernelProtocol(
             name,
-            on_change=self.waiters.notify_all,
+            on_change=self._notify,
             on_timer=partial(self.inbox.put, None),
             now=monotonic(),
             **options,
         )
+
+    def _notify(self) -> None:
+        self.waiters.notify_all()
+        self.inbox.put(None)
 
     def event(self, event: Callable[..., Actions], *args: Any) -> None:
         """Report an event with the time of now, from any thread."""

@@ -10,6 +10,8 @@ from .locks import Latch
 
 __all__ = ["DaemonThread"]
 
+_LAST_STEPS = 1.0  # seconds at most, for what a thread does after its work is done
+
 
 class DaemonThread:
     """A daemon thread.
@@ -55,7 +57,13 @@ class DaemonThread:
 
         Called by the thread itself, it returns True.
         """
-        return self._thread is threading.current_thread() or self._ended.wait(deadline)
+        if self._thread is threading.current_thread():
+            return True
+        if not self._ended.wait(deadline):
+            return False
+        if self.was_started:
+            self._thread.join(_LAST_STEPS)
+        return True
 
     def after_fork(self) -> None:
         """Count as ended, in a child process that does not have the thread."""

@@ -873,7 +873,9 @@ def test_a_request_to_another_subshell_is_waited_for(
             pytest.skip("an ipykernel before 7 has no subshells")
         kc.control_channel.send(made := kc.session.msg("create_subshell_request"))
         reply = kc._recv_reply(made["header"]["msg_id"], timeout=30, channel="control")
-        message = kc._message("execute_request", {**EXECUTION, "code": once.cell(more=once.pause)})
+        message = kc.session.msg(
+            "execute_request", {**EXECUTION, "code": once.cell(more=once.pause)}
+        )
         message["header"]["subshell_id"] = reply["content"]["subshell_id"]
         kc.shell_channel.send(message)
         once.wait("x")
