@@ -98,3 +98,15 @@ with run_kernel() as kc:
 """
     done = without_home(terminal, code)
     assert (done.returncode, done.stdout, done.stderr) == (0, "ok\n", "")
+
+
+def test_end_of_python_with_registered_objects_prints_nothing() -> None:
+    """They are collected while the interpreter takes its modules apart."""
+    code = (
+        "import sys\n"
+        "from gateway_blocking import BlockingGatewayKernelManager\n"
+        "sys.modules['kept'] = BlockingGatewayKernelManager(gateway_url='http://127.0.0.1:9')\n"
+        "raise SystemExit(3)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stderr) == (3, "")

@@ -1,0 +1,37 @@
+"""What is called in a forked child process."""
+
+from __future__ import annotations
+
+import gc
+
+from gateway_blocking import forking
+
+
+class Owner:
+    """Counts how often its method is called."""
+
+    def __init__(self) -> None:
+        self.calls = 0
+        forking.register_after_fork(self._after_fork)
+
+    def _after_fork(self) -> None:
+        self.calls += 1
+
+
+def test_register_after_fork_calls_the_method_of_what_exists() -> None:
+    """An object that is gone is not kept alive, and not called."""
+    kept, dropped = Owner(), Owner()
+    before = len(forking._callbacks)
+    del dropped
+    gc.collect()
+    assert len(forking._callbacks) < before
+    forking._run_callbacks()
+    assert kept.calls == 1
+
+
+def test_register_after_fork_twice_keeps_the_last_method() -> None:
+    """An object has one such method."""
+    owner = Owner()
+    forking.register_after_fork(owner._after_fork)
+    forking._run_callbacks()
+    assert owner.calls == 1
