@@ -61,6 +61,7 @@ def is_worth_repeating(request: Request, incarnation: str | None) -> bool:
     """
     return bool(
         not request.seen
+        and not request.is_overtaken
         and not is_idempotent(request)
         and request.sent <= _MOST_REPETITIONS
         and request.incarnation

@@ -182,6 +182,9 @@ class RecoveryDriver:
                 actions.append(SendRequest(self._epoch, *frame))
         actions += self._set_barriers(recovery, self._in_flight())
         if not session_ignored:
+            for request in self._in_flight():
+                # Sent again by a later recovery, it would be executed after newer requests.
+                request.is_overtaken = request.msg_id not in recovery.repeated
             actions.append(ReportResent(self._epoch))
         return actions
 

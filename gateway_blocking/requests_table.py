@@ -74,6 +74,8 @@ class Request:
     """Which of the connection's websockets it was sent on first."""
     sent: int = 1
     """How often it was sent."""
+    is_overtaken: bool = False
+    """Whether newer requests may have been sent since it was lost: it is not sent again."""
     seen: bool = False
     """Whether a message was heard that has it as its parent: the kernel has it."""
     replied: bool = False

@@ -105,7 +105,7 @@ def test_end_of_python_with_registered_objects_prints_nothing() -> None:
     code = (
         "import sys\n"
         "from gateway_blocking import BlockingGatewayKernelManager\n"
-        "sys.modules['kept'] = BlockingGatewayKernelManager(gateway_url='http://127.0.0.1:9')\n"
+        "sys.modules['kept'] = BlockingGatewayKernelManager(url='http://127.0.0.1:9')\n"
         "raise SystemExit(3)"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)

@@ -315,6 +315,30 @@ def test_requests_resent_of_an_older_websocket_is_ignored(client: Client) -> Non
     assert client.protocol.state is State.RECOVERING
 
 
+def test_recovery_never_resends_what_newer_requests_may_have_overtaken(client: Client) -> None:
+    """The kernel did not answer on control in time, and new requests passed."""
+    client.receive("iopub", says("status", client.send(), execution_state="idle"))
+    asked = client.send()
+    client.reconnect()
+    while client.protocol.state is not State.OPEN:
+        now = client.protocol.next_timer()
+        for action in client.protocol.timer_expired(now, transport(now)):
+            assert isinstance(action, PollKernel | SendPing)
+            if isinstance(action, PollKernel):
+                found = client.protocol.kernel_polled(action, PollResult.BUSY, transport(now), now)
+                if any(isinstance(a, ReportResent) for a in found):
+                    client.protocol.requests_resent(2, now)
+    client.send()
+    [(_, question)] = frames_of(client.reconnect())
+    sent = frames_of(client.receive("control", says("kernel_info_reply", question)))
+    assert asked["msg_id"] not in [message["msg_id"] for _, message in sent]
+    # The newer one may still be sent again, so that the kernel is asked whether it ignores that.
+    assert sent[0][1]["msg_id"] == sent[1][1]["msg_id"]
+    [(_, fence)] = frames_of(client.receive("control", says("kernel_info_reply", sent[0][1])))
+    sent = frames_of(client.receive("control", says("kernel_info_reply", fence)))
+    assert asked["msg_id"] not in [message["msg_id"] for _, message in sent]
+
+
 def test_recovery_takes_another_session_if_the_kernel_ignores_this_one(client: Client) -> None:
     """The gateway takes the new connection for a duplicate; the websocket is opened again."""
     before = client.protocol.session_id
