@@ -247,6 +247,7 @@ class Connection:
         if not self._runner.is_muted:
             with self._runner.mutex:
                 self._protocol.kernel_ended(status, text)
+            self._runner.log.debug("%s", str(self._protocol.death))
 
     def revive(self) -> None:
         """Trust the kernel again: see :meth:`.KernelProtocol.revive`."""
