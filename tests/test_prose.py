@@ -35,7 +35,6 @@ NOT_DONE = {
     "gateway_blocking/adapters.py",
     "gateway_blocking/advice.py",
     "gateway_blocking/bodies.py",
-    "gateway_blocking/cli/status.py",
     "gateway_blocking/config.py",
     "gateway_blocking/connection.py",
     "gateway_blocking/deadline.py",

@@ -15,12 +15,21 @@ from .errors import UsageError
 __all__ = ["StrictLoader", "option_error"]
 
 _TRAIT = re.compile(r"The (?:value of the )?'(\w+)' trait of an? \w+ instance ")
+_WORDS = {
+    r"expected (an? \w+), not the (?:str|int|float) (.*)$": r"must be \1, got \2",
+    r"\ban int\b": "a whole number",
+    r"\ba float\b": "a number",
+    r"should not be less than": "must be at least",
+}
 _MUST_NOT_BE_EMPTY = ("kernel_id", "url")  # a shell variable that is not set makes them so
 
 
 def option_error(text: str) -> str:
-    """Return traitlets' text about a bad value with the option named as it is typed."""
-    return _TRAIT.sub(lambda match: f"--{match[1].replace('_', '-')} ", text)
+    """Return traitlets' text about a bad value in the words of the other errors."""
+    text = _TRAIT.sub(lambda match: f"--{match[1].replace('_', '-')} ", text).rstrip(".")
+    for pattern, replacement in _WORDS.items():
+        text = re.sub(pattern, replacement, text)
+    return text
 
 
 def _reject(message: str) -> NoReturn:

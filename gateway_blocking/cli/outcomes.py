@@ -18,6 +18,8 @@ from .errors import FAILED, GATEWAY, USAGE, CodeError, UsageError
 from .jobs import Job, Outcome
 from .terminal import table
 
+_LONG = 40  # characters; a shorter reason is repeated
+
 __all__ = ["affects_every_file", "outcome_of_error", "summary_table"]
 
 
@@ -62,7 +64,7 @@ def outcome_of_error(job: Job, error: Exception) -> Outcome:
 
 
 def summary_table(jobs: Sequence[Job]) -> str:
-    """Return a table of all files; a reason that several files share appears once."""
+    """Return a table of all files; a long reason that several files share appears once."""
     rows = []
     first: dict[str, str] = {}
     for job in jobs:
@@ -71,7 +73,7 @@ def summary_table(jobs: Sequence[Job]) -> str:
         seconds = f"{outcome.seconds:.1f} s" if outcome.seconds else ""
         why = " ".join(outcome.why.split())
         other = first.setdefault(why, job.name)
-        if other != job.name and len(why) > len(f"as {other}"):
+        if other != job.name and len(why) > _LONG:
             why = f"as {other}"
         rows.append([job.name, outcome.result, where, seconds, why])
     return table(["file", "result", "where", "time", "why"], rows)

@@ -8,6 +8,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import tempfile
 from pathlib import Path
 
 from jupyter_core.paths import jupyter_runtime_dir
@@ -30,8 +31,7 @@ def record_kernel(url: str, kernel_id: str) -> None:
     path = _file(url, kernel_id)
     new = path.with_suffix(f".{os.getpid()}")
     try:
-        ensure_dir_exists(jupyter_runtime_dir(), 0o700)
-        path.parent.mkdir(mode=0o700, exist_ok=True)
+        _make_directory()
         new.write_text(json.dumps({"url": _key(url), "id": kernel_id}), encoding="utf-8")
         new.replace(path)
     except OSError as error:
@@ -63,15 +63,23 @@ def recorded_kernels(url: str) -> list[str]:
 
 
 def check_record() -> None:
-    """Raise UsageError if the record cannot be complete: this user could not write to it."""
-    directory = existing = _directory()
-    while not existing.exists() and existing != existing.parent:
-        existing = existing.parent
-    if not (existing.is_dir() and os.access(existing, os.R_OK | os.W_OK | os.X_OK)):
+    """Raise UsageError if the record may be incomplete because it cannot be written."""
+    try:
+        directory = _make_directory()
+        with tempfile.TemporaryFile(dir=directory):
+            pass
+    except OSError as error:
         raise UsageError(
-            f"cannot know which kernels you started: their record in {directory} cannot be written;"
-            f" jupyter gateway kernels lists all kernels; {_CHOOSE}"
-        )
+            f"cannot know which kernels you started: their record in {_directory()} cannot be"
+            f" written: {error.strerror}; jupyter gateway kernels lists all kernels; {_CHOOSE}"
+        ) from error
+
+
+def _make_directory() -> Path:
+    ensure_dir_exists(jupyter_runtime_dir(), 0o700)
+    directory = _directory()
+    directory.mkdir(mode=0o700, exist_ok=True)
+    return directory
 
 
 def _directory() -> Path:

@@ -332,7 +332,7 @@ def _server(rest: GatewayREST) -> _Result:
     else:
         kind = _kind(rest)
         seems = f"it looks like a {kind}" if kind else "of an unknown kind"
-    # The version of /api is that of jupyter_server, on which all known gateways are built.
+    # /api has the version of jupyter_server, on which all known gateways are built.
     text = f"{seems}, on jupyter_server {version}"
     return _Result("server", text, facts={"kind": kind or None, "version": version})
 

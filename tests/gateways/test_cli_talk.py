@@ -197,7 +197,7 @@ def test_without_a_gateway_one_is_started_for_a_new_kernel_only(terminal: Termin
         (["exec", "print", "1"], "give CODE as one argument"),
         (["exec", "--kernel=python3", "--kernel-id=a", "1"], "not both"),
         (["exec", "--kernel-id=nobody", "1"], "no kernel whose id begins with 'nobody'"),
-        (["attach"], "give one ID"),
+        (["attach"], "give the ID of one kernel"),
         (["attach", "nobody"], "no kernel whose id begins with 'nobody'"),
         (["console"], "there is no terminal; jupyter gateway exec - executes code from a pipe"),
     ],
@@ -445,7 +445,7 @@ def test_a_console_whose_cell_is_not_heard_of(far_away: Terminal, proxy: FaultPr
         (far_away.directory / "go on").touch()
         wait_until(lambda: "busy" not in states_of(far_away.gateway))  # it has replied
         proxy.websocket.cut("rst")
-        person.sees(r"no reply.*the kernel has its variables\n.*In \[\d+\]: $")
+        person.sees(r"no reply.*the kernel keeps its variables\n.*In \[\d+\]: $")
         person.types("answer\r")
         person.sees(r"Out\[\d+\]: 42\n.*In \[\d+\]: $")
         person.types("exit\r")
@@ -474,7 +474,7 @@ def test_a_console_whose_kernel_ends(terminal: Terminal, km: BlockingGatewayKern
     with Person(terminal, "console", "--kernel-id", str(km.kernel_id)) as person:
         person.sees(r"In \[1\]: $")
         person.types("import os; os._exit(1)\r")
-        person.sees(r"the kernel was restarted \(it died.*In \[\d+\]: $")
+        person.sees(r"the kernel was restarted, or crashed.*In \[\d+\]: $")
         person.types("6 * 7\r")
         person.sees(r"Out\[1\]: 42\n.*In \[2\]: $")
         kernel_id = str(km.kernel_id)

@@ -3,6 +3,10 @@
 from __future__ import annotations
 
 import gc
+import sys
+from typing import Any
+
+import pytest
 
 from gateway_blocking import forking
 
@@ -35,3 +39,25 @@ def test_register_after_fork_twice_keeps_the_last_method() -> None:
     forking.register_after_fork(owner._after_fork)
     forking._run_callbacks()
     assert owner.calls == 1
+
+
+def test_an_object_that_is_collected_with_its_class_leaves_no_error(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """At the interpreter's end, an object and its class are collected at the same time."""
+    unraisable: list[object] = []
+    monkeypatch.setattr(sys, "unraisablehook", unraisable.append)
+    before = len(forking._callbacks)
+
+    class Owner:
+        after_fork: Any
+
+    owner: Any = Owner()
+    owner.itself = owner  # so that only the garbage collector frees it
+    # The collector handles objects by age, and the order decides: here the owner is the first.
+    Owner.after_fork = lambda self: None
+    forking.register_after_fork(owner.after_fork)
+    del Owner, owner
+    gc.collect()
+    assert unraisable == []
+    assert len(forking._callbacks) == before
