@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import re
 import traceback
 from collections.abc import Callable, Sequence
 from concurrent.futures import FIRST_COMPLETED, ThreadPoolExecutor, wait
 from contextlib import AbstractContextManager
 from time import monotonic
 
-from ..errors import GatewayError, MessageTooLarge, WireError
+from ..errors import GatewayConnectionClosed, GatewayError, MessageTooLarge, WireError
 from ..manager import BlockingGatewayKernelManager
 from .command import Kernel
 from .errors import FAILED, OK, CodeError, UsageError
@@ -40,6 +41,15 @@ class ErrorReporter:
     def __init__(self, prefix: str, *, with_traceback: bool) -> None:
         self._prefix, self._with_traceback = prefix, with_traceback
         self._reported: dict[str, Job | None] = {}  # the messages, and which job had each first
+        self._causes: dict[str, Job] = {}
+
+    def first_job(self, cause: BaseException | None, job: Job) -> Job:
+        """Return the first job that met this cause, which may be `job` itself.
+
+        IDs and numbers in the text of the cause do not count: each job has a kernel of its own.
+        """
+        key = re.sub(r"[0-9a-f]{8}-[0-9a-f-]{27}|[\d.]+", "", str(cause))
+        return self._causes.setdefault(key, job)
 
     def report(self, text: str, job: Job | None = None, error: Exception | None = None) -> None:
         """Write a message to standard error, unless another job had the same one."""
@@ -151,6 +161,11 @@ class Batch:
                 self._reporter.report(text)
         elif isinstance(error, MessageTooLarge | WireError):
             text = f"{job.name}: it could not be executed{job.in_cell}: {error}"
+            self._reporter.report(text, job, error)
+        elif isinstance(error, GatewayConnectionClosed):
+            first = self._reporter.first_job(error.__cause__, job)
+            if first is not job:
+                text = f"{job.name}: connection to the gateway lost{job.in_cell}, as {first.name}"
             self._reporter.report(text, job, error)
         elif affects_every_file(
             error, executed=job.failure is not None, kernel_started=self._kernel_started

@@ -73,6 +73,8 @@ FLAGS: dict[str, tuple[dict[str, dict[str, object]], str]] = {
 class _EscapingFormatter(LevelFormatter):
     """Formatter of log lines that escapes control characters, which a server may have sent."""
 
+    highlevel_format = " %(levelname)s:"
+
     def format(self, record: logging.LogRecord) -> str:
         """Return the lines of a record."""
         return "\n".join(map(printable, super().format(record).split("\n")))
@@ -89,6 +91,9 @@ class Command(JupyterApp):
     aliases = ALIASES
     flags = FLAGS
     _log_formatter_cls = _EscapingFormatter
+
+    def _log_format_default(self) -> str:
+        return f"{self.typed_name}:%(highlevel)s %(message)s"
 
     def _log_level_default(self) -> int:
         return logging.WARNING
