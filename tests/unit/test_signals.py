@@ -57,7 +57,7 @@ def test_who_sends_sigterm_twice_ends_a_block_once(monkeypatch: pytest.MonkeyPat
         assert not sigterm_raises()
     with SigtermRaises():
         assert sigterm_raises()
-        monkeypatch.setattr(signals, "_ONCE", 0.0)
+        monkeypatch.setattr(signals, "SIGTERM_REPEATED", 0.0)
         assert sigterm_raises()
 
 
