@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import gc
+import os
 import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from pathlib import Path
 
 import pytest
 
@@ -45,7 +45,8 @@ def _threads() -> list[threading.Thread]:
 
 def _children() -> list[str]:
     """The processes that this one started, by their ids (none but on Linux)."""
-    return [pid for task in Path("/proc/self/task").glob("*") for pid in _read(task / "children")]
+    tasks = _names_in("/proc/self/task")
+    return [pid for task in tasks for pid in _read(f"/proc/self/task/{task}/children")]
 
 
 def _new(children: set[str]) -> list[str]:
@@ -55,22 +56,30 @@ def _new(children: set[str]) -> list[str]:
 
 def _command(pid: str) -> str:
     """The command line of a process, which changes when the process becomes another program."""
-    return " ".join(_read(Path(f"/proc/{pid}/cmdline"), "\0"))
+    return " ".join(_read(f"/proc/{pid}/cmdline", "\0"))
 
 
 def _sockets() -> list[str]:
     """The open sockets of this process, by their inode numbers (none but on Linux)."""
     found = []
-    for fd in Path("/proc/self/fd").glob("*"):
+    for fd in _names_in("/proc/self/fd"):
         try:
-            found.append(str(fd.readlink()))
+            found.append(os.readlink(f"/proc/self/fd/{fd}"))  # noqa: PTH115 - twice as fast
         except OSError:  # closed meanwhile, such as the one that lists the directory
             continue
     return [target for target in found if target.startswith("socket:")]
 
 
-def _read(path: Path, separator: str | None = None) -> list[str]:
+def _names_in(folder: str) -> list[str]:
     try:
-        return path.read_text().strip("\0").split(separator)
+        return os.listdir(folder)  # noqa: PTH208 - this runs several times in each test
+    except OSError:  # not Linux
+        return []
+
+
+def _read(path: str, separator: str | None = None) -> list[str]:
+    try:
+        with open(path, encoding="utf-8", errors="replace") as file:  # noqa: PTH123
+            return file.read().strip("\0").split(separator)
     except OSError:  # a thread or a process that ended meanwhile
         return []

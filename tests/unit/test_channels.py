@@ -516,21 +516,21 @@ def test_a_flood_does_not_starve_the_loop(channel: Channel, run: Any) -> None:
 
     async def main() -> None:
         ticking = asyncio.ensure_future(tick())
-        end = time.monotonic() + 0.5
-        while time.monotonic() < end:
+        end = time.monotonic() + 30
+        while len(ticks) <= 5:
+            assert time.monotonic() < end, "the other task does not run"
             channel.deliver(message())
             await channel.get_msg(timeout=None)
         ticking.cancel()
 
     run(main())
-    assert len(ticks) > 5
 
 
 def test_death_is_told_late_to_a_coroutine(
     channel: Channel, run: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """So that nbclient, which looks by itself every second, can tell in its own words."""
-    monkeypatch.setattr(coroutines, "DEATH_GRACE", 0.5)
+    monkeypatch.setattr(coroutines, "DEATH_GRACE", 0.2)
     channel.kernel_died(DeadKernelError("gone"))
     start = time.monotonic()
 
@@ -539,7 +539,7 @@ def test_death_is_told_late_to_a_coroutine(
 
     with pytest.raises(DeadKernelError):
         run(main())
-    assert time.monotonic() - start > 0.4
+    assert time.monotonic() - start > 0.15
 
     async def lost() -> None:
         await channel.get_msg()

@@ -67,8 +67,9 @@ def test_it_waits_no_longer_than_its_deadline(pipe: BinaryIO) -> None:
     assert answer(0.05) is None
 
 
-def test_it_ends_with_the_question(pipe: BinaryIO) -> None:
+def test_it_ends_with_the_question(pipe: BinaryIO, monkeypatch: pytest.MonkeyPatch) -> None:
     """Without a deadline, when the answer is not wanted any more."""
+    monkeypatch.setattr("gateway_blocking.prompt.PROMPT_SLICE", 0.01)
     looks = iter([False, False, True])
     assert ask("", password=False, deadline=Deadline(None), is_over=lambda: next(looks)) is None
 
