@@ -1,4 +1,4 @@
-"""One timeout carried through several steps."""
+"""A timeout for several steps together."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ class Deadline:
     Raises
     ------
     TypeError, ValueError
-        A timeout that is no number, or negative, or not a number of anything.
+        The timeout is not a number; or it is negative or NaN.
     """
 
     __slots__ = ("_at", "timeout")
@@ -49,7 +49,7 @@ class Deadline:
         return None if self._at is None else max(0.0, self._at - monotonic())
 
     def passed(self) -> bool:
-        """Whether the moment has come."""
+        """Return True if the moment has come."""
         return self._at is not None and monotonic() >= self._at
 
     def within(self, timeout: float) -> Deadline:

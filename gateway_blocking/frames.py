@@ -97,7 +97,7 @@ class FrameReader:
         return self._lent
 
     def received(self, count: int) -> None:
-        """`count` bytes were written to :meth:`space`."""
+        """Take note that `count` bytes were written to :meth:`space`."""
         if self._large is not None:
             self._large_filled += count
             self._lent.release()  # else the memory could not grow
@@ -122,7 +122,7 @@ class FrameReader:
         return None
 
     def _next_part(self) -> Frame | None:
-        """One frame as it stands on the wire: its first byte and its payload."""
+        """Return one frame as it came: its first byte and its payload."""
         if self._large is not None:
             if self._large_filled < self._large_length:
                 return None
@@ -200,7 +200,7 @@ def _check(first: int, length: int) -> None:
 
 
 def build_frame(opcode: int, payload: bytes) -> bytes:
-    """One whole frame, masked as a client's must be."""
+    """Return a whole frame, masked as a client must."""
     length = len(payload)
     if length < 126:
         head = bytes((_FIN | opcode, _MASKED | length))

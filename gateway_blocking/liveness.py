@@ -1,16 +1,17 @@
 """Whether a kernel is alive, as its messages and the gateway tell (no I/O).
 
-The connection passes every ``iopub`` message to :func:`status_from_message`.  The meaning of the
+The protocol passes every ``iopub`` message to :func:`status_from_message`.  The meaning of the
 messages was measured on real servers:
 
-* a gateway whose kernel died says so itself, with a ``status`` that has no parent:
-  ``restarting`` where it starts it again, ``dead`` where it gave up.  The reply to what was
-  running never comes.
-* a kernel that is shut down publishes its ``shutdown_reply``; the websocket then stays open
-  and silent.  Only REST can tell whether the kernel is really gone.
-* a kernel that somebody restarts publishes one as well, with ``restart``; no ``restarting``.
+* A gateway whose kernel died says so itself, with a ``status`` that has no parent: ``restarting``
+  if it starts the kernel again, ``dead`` if it gave up.  The reply to the request that was
+  executing never comes.
+* A kernel that is shut down publishes its ``shutdown_reply``; the websocket then stays open and
+  silent.  Only REST can tell whether the kernel is really gone.
+* A kernel that a client restarts publishes a ``shutdown_reply`` as well, with ``restart``; the
+  gateway then sends no ``restarting``.
 
-:func:`should_abort` is the verdict on a websocket of which nothing is heard.
+:func:`should_abort` decides about a websocket that has been silent for long.
 """
 
 from __future__ import annotations
@@ -30,7 +31,7 @@ __all__ = [
 
 
 class KernelStatus(Enum):
-    """What is known of a kernel."""
+    """Status of a kernel, as far as known."""
 
     ALIVE = "alive"
     RESTARTED = "was restarted, or crashed (out of memory?). Its variables are lost."
@@ -43,28 +44,28 @@ LIVING = (KernelStatus.ALIVE, KernelStatus.SHUTTING_DOWN)
 
 
 class PollResult(Enum):
-    """What the gateway's REST interface says of a kernel."""
+    """Result of asking the gateway's REST interface for a kernel."""
 
     BUSY = "the kernel executes something"
     IDLE = "the kernel is there, and not busy"
-    ERROR = "there is no connection, or only an error"
-    TIMEOUT = "no answer in time"
+    ERROR = "the gateway was not reached, or responded with an error"
+    TIMEOUT = "the gateway did not respond in time"
     DEAD = "the gateway gave up restarting the kernel"
     GONE = "the gateway does not know the kernel"
 
 
 def poll_result(execution_state: str) -> PollResult:
-    """Return what the ``execution_state`` in a gateway's model of the kernel says."""
+    """Return the result for the ``execution_state`` in a gateway's model of the kernel."""
     states = {"dead": PollResult.DEAD, "gone": PollResult.GONE, "busy": PollResult.BUSY}
     return states.get(execution_state, PollResult.IDLE)
 
 
 STATUS_MSG_TYPES = frozenset(("status", "shutdown_reply"))
-"""The types of messages of which :func:`status_from_message` may say anything."""
+"""Message types that :func:`status_from_message` may return a status for."""
 
 
 def status_from_message(message: dict[str, Any], incarnation: str | None) -> KernelStatus | None:
-    """Return what an ``iopub`` message says of the kernel's life, or None if it says nothing.
+    """Return the status that an ``iopub`` message tells of; None if it tells of none.
 
     `incarnation` is the kernel process known until now (see :mod:`.requests_table`).  What another
     process says at its end does not count.
@@ -85,33 +86,34 @@ def status_from_message(message: dict[str, Any], incarnation: str | None) -> Ker
     return None
 
 
-_FIRST_PATIENCE = 70.0
-_LAST_PATIENCE = 120.0
+# Seconds.
+_FIRST_MESSAGE_TIMEOUT = 70.0  # a gateway waits up to a minute for its kernel
+_FROZEN_GATEWAY_TIMEOUT = 120.0
 
 
 def should_abort(
     silence: float, poll: PollResult, *, ever_heard: bool, acknowledged: bool, patience: float
 ) -> bool:
-    """Whether a websocket is to be given up after so many seconds of silence, pings and all.
+    """Return True if a silent websocket is lost, so that another one is opened.
 
-    A gateway that stands still for a minute loses nothing, as long as nobody hangs up; a lost
-    connection loses what is sent on it, until somebody does.
+    A gateway that stands still for a minute loses nothing as long as its connections stay open.  A
+    lost connection loses every request that is sent on it until it is aborted.
 
     Parameters
     ----------
     silence, patience : float
-        Seconds since something was heard, and after which that is too long.
+        Seconds since the last byte came, and seconds after which that is too long.
     poll : PollResult
-        What REST answers just now.
+        The gateway's response by REST at this moment.
     ever_heard : bool
-        Whether anything was heard on this websocket: a gateway first waits for its kernel, up to
-        a minute, and reads nothing meanwhile.
+        Whether any byte came on this websocket.  A gateway first waits for its kernel, up to a
+        minute, and reads nothing meanwhile.
     acknowledged : bool
-        Whether the gateway's host confirmed the pings, as its operating system does for a
-        gateway that stands still.
+        Whether the gateway's host confirmed the pings, as its operating system does for a gateway
+        that stands still.
     """
-    if silence < patience or (not ever_heard and silence < _FIRST_PATIENCE):
+    if silence < patience or (not ever_heard and silence < _FIRST_MESSAGE_TIMEOUT):
         return False
     if poll is PollResult.TIMEOUT and acknowledged:
-        return silence >= _LAST_PATIENCE
-    return True  # it answers, only not here; or there is no way to it
+        return silence >= _FROZEN_GATEWAY_TIMEOUT
+    return True  # it responds, only not here; or it cannot be reached

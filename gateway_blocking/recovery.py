@@ -1,24 +1,25 @@
 """What becomes of the requests in flight when a websocket is lost (no I/O).
 
-A request that was sent just before the loss may or may not have reached the kernel, and a kernel
-may have executed it although nothing was heard of that.  After the websocket is open again, with
-the same ``session_id`` (so that the gateway replays what it kept), a :class:`Recovery` asks the
-kernel, on its ``control`` channel, which even a busy kernel answers at once:
+A request that was sent just before the loss may or may not have reached the kernel, and the kernel
+may have executed it although no message about it arrived.  After the websocket is open again, with
+the same ``session_id`` (so that the gateway replays the messages that it kept), a :class:`Recovery`
+asks the kernel on its ``control`` channel, which even a busy kernel answers at once:
 
-1. A ``kernel_info_request``.  Its answer tells which kernel process this is.
-2. Only if something is to be sent again of which nothing was heard: another one twice, byte for
-   byte, and a different one when the first is answered.  Kernels built on jupyter_client's
-   ``Session`` ignore a repetition, and answer the first only once.
-3. What may be repeated is sent again.  What is harmless always, with another date, so that it
-   is answered again, as a new request is; anything else byte for byte, only if nothing was heard
-   of it, and only to a kernel that ignores repetitions and is the process that it was meant for.
-4. The barriers.  What proves that an execution ended is the end of a later *execution*: an empty,
-   silent one.  The answer to a ``kernel_info_request`` proves nothing, because a kernel may answer
-   it while it executes (ipymini, async-kernel, xeus-python do); it is sent as well, because a
-   kernel that does not even answer that does not listen to this websocket.
+1. It sends a ``kernel_info_request``.  The answer tells which kernel process this is.
+2. If a request has to be sent again about which no message arrived, it sends another question
+   twice, byte for byte, and a different one when that is answered.  Kernels built on
+   jupyter_client's ``Session`` ignore a repetition, and answer the repeated question only once.
+3. It sends requests again.  An idempotent request is always sent again, with another date, so that
+   the kernel answers it like a new one.  Any other request is sent again byte for byte, only if no
+   message about it arrived, and only to a kernel that ignores repetitions and is the process that
+   the request was meant for.
+4. It sends the barriers.  The end of a later *execution*, an empty and silent one, proves that an
+   execution ended.  The answer to a ``kernel_info_request`` proves nothing, because a kernel may
+   answer it while it executes (ipymini, async-kernel, xeus-python do).  It is sent as well, because
+   a kernel that does not even answer a question does not listen to this websocket.
 
-``docs/topics/delivery.rst`` has the whole argument.  What is said here of kernels and gateways
-was measured on real ones.
+``docs/topics/delivery.rst`` has the whole argument.  The facts about kernels and gateways were
+measured on real ones.
 """
 
 from __future__ import annotations
@@ -39,31 +40,28 @@ __all__ = [
     "is_safe_to_resend",
 ]
 
-_HARMLESS = frozenset(
+_IDEMPOTENT = frozenset(
     f"{what}_request"
     for what in ("kernel_info", "complete", "inspect", "history", "is_complete", "comm_info")
 )
-_MOST_REPETITIONS = 20
+_MAX_SENT = 20
 
 
-# --- what was under way ---------------------------------------------------------------------------
+# --- requests in flight ---------------------------------------------------------------------------
 
 
 def is_idempotent(request: Request) -> bool:
-    """Whether it changes nothing in a kernel to be asked this, however often."""
-    return request.msg_type in _HARMLESS
+    """Return True if a kernel may execute a request any number of times without a change."""
+    return request.msg_type in _IDEMPOTENT
 
 
 def is_worth_repeating(request: Request, incarnation: str | None) -> bool:
-    """Return True if a request may be executed only if it is sent again, whatever it does.
-
-    Nothing was heard of it, and the kernel is the process that it was meant for.
-    """
+    """Return True if the kernel may lack a request, and is the process that it was meant for."""
     return bool(
         not request.seen
         and not request.is_overtaken
         and not is_idempotent(request)
-        and request.sent <= _MOST_REPETITIONS
+        and request.sent <= _MAX_SENT
         and request.incarnation
         and request.incarnation == incarnation
     )
@@ -72,7 +70,7 @@ def is_worth_repeating(request: Request, incarnation: str | None) -> bool:
 def is_safe_to_resend(
     request: Request, incarnation: str | None, ignores_repetitions: bool | None
 ) -> bool:
-    """Return True if a request is to be sent again, and certainly is not executed twice.
+    """Return True if a request is worth sending again, and certainly is not executed twice.
 
     Parameters
     ----------
@@ -81,46 +79,46 @@ def is_safe_to_resend(
     incarnation : str or None
         The kernel process that would get it.
     ignores_repetitions : bool or None
-        Whether that ignores a message which it had before.
+        Whether that process ignores a message that it had before; None if that is not known.
     """
-    if is_idempotent(request):  # unless it is what the connection breaks of
-        return request.sent <= _MOST_REPETITIONS
+    if is_idempotent(request):  # unless the connection breaks because of it
+        return request.sent <= _MAX_SENT
     return bool(ignores_repetitions) and is_worth_repeating(request, incarnation)
 
 
 class Step(Enum):
-    """How far a recovery is."""
+    """Step of a recovery."""
 
     PROBING = "asking which kernel process this is"
-    TESTING = "asking whether the kernel ignores what it had before"
+    TESTING = "asking whether the kernel ignores a message that it had before"
     FENCING = "asking whether a second answer to the same question is still to come"
-    WAITING = "waiting for the kernel to be done with what was sent before"
-    GRACE = "everything was answered that will be"
+    WAITING = "waiting until the kernel is done with all that was sent before"
+    GRACE = "the kernel is done; the last messages may still be on their way"
 
 
 @dataclass(frozen=True)
 class Barrier:
-    """A request of the connection, behind others of which it proves that they are done."""
+    """A request of the connection whose reply proves that the requests before it are done."""
 
     channel: str
     execution: bool = False
-    """True if it is an empty execution, and not a question."""
+    """True if it is an empty execution; False if it is a question."""
     subshell: str | None = None
-    """The subshell of the kernel, which executes beside the others."""
+    """ID of the subshell, which executes beside the others; None for the main shell."""
 
 
 class Recovery:
-    """The questions to a kernel after its websocket was opened again, and what they told.
+    """The questions to a kernel after its websocket was opened again, and their answers.
 
-    The connection sends what :attr:`question`, :attr:`copy`, :attr:`fence` and :meth:`ask` name,
-    and shows each message about them to :meth:`hear`.
+    The driver sends requests with the msg_ids :attr:`question`, :attr:`copy`, :attr:`fence` and
+    those of :meth:`ask`, and passes each message about them to :meth:`receive`.
 
     Parameters
     ----------
     prefix : str
-        With which the msg_ids of these requests, and of no others, begin.
+        Prefix of the msg_ids of these requests, and of no others.
     lost : bool
-        Whether the connection was lost.  If not, only the barriers are asked: replies may be
+        Whether the connection was lost.  If not, only barriers are sent, because replies may be
         missing all the same.
     """
 
@@ -128,21 +126,21 @@ class Recovery:
         self.lost = lost
         self.step = Step.PROBING if lost else Step.WAITING
         self.in_doubt: list[Request] = []
-        """The requests that the barriers were sent behind."""
+        """The requests before the barriers."""
         self.repeated: set[str] = set()
-        """The msg_ids of what was sent again."""
+        """The msg_ids of the requests that were sent again."""
         self.incarnation: str | None = None
-        """The kernel process, as far as its messages tell."""
+        """The kernel process; None if its messages do not tell."""
         self.ignores_repetitions: bool | None = None
         self.question, self.copy, self.fence = (
             f"{prefix}{what}_{uuid4().hex}" for what in ("question", "copy", "fence")
         )
-        """The msg_ids of what is asked on control; `copy` is sent twice."""
+        """The msg_ids of the questions on control; `copy` is sent twice."""
         self.has_control = True
-        """True if the kernel answers on control, as far as known."""
+        """Whether the kernel answers on control, as far as known."""
         self.unanswered: set[Barrier] = set()
         self.polls = self.idle_polls = 0
-        """How often the gateway was asked why no answer comes, and how often it is not busy."""
+        """Number of polls because no answer came, and of those that found the kernel idle."""
         self._prefix = prefix
         self._copies = 0
         self._barriers: dict[str, Barrier] = {}  # by msg_id
@@ -150,8 +148,8 @@ class Recovery:
     def __repr__(self) -> str:
         return f"<Recovery {self.step.name}>"
 
-    def hear(self, message: Message) -> Step | None:
-        """Note a message about one of the requests; the next step, if it is time for that."""
+    def receive(self, message: Message) -> Step | None:
+        """Note a message about one of the questions; return the next step if it begins now."""
         if message["msg_type"] not in ("kernel_info_reply", "execute_reply"):
             return None
         msg_id, before = message["parent_header"]["msg_id"], self.step
@@ -172,20 +170,20 @@ class Recovery:
 
     def _pass(self, barrier: Barrier) -> None:
         self.unanswered.discard(barrier)
-        if barrier.execution:  # which is later than the question on the same channel
+        if barrier.execution:  # and so is the question before it on the same channel
             self.unanswered.discard(Barrier(barrier.channel))
         if not self.unanswered:
             self.step = Step.GRACE
 
     def ask(self, barrier: Barrier) -> str:
-        """Return the msg_id of a request that is to be the barrier, perhaps once more."""
+        """Return the msg_id for a barrier, which may be sent several times."""
         msg_id = f"{self._prefix}{barrier.channel}_{uuid4().hex}"
         self._barriers[msg_id] = barrier
         self.unanswered.add(barrier)
         return msg_id
 
     def has_passed(self, request: Request) -> bool:
-        """Return True if a request that was sent before the barriers is done for certain."""
+        """Return True if the kernel is certainly done with a request sent before the barriers."""
         if request.channel == "control":
             barrier = Barrier("control")
         elif request.idle:  # its reply would come before any later message on its channel
@@ -197,26 +195,26 @@ class Recovery:
         return barrier in self._barriers.values() and barrier not in self.unanswered
 
     def go_on_without_test(self) -> None:
-        """Nothing is sent again for which it matters whether the kernel ignores a repetition."""
+        """Skip the question whether the kernel ignores a repetition, because it does not matter."""
         self.step = Step.WAITING
 
     def go_on_without_control(self) -> None:
-        """Do what can be done with a kernel that does not answer on control, such as IRkernel."""
+        """Skip the questions on control, which a kernel such as IRkernel does not answer."""
         self.has_control = False
         self.step = Step.WAITING
 
     def is_session_ignored(self) -> bool:
-        """Return True if the kernel does not answer here, though it has nothing else to do."""
+        """Return True if the kernel is idle, but does not answer on this websocket."""
         return self.lost and Barrier("shell") in self.unanswered and self.idle_polls > 1
 
     def is_to_ask_again(self) -> bool:
-        """Return True if a barrier may have been lost: asked ever more seldom."""
+        """Return True if the barriers should be sent again: at polls that get ever rarer."""
         return self.idle_polls >= 4 and self.idle_polls & (self.idle_polls - 1) == 0
 
     def forget_subshells(self) -> bool:
-        """Wait no more for subshells, which may have been deleted; return True if that was all.
+        """Wait no more for subshells, which may have been deleted; return True if nothing is left.
 
-        What was sent to one then ends only by what is heard of itself.
+        A request to a subshell then ends only with a message about the request itself.
         """
         self._barriers = {i: b for i, b in self._barriers.items() if b.subshell is None}
         self.unanswered = {barrier for barrier in self.unanswered if barrier.subshell is None}

@@ -143,7 +143,7 @@ class RecoveryDriver:
         recovery = self._recovery
         if recovery is None:
             return NO_ACTIONS
-        step = recovery.hear(message)
+        step = recovery.receive(message)
         if step is Step.TESTING and not any(
             request.subprotocol == self._subprotocol
             and is_worth_repeating(request, recovery.incarnation)

@@ -2,8 +2,9 @@
 
 Its socket comes from :mod:`~gateway_blocking.handshake`.  From there on it is ours: non-blocking,
 read ahead by :class:`~gateway_blocking.frames.FrameReader`, and every read and write of TLS under
-one lock that nobody holds while waiting.  With a blocking or timed TLS socket a reader and a writer
-thread share OpenSSL's state, and Python before 3.13 then reports an end of the stream that is none.
+one lock that is never held during a wait.  With a blocking or timed TLS socket, a reader and a
+writer thread share OpenSSL's state, and Python before 3.13 then reports an end of the stream by
+mistake.
 """
 
 from __future__ import annotations
@@ -33,10 +34,10 @@ from .locks import Lock, RLock
 __all__ = ["MAX_INCOMING", "MAX_OUTGOING", "Transport", "shut_down"]
 
 MAX_OUTGOING = 10 * 1024 * 1024
-"""Bytes in one message to the gateway: tornado resets the connection above its 10 MiB."""
+"""Largest message to the gateway, in bytes: tornado resets the connection above its 10 MiB."""
 
 MAX_INCOMING = 2 * 1024 * 1024 * 1024
-"""Bytes in one message from the gateway, by default; the gateways themselves have no limit."""
+"""Largest message from the gateway, in bytes, by default; a gateway itself has no limit."""
 
 _PROMPT_READS = 16
 _ACK_DELAY = 0.002  # seconds
@@ -49,8 +50,7 @@ _TORN = "a message was sent in part only"
 class Transport:
     """An open websocket.  One thread receives; any number of threads may send.
 
-    Everything that ends it raises :exc:`GatewayConnectionError`, in the receiver and in the
-    senders alike.
+    The end of it raises :exc:`GatewayConnectionError`, in the receiver and in the senders alike.
     """
 
     def __init__(
@@ -59,7 +59,7 @@ class Transport:
         sock.setblocking(False)
         self.subprotocol = subprotocol
         self.opened = self.last_received = monotonic()
-        """When a byte last came, on the monotonic clock: any byte is a sign of life."""
+        """Time of the last byte that came, on the monotonic clock: any byte is a sign of life."""
         self._sock = sock
         self._frames = FrameReader(max_incoming)
         # Around a single read or write, never around a wait; the holder may come to abort().
@@ -169,15 +169,15 @@ class Transport:
             pass  # the message was sent; that the connection is lost, the receiver notices
 
     def ping(self) -> None:
-        """Ask the gateway for a sign of life; never waits."""
+        """Send a ping; never wait."""
         self._send_control(PING, b"")
 
     def has_input(self) -> bool:
-        """Whether something came that was not read yet, by a receiver that is behind."""
+        """Return True if bytes came that the receiver has not read yet."""
         return _wait(self._sock, timeout=0)
 
     def is_acknowledged(self) -> bool:
-        """Whether the gateway's host has confirmed all that was sent, as far as can be known.
+        """Return True if the gateway's host has confirmed all that was sent, as far as is known.
 
         Its operating system does that, also for a gateway that is too busy or stopped; not so
         where packets get lost.
@@ -261,14 +261,14 @@ class Transport:
     # --- ending ---------------------------------------------------------------------------------
 
     def send_close(self) -> None:
-        """Say goodbye, if that goes without waiting."""
+        """Send a close frame, if that is possible without waiting."""
         try:
             self._send_control(CLOSE, b"\x03\xe8")  # 1000, a normal closure
         except GatewayConnectionError:
             pass  # it is gone already
 
     def abort(self, reason: str = "it was closed here") -> None:
-        """End the connection at once: a receiver and senders that wait are woken."""
+        """End the connection at once, and wake a receiver and senders that wait."""
         with self._io_lock:
             self._aborted = self._aborted or reason
             shut_down(self._sock)
@@ -291,7 +291,7 @@ class Transport:
 
 
 class _Busy(Exception):
-    """Another thread is sending."""
+    """Error of a lock that another, sending thread holds for too long."""
 
 
 def shut_down(sock: socket.socket) -> None:
@@ -349,7 +349,7 @@ if sys.platform == "linux":
 else:
 
     def _acknowledge(sock: socket.socket) -> None:
-        """Only Linux has the option."""
+        """Do nothing: only Linux has the option."""
 
 
 if sys.platform == "win32":

@@ -83,7 +83,7 @@ class Unreadable(WireError):
 
 
 class Format(NamedTuple):
-    """How the messages of one subprotocol are written and read.
+    """Writing and reading the messages of one subprotocol.
 
     ``encode(channel, message, pack)`` gives opcode and payload of a frame;
     ``decode(opcode, payload, unpack)`` gives the channel's name and the message.
@@ -243,8 +243,8 @@ def _date(header: Any) -> Any:
     return header
 
 
-# The parent header that was read last, as text and as a dict: that of a hundred lines of output,
-# say, which all have the same.  (Set at once, for threads.)
+# The parent header that was read last, as text and as a dict, because many messages in a row have
+# the same one.  (Set at once, for threads.)
 _last_parent: tuple[Any, Unpack | None, dict[str, Any]] = (None, None, {})
 _PLAIN = (str, int, datetime)
 _NOTHING: Any = b"{}"  # the metadata of nearly all messages
@@ -439,7 +439,7 @@ _HEAD_WITHOUT_BUFFERS = struct.Struct("<7Q")
 
 
 def _offsets(parts: Sequence[Payload], first: int) -> list[int]:
-    """Where each part begins if the first does at `first`, and where the last ends."""
+    """Return where each part begins if the first begins at `first`, and where the last one ends."""
     offsets = [first]
     for part in parts:
         offsets.append(offsets[-1] + len(part))

@@ -36,21 +36,14 @@ NOT_DONE = {
     "gateway_blocking/advice.py",
     "gateway_blocking/bodies.py",
     "gateway_blocking/config.py",
-    "gateway_blocking/connection.py",
-    "gateway_blocking/deadline.py",
     "gateway_blocking/errors.py",
     "gateway_blocking/failures.py",
     "gateway_blocking/handshake.py",
     "gateway_blocking/kernelspec.py",
-    "gateway_blocking/liveness.py",
     "gateway_blocking/multikernelmanager.py",
-    "gateway_blocking/recovery.py",
-    "gateway_blocking/requests_table.py",
     "gateway_blocking/sessions.py",
     "gateway_blocking/signals.py",
     "gateway_blocking/traits.py",
-    "gateway_blocking/transport.py",
-    "gateway_blocking/wire.py",
 }
 
 

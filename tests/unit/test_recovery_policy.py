@@ -218,17 +218,17 @@ def identified(session: Any = None) -> Recovery:
     """A recovery that knows which process the kernel is."""
     recovery = Recovery("ours_")
     assert recovery.step is Step.PROBING
-    assert recovery.hear(answer(recovery.question, session=session)) is Step.TESTING
+    assert recovery.receive(answer(recovery.question, session=session)) is Step.TESTING
     return recovery
 
 
 def after_the_test(copies: int) -> Recovery:
     """A recovery whose copies were answered so many times before the fence was."""
     recovery = identified()
-    assert recovery.hear(answer(recovery.copy)) is Step.FENCING
+    assert recovery.receive(answer(recovery.copy)) is Step.FENCING
     for _ in range(copies - 1):
-        assert recovery.hear(answer(recovery.copy)) is None
-    assert recovery.hear(answer(recovery.fence)) is Step.WAITING
+        assert recovery.receive(answer(recovery.copy)) is None
+    assert recovery.receive(answer(recovery.fence)) is Step.WAITING
     return recovery
 
 
@@ -283,28 +283,28 @@ def test_all_barriers_must_be_passed(order: tuple[int, ...]) -> None:
     kinds = ["kernel_info_reply", "execute_reply", "execute_reply"]
     *first, last = [(msg_ids[number], kinds[number]) for number in order]
     for msg_id, kind in first:
-        assert recovery.hear(answer(msg_id, kind)) is None
-        assert recovery.hear(answer(msg_id, kind)) is None
+        assert recovery.receive(answer(msg_id, kind)) is None
+        assert recovery.receive(answer(msg_id, kind)) is None
     assert recovery.step is Step.WAITING
-    assert recovery.hear(answer(*last)) is Step.GRACE
-    assert recovery.hear(answer(*last)) is None
+    assert recovery.receive(answer(*last)) is Step.GRACE
+    assert recovery.receive(answer(*last)) is None
 
 
 def test_a_question_is_no_proof_that_an_execution_ended() -> None:
     """A kernel may answer it while it executes; the end of a later execution is the proof."""
     recovery, (question, execution) = waiting(SHELL, EXECUTION)
     running = request()
-    assert recovery.hear(answer(question)) is None
+    assert recovery.receive(answer(question)) is None
     assert not recovery.has_passed(running)
     assert recovery.step is Step.WAITING
-    assert recovery.hear(answer(execution, "execute_reply")) is Step.GRACE
+    assert recovery.receive(answer(execution, "execute_reply")) is Step.GRACE
     assert recovery.has_passed(running)
 
 
 def test_a_later_execution_is_behind_the_question() -> None:
     """Which a kernel may have lost."""
     recovery, (_, execution) = waiting(SHELL, EXECUTION)
-    assert recovery.hear(answer(execution, "execute_reply")) is Step.GRACE
+    assert recovery.receive(answer(execution, "execute_reply")) is Step.GRACE
 
 
 def test_its_own_idle_is_a_proof() -> None:
@@ -312,7 +312,7 @@ def test_its_own_idle_is_a_proof() -> None:
     recovery, (question,) = waiting(SHELL)
     done, running = request(idle=True), request()
     assert not recovery.has_passed(done)
-    assert recovery.hear(answer(question)) is Step.GRACE
+    assert recovery.receive(answer(question)) is Step.GRACE
     assert recovery.has_passed(done)
     assert not recovery.has_passed(running)
 
@@ -321,10 +321,10 @@ def test_each_subshell_has_a_barrier_of_its_own() -> None:
     """They execute beside one another."""
     recovery, (main, sub) = waiting(EXECUTION, Barrier("shell", True, "sub"))
     in_main, in_sub = request(), request(subshell="sub")
-    recovery.hear(answer(main, "execute_reply"))
+    recovery.receive(answer(main, "execute_reply"))
     assert recovery.has_passed(in_main)
     assert not recovery.has_passed(in_sub)
-    recovery.hear(answer(sub, "execute_reply"))
+    recovery.receive(answer(sub, "execute_reply"))
     assert recovery.has_passed(in_sub)
 
 
@@ -332,7 +332,7 @@ def test_a_subshell_that_was_deleted_holds_nothing_up() -> None:
     """What was sent to it ends only by what is heard of itself."""
     recovery, (main, _) = waiting(EXECUTION, Barrier("shell", True, "sub"))
     assert not recovery.forget_subshells()
-    assert recovery.hear(answer(main, "execute_reply")) is Step.GRACE
+    assert recovery.receive(answer(main, "execute_reply")) is Step.GRACE
     assert not recovery.has_passed(request(subshell="sub"))
     recovery, _ = waiting(Barrier("shell", True, "sub"))
     assert recovery.forget_subshells()
@@ -343,7 +343,7 @@ def test_a_barrier_may_be_set_again() -> None:
     """The first may have been lost; either answer will do."""
     for number in (0, 1):
         recovery, msg_ids = waiting(EXECUTION, EXECUTION)
-        assert recovery.hear(answer(msg_ids[number], "execute_reply")) is Step.GRACE
+        assert recovery.receive(answer(msg_ids[number], "execute_reply")) is Step.GRACE
 
 
 def test_a_barrier_is_set_again_ever_more_seldom() -> None:
@@ -361,7 +361,7 @@ def test_a_kernel_that_answers_any_question_is_not_deaf() -> None:
     recovery, (question, _) = waiting(SHELL, EXECUTION)
     recovery.idle_polls = 2
     assert recovery.is_session_ignored()
-    recovery.hear(answer(question))
+    recovery.receive(answer(question))
     assert not recovery.is_session_ignored()
 
 
@@ -372,16 +372,16 @@ def test_without_a_loss_only_the_barriers_are_asked() -> None:
     question = recovery.ask(SHELL)
     recovery.idle_polls = 5
     assert not recovery.is_session_ignored()
-    assert recovery.hear(answer(question)) is Step.GRACE
+    assert recovery.receive(answer(question)) is Step.GRACE
 
 
 def test_only_replies_count() -> None:
     """The busy and idle of the questions come on iopub, with the same parent."""
     recovery = Recovery("ours_")
-    assert recovery.hear(answer(recovery.question, "status")) is None
+    assert recovery.receive(answer(recovery.question, "status")) is None
     recovery, msg_ids = waiting(CONTROL, EXECUTION)
     for msg_id in msg_ids:
-        assert recovery.hear(answer(msg_id, "status")) is None
+        assert recovery.receive(answer(msg_id, "status")) is None
     assert recovery.step is Step.WAITING
 
 
@@ -394,7 +394,7 @@ def test_without_control_the_shell_alone_is_the_barrier() -> None:
     assert recovery.ignores_repetitions is None
     execution = recovery.ask(EXECUTION)
     for msg_id in (recovery.question, recovery.copy, recovery.fence):
-        assert recovery.hear(answer(msg_id)) is None
+        assert recovery.receive(answer(msg_id)) is None
     assert recovery.ignores_repetitions is None
-    assert recovery.hear(answer(execution, "execute_reply")) is Step.GRACE
+    assert recovery.receive(answer(execution, "execute_reply")) is Step.GRACE
     assert recovery.has_passed(request(channel="control"))

@@ -251,7 +251,7 @@ def test_every_message_counts_as_a_sign_of_life(client: Client, kernel: Kernel) 
 # --- giving up ------------------------------------------------------------------------------------
 
 
-def test_nobody_gets_the_reply_to_a_request_that_was_given_up(
+def test_nobody_gets_the_reply_to_a_request_that_was_abandoned(
     client: Client, kernel: Kernel
 ) -> None:
     """What it prints is still delivered: it is true, and nobody takes it for an answer."""
@@ -265,7 +265,7 @@ def test_nobody_gets_the_reply_to_a_request_that_was_given_up(
     assert client.receives(kernel.idle(asked)) is Disposition.DELIVER
 
 
-def test_the_gateways_own_word_on_what_was_given_up_is_delivered(
+def test_the_gateways_own_word_on_what_was_abandoned_is_delivered(
     client: Client, kernel: Kernel
 ) -> None:
     """It speaks in the name of the client's session."""
@@ -276,7 +276,7 @@ def test_the_gateways_own_word_on_what_was_given_up_is_delivered(
     assert client.receives(notice) is Disposition.DELIVER
 
 
-def test_a_request_that_was_repeated_is_given_up_with_its_first_reply(
+def test_a_request_that_was_repeated_is_abandoned_with_its_first_reply(
     client: Client, kernel: Kernel
 ) -> None:
     """A kernel that got it twice answers twice: the second answer is nobody's."""
@@ -617,7 +617,7 @@ def test_another_clients_execution_between_two_leaves_no_gap(
     assert [client.table.missing(asked["msg_id"]) for asked in mine] == [0, 0]
 
 
-def test_late_output_of_a_request_that_was_given_up_leaves_no_gap(
+def test_late_output_of_a_request_that_was_abandoned_leaves_no_gap(
     client: Client, kernel: Kernel
 ) -> None:
     """A thread that an earlier execution began may print during a later one."""
@@ -630,7 +630,7 @@ def test_late_output_of_a_request_that_was_given_up_leaves_no_gap(
     assert client.table.missing(asked["msg_id"]) == 0
 
 
-def test_the_answer_to_what_was_given_up_leaves_no_gap(client: Client, kernel: Kernel) -> None:
+def test_the_answer_to_what_was_abandoned_leaves_no_gap(client: Client, kernel: Kernel) -> None:
     """On the control channel it may come in the middle of an execution."""
     request = client.enters(early := client.session.msg("interrupt_request", {}), "control")
     client.receives(kernel.busy(early))
@@ -912,12 +912,12 @@ def test_a_long_life_takes_no_more_memory(client: Client, kernel: Kernel) -> Non
     table = client.table
     assert client.table.heard == 8000
     assert len(table._requests) < 1000
-    assert len(table._given_up) <= 1000
+    assert len(table._abandoned) <= 1000
     assert len(table._missing) <= 1000
     assert len(table._recent) <= 4096
 
 
-def test_a_request_that_was_given_up_long_ago_is_forgotten_first(
+def test_a_request_that_was_abandoned_long_ago_is_forgotten_first(
     client: Client, kernel: Kernel
 ) -> None:
     """The newest of many is still known."""
