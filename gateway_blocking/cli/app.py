@@ -11,7 +11,7 @@ from types import FrameType
 from jupyter_core.application import NoStart, base_flags
 
 from ..suggest import closest, suggestion
-from .command import Command
+from .command import FLAGS, Command
 from .errors import OK, USAGE, Signal, UsageError
 
 __all__ = ["GatewayApp", "main"]
@@ -84,7 +84,7 @@ class GatewayApp(Command):
     name = "jupyter-gateway"
     description = "Work with kernels behind a Jupyter gateway."
     subcommand_description = "For help on a command: jupyter gateway COMMAND --help"
-    flags = {name: base_flags[name] for name in ("debug", "generate-config", "y")}  # noqa: RUF012
+    flags = {**FLAGS, **{name: base_flags[name] for name in ("generate-config", "y")}}  # noqa: RUF012
     aliases = {"config": "JupyterApp.config_file"}  # noqa: RUF012
     subcommands = {  # noqa: RUF012 - as in every traitlets application
         "run": ("gateway_blocking.cli.run.RunCommand", "Execute notebooks and scripts."),

@@ -138,6 +138,7 @@ class Batch:
             self._kernel_started = True
             try:
                 job.execute(kc, on_cell)
+                job.is_executed = True
             except Exception as error:
                 job.failure = error
                 if isinstance(error, CodeError) and not error.running:
@@ -161,6 +162,10 @@ class Batch:
                 self._reporter.report(text)
         elif isinstance(error, MessageTooLarge | WireError):
             text = f"{job.name}: it could not be executed{job.in_cell}: {error}"
+            self._reporter.report(text, job, error)
+        elif job.is_executed and isinstance(error, GatewayError):
+            self._aborted = affects_every_file(error, executed=False, kernel_started=True)
+            text = f"{job.name} was executed, but its kernel was not shut down: {error}"
             self._reporter.report(text, job, error)
         elif isinstance(error, GatewayConnectionClosed):
             first = self._reporter.first_job(error.__cause__, job)

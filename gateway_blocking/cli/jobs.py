@@ -51,6 +51,7 @@ class Job:
         self.name, self.kernel_name, self.directory = name, kernel_name, directory
         self.outcome = Outcome(FAILED, "not run")
         self.where = ""  # the current cell, or the last one, such as "cell 3"
+        self.is_executed = False  # to the end, without an error
         self.failure: Exception | None = None  # the error that execute() raised
         self.lost_output: list[str] = []  # for each cell whose output is incomplete
         self._lock = Lock()

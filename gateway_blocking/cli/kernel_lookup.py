@@ -11,6 +11,8 @@ from .started import recorded_kernels
 
 __all__ = ["find_kernel"]
 
+_UUID_LENGTH = 36
+
 
 def find_kernel(rest: GatewayREST, prefix: str) -> KernelModel:
     """Return the model of the kernel whose ID begins with `prefix`.
@@ -43,10 +45,13 @@ def _find_unlisted(rest: GatewayREST, prefix: str) -> KernelModel:
     try:
         return rest.get_kernel(started or prefix)
     except NoSuchKernel as error:
-        raise UsageError(
-            f"the gateway has no kernel '{shown(started or prefix)}'; because it does not list its"
-            " kernels, a kernel that was not started here needs its whole id"
-        ) from error
+        text = f"the gateway has no kernel '{shown(started or prefix)}'"
+        if len(prefix) < _UUID_LENGTH:
+            text += (
+                "; because it does not list its kernels, a kernel that was not started here needs"
+                " its whole id"
+            )
+        raise UsageError(text) from error
 
 
 def _match_prefix(ids: list[str], prefix: str) -> str | None:

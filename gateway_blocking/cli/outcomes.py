@@ -50,6 +50,8 @@ def outcome_of_error(job: Job, error: Exception) -> Outcome:
         return Outcome(FAILED, "failed", error.why)
     if isinstance(error, MessageTooLarge | WireError):  # no gateway could execute this code
         return Outcome(FAILED, "failed", str(error))
+    if job.is_executed and isinstance(error, GatewayError):
+        return Outcome(GATEWAY, "executed", "its kernel was not shut down")
     if isinstance(error, UsageError):
         return Outcome(USAGE, "not done", str(error))
     if isinstance(error, KernelGone):

@@ -291,6 +291,35 @@ def test_a_gateway_that_is_started_anew(terminal: Terminal) -> None:
     assert b.endswith("as a.ipynb")
 
 
+RENEWER = """
+import os, pathlib
+
+class Renewer:
+    def get_token(self, *args, **kwargs):
+        expired = pathlib.Path("expired").exists()
+        return "expired" if expired else os.environ["JUPYTER_GATEWAY_AUTH_TOKEN"]
+"""
+
+
+def test_a_kernel_that_cannot_be_shut_down_after_its_file(terminal: Terminal) -> None:
+    """The table says that the file was executed, and that its kernel is left."""
+    terminal.write("renewers.py", RENEWER)
+    terminal.write("a.py", "open('expired', 'w').close(); print('ran')")
+    terminal.write("b.py", "print('never')")
+    how = {"JUPYTER_GATEWAY_TOKEN_RENEWER_CLASS": "renewers.Renewer"}
+    with own_gateway() as gateway:
+        env = {"JUPYTER_GATEWAY_URL": gateway.url, "JUPYTER_GATEWAY_AUTH_TOKEN": gateway.token}
+        path = os.pathsep.join([str(terminal.directory), *filter(None, [os.getenv("PYTHONPATH")])])
+        done = terminal("run", "a.py", "b.py", PYTHONPATH=path, **env, **how)
+    assert (done.returncode, done.stdout) == (3, "ran\n")
+    start = "jupyter gateway run: a.py was executed, but its kernel was not shut down: DELETE "
+    assert len([line for line in errors(done) if line.startswith(start)]) == 1
+    a, b = report_of(done)[1:3]
+    assert a.split()[:2] == ["a.py", "executed"]
+    assert a.endswith("its kernel was not shut down")
+    assert b.split() == ["b.py", "not", "run"]
+
+
 def test_a_connection_that_is_opened_again(terminal: Terminal) -> None:
     """In a log there is a line for the loss and one for its end."""
     code = (
