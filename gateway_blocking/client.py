@@ -72,15 +72,16 @@ class BlockingGatewayKernelClient(RemoteKernelMixin, KernelRequests, BlockingKer
         self._finalizer: weakref.finalize[Any, Any] | None = None
         self._starting, mutex = Lock(), Lock()
         backlog = Backlog(self.gateway.max_unread_size, self.log.warning)
-        self._shell_channel, self._iopub_channel, self._stdin_channel, self._control_channel = (
-            kind(name, self.connection_slot.send, self.session, mutex, backlog)
-            for name, kind in (
-                ("shell", self.shell_channel_class),
-                ("iopub", self.iopub_channel_class),
-                ("stdin", self.stdin_channel_class),
-                ("control", self.control_channel_class),
-            )
-        )
+        kinds = {
+            "shell": self.shell_channel_class,
+            "iopub": self.iopub_channel_class,
+            "stdin": self.stdin_channel_class,
+            "control": self.control_channel_class,
+        }
+        self._channels: dict[str, Channel] = {
+            name: kind(name, self.connection_slot.send, self.session, mutex, backlog)
+            for name, kind in kinds.items()
+        }
         interval, timeout = self.gateway.ws_ping_interval, self.gateway.ws_ping_timeout
         self._hb_channel = self.hb_channel_class(
             self.connection_slot.is_beating,
@@ -215,38 +216,24 @@ class BlockingGatewayKernelClient(RemoteKernelMixin, KernelRequests, BlockingKer
         return any(channel.is_alive() for channel in self._channels.values())
 
     @property
-    def _channels(self) -> dict[str, Channel]:
-        channels = (
-            self._shell_channel,
-            self._iopub_channel,
-            self._stdin_channel,
-            self._control_channel,
-        )
-        return {channel.name: channel for channel in channels}
-
-    @property
     def shell_channel(self) -> Channel:
         """The channel of requests and their replies."""
-        channel: Channel = self._shell_channel
-        return channel
+        return self._channels["shell"]
 
     @property
     def iopub_channel(self) -> Channel:
         """The channel on which the kernel publishes output, and if it is busy."""
-        channel: Channel = self._iopub_channel
-        return channel
+        return self._channels["iopub"]
 
     @property
     def stdin_channel(self) -> Channel:
         """The channel of the kernel's requests for input."""
-        channel: Channel = self._stdin_channel
-        return channel
+        return self._channels["stdin"]
 
     @property
     def control_channel(self) -> Channel:
         """The channel of requests that do not queue behind running code."""
-        channel: Channel = self._control_channel
-        return channel
+        return self._channels["control"]
 
     @property
     def hb_channel(self) -> HBChannel:

@@ -61,8 +61,8 @@ class ReadinessCheck:
         if not self.kernel_exists():
             raise DeadKernelError(
                 f"Kernel died before replying to kernel_info: {self.kernel_id}"
-                " does not exist any more; it died while starting, most likely, and the"
-                " gateway's log says more"
+                " does not exist any more: it died while starting, was shut down or culled, or the"
+                " gateway was restarted; the gateway's log says more"
             )
         self.slot.revive()
 
