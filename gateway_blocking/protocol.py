@@ -8,6 +8,10 @@ tested as a function, with a time of the test's own.
 :class:`~gateway_blocking.connection.Connection` is the shell around it: it calls the events under
 one mutex, and performs the actions without it.  Messages and errors are delivered into the sinks
 *inside* an event, so that the order of deliveries is the order of events.
+
+The module is longer than others because all events of the machine stand side by side.  What one
+event decides alone is elsewhere: :mod:`.reconnection`, :mod:`.recovery_driver`,
+:mod:`.kernel_monitor`, :mod:`.keepalive`.
 """
 
 from __future__ import annotations
@@ -27,7 +31,6 @@ from .actions import (
     PollReason,
     RestartToken,
     Retry,
-    SendPing,
     Sink,
     State,
     TransportInfo,
@@ -40,13 +43,13 @@ from .errors import (
     NoSuchKernel,
     copy_for_raise,
 )
+from .keepalive import Keepalive
 from .kernel_monitor import KernelMonitor
 from .liveness import (
     LIVING,
     STATUS_MSG_TYPES,
     KernelStatus,
     PollResult,
-    should_abort,
 )
 from .outcomes import connection_lost, missing_output, stopped, unreadable_reply
 from .reconnection import Reconnection
@@ -107,8 +110,6 @@ class KernelProtocol:
         self.failure: BaseException | None = None
         """What ended the connection."""
         self._sinks = sinks
-        self._ping_interval = ping_interval
-        self._ping_timeout = ping_timeout
         self._on_change = on_change
         self._timers = Timers(on_timer)
         self._requests = RequestTable(session.session)
@@ -122,8 +123,7 @@ class KernelProtocol:
             reconnection=self._reconnection,
         )
         self._monitor = KernelMonitor(name, sinks, self._requests, self._timers, on_change)
-        if ping_interval:
-            self._timers.arm(Timer.PING, now + ping_interval)
+        self._keepalive = Keepalive(self._timers, ping_interval, ping_timeout, now)
 
     def __repr__(self) -> str:
         return (
@@ -168,9 +168,14 @@ class KernelProtocol:
 
     def _handle(self, timer: Timer, now: float, transport: TransportInfo | None) -> Actions:
         if timer is Timer.PING:
-            return self._ping(now)
+            is_alive = self.kernel_status in LIVING
+            return self._keepalive.ping(
+                self.epoch, now, is_writable=self.is_writable, is_alive=is_alive
+            )
         if timer is Timer.SILENCE:
-            return self._check_silence(now, transport)
+            if transport is None or not self.is_writable:
+                return NO_ACTIONS
+            return self._keepalive.check(self.epoch, transport, now)
         if timer is Timer.WRITERS:
             return self._stop_waiting_for_writers(now)
         if timer is Timer.SETTLE:
@@ -180,15 +185,6 @@ class KernelProtocol:
         reason = PollReason.PROBE if timer is Timer.PROBE else PollReason.SHUTDOWN
         return (PollKernel(self.epoch, reason),)
 
-    def _ping(self, now: float) -> Actions:
-        self._timers.arm(Timer.PING, now + self._ping_interval)
-        actions: list[Action] = []
-        if self.is_writable:
-            actions.append(SendPing(self.epoch))
-        if self.kernel_status in LIVING:  # also while the gateway holds a handshake back
-            actions.append(PollKernel(self.epoch, PollReason.PING))
-        return actions
-
     # --- websockets -----------------------------------------------------------------------------
 
     def connection_opened(self, subprotocol: str, now: float) -> Actions:
@@ -197,8 +193,7 @@ class KernelProtocol:
             return NO_ACTIONS
         self.epoch += 1
         self._recovery.connection_opened(self.epoch, subprotocol)
-        if self._ping_interval:
-            self._timers.arm(Timer.SILENCE, now + self._ping_interval + self._ping_timeout)
+        self._keepalive.connection_opened(now)
         if self.epoch == 1:
             self._set_state(State.OPEN)
             return NO_ACTIONS
@@ -212,7 +207,7 @@ class KernelProtocol:
         if self.state is State.CLOSED:
             return GiveUp(error)
         self._recovery.cancel()
-        self._timers.cancel(Timer.SILENCE)
+        self._keepalive.connection_lost()
         if any(request.writing for request in self._requests.outstanding()):
             self._timers.arm(Timer.WRITERS, now + _WRITER_TIMEOUT)
         self._set_state(State.RECONNECTING)
@@ -499,32 +494,11 @@ class KernelProtocol:
         self._monitor.polled(result, now)
         if poll.epoch != self.epoch or not self.is_writable or transport is None:
             return NO_ACTIONS
-        if poll.reason is PollReason.SILENCE:
-            return self._judge_silence(result, transport, now)
+        if poll.reason is PollReason.SILENCE and self._keepalive.should_abort(
+            result, transport, now
+        ):
+            silence = now - transport.last_received
+            return self._abort(f"nothing was received from the gateway for {silence:.0f} s")
         if poll.reason is PollReason.PROBE:
             return self._applied(self._recovery.probe_polled(result, now))
         return NO_ACTIONS
-
-    # --- silence --------------------------------------------------------------------------------
-
-    def _check_silence(self, now: float, transport: TransportInfo | None) -> Actions:
-        if transport is None or not self.is_writable:
-            return NO_ACTIONS
-        limit = transport.last_received + self._ping_interval + self._ping_timeout
-        if now < limit:
-            self._timers.arm(Timer.SILENCE, limit)
-            return NO_ACTIONS
-        return (PollKernel(self.epoch, PollReason.SILENCE),)
-
-    def _judge_silence(self, result: PollResult, transport: TransportInfo, now: float) -> Actions:
-        self._timers.arm(Timer.SILENCE, now + self._ping_interval)
-        silence = now - transport.last_received
-        if transport.has_input or not should_abort(
-            silence,
-            result,
-            ever_heard=transport.last_received > transport.opened,
-            acknowledged=transport.is_acknowledged,
-            patience=self._ping_interval + self._ping_timeout,
-        ):
-            return NO_ACTIONS
-        return self._abort(f"nothing was received from the gateway for {silence:.0f} s")

@@ -34,7 +34,7 @@ LAYERS = (
             "models",
         ),
         *("actions", "timers", "outcomes", "reconnection", "recovery_driver"),
-        *("kernel_monitor", "protocol"),
+        *("kernel_monitor", "keepalive", "protocol"),
     },
     {  # edges
         *("tokens", "events", "urls", "traits", "config", "bodies", "adapters", "failures"),
@@ -85,9 +85,18 @@ SIDEWAYS = {
     "reconnection": {"actions", "errors"},
     "recovery_driver": {"actions", "errors", "liveness", "outcomes", "reconnection", "recovery"}
     | {"requests_table", "timers", "wire"},
+    "keepalive": {"actions", "liveness", "timers"},
     "kernel_monitor": {"actions", "errors", "liveness", "outcomes", "requests_table", "timers"}
     | {"wire"},
-    "protocol": {"actions", "advice", "errors", "kernel_monitor", "liveness", "outcomes"}
+    "protocol": {
+        "actions",
+        "advice",
+        "errors",
+        "keepalive",
+        "kernel_monitor",
+        "liveness",
+        "outcomes",
+    }
     | {"reconnection", "recovery_driver", "requests_table", "timers", "wire"},
     "threads": {"locks"},
     "reader": {"runner"},
