@@ -83,7 +83,7 @@ def _passed_timeout(
     if any("handshake operation timed out" in str(cause) for cause in causes):
         return f"no TLS handshake within {connect}", HTTP_ONLY
     if any(isinstance(cause, ReadTimeoutError) for cause in causes):  # in the body, too
-        return f"no answer within {request}", "the gateway may still be working on it"
+        return f"no response within {request}", "the gateway may still be working on it"
     return None
 
 

@@ -374,7 +374,7 @@ def _upgrade_error(error: Exception, endpoint: Endpoint, ws: websocket.WebSocket
     if status is not None and status != 101:
         return http_error(request, _response(error, endpoint, ws, status), NoSuchKernel)
     if isinstance(error, TimeoutError | websocket.WebSocketTimeoutException):
-        late = f"no answer within {endpoint.handshake_timeout:g} s (request_timeout)"
+        late = f"no response within {endpoint.handshake_timeout:g} s (request_timeout)"
         return GatewayTimeout(f"{request}: {late}", advice=WEBSOCKET_HELD_BACK)
     return GatewayConnectionError(f"{request}: {error}", advice=_advice(error))
 

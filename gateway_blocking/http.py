@@ -284,13 +284,13 @@ class Requester:
             kind = type(error).__name__
             self._log.debug("%s: %s after %.3f s", request, kind, monotonic() - start)
             if isinstance(error, requests.exceptions.ChunkedEncodingError):
-                text = f"{request}: the answer broke off{_perhaps_done(call.method)}"
+                text = f"{request}: the response broke off{_perhaps_done(call.method)}"
                 raise _Incomplete(text) from error
             limit = None if call.deadline is None else call.deadline.timeout
             failure, cause = connection_error(request, error, self.gateway, limit)
             raise failure from cause  # not requests' own, with the tracebacks of all its layers
         except BodyError as error:
-            text = f"{request}: the answer cannot be read: {error}{_perhaps_done(call.method)}"
+            text = f"{request}: the response cannot be read: {error}{_perhaps_done(call.method)}"
             raise GatewayConnectionError(text) from error
         self._log.debug("%s: %s in %.3f s", request, response.status, monotonic() - start)
         self._notice_expiry(request, response, call.deadline)

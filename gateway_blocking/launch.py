@@ -251,7 +251,7 @@ def _in_short(error: GatewayError) -> str:
     if isinstance(error, GatewayHTTPError):
         return f"the gateway answered {error.status_code}"
     if isinstance(error, GatewayTimeout):
-        return "no answer in time"
+        return "no response in time"
     return f"the connection was lost ({type(error.__cause__).__name__})"
 
 
@@ -260,7 +260,7 @@ def _outcome(failure: GatewayError, lost: GatewayError) -> str:
     if isinstance(failure, NoSuchKernel):
         return "it is not there"
     if isinstance(failure, GatewayTimeout):
-        return "no answer came: it is not a gateway, or it is overloaded"
+        return "no response came: it is not a gateway, or it is overloaded"
     if _in_short(failure) == _in_short(lost):
         return "the result was the same"
     return f"at last this came: {failure}"

@@ -34,6 +34,7 @@ __all__ = [
     "SessionChanges",
     "SessionKernel",
     "SessionModel",
+    "SessionUpdate",
     "Spec",
     "check",
 ]
@@ -96,6 +97,15 @@ class SessionChanges(TypedDict, total=False):
     name: str
     type: str
     kernel: SessionKernel
+
+
+class SessionUpdate(TypedDict, total=False):
+    """Arguments of :meth:`.BlockingGatewaySessionManager.update_session`."""
+
+    path: str
+    name: str
+    type: str
+    kernel_id: str
 
 
 class Spec(TypedDict, total=False):

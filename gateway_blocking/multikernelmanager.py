@@ -65,7 +65,7 @@ class BlockingGatewayMultiKernelManager(GatewayMixin, MultiKernelManager):
     def __init__(self, **kwargs: Any) -> None:
         super().__init__(**kwargs)
         # Now: later, two threads might each make one.
-        self._kernels: dict[str, Any] = {}
+        self._kernels: dict[str, BlockingGatewayKernelManager] = {}
         self._made = self.rest, self.kernel_spec_manager
         self._culled: set[str] = set()
         self._sigterm = SigtermRaises()
@@ -236,7 +236,9 @@ class BlockingGatewayMultiKernelManager(GatewayMixin, MultiKernelManager):
         """Return the manager of one of the kernels."""
         return cast("BlockingGatewayKernelManager", super().get_kernel(kernel_id))
 
-    def remove_kernel(self, kernel_id: str) -> Any:
+    def remove_kernel(  # type: ignore[override]  # not an error if there is none
+        self, kernel_id: str
+    ) -> BlockingGatewayKernelManager | None:
         """Remove a kernel without shutting it down; return its manager, or None."""
         with self._lock:
             return self._kernels.pop(kernel_id, None)

@@ -202,13 +202,13 @@ def _reason_and_message(response: Response) -> tuple[str, str]:
 def not_json(request: RequestInfo, response: Response) -> str:
     """Return the text for a successful response whose body is not JSON."""
     body = _quoted_body(response.content)
-    return f"{request}: the answer, {response.status}, is not JSON but {body}"
+    return f"{request}: the response, {response.status}, is not JSON but {body}"
 
 
 def wrong_model(request: RequestInfo, response: Response, fault: object) -> str:
     """Return the text for a successful response whose JSON is not the model asked for."""
     body = _quoted_body(response.content)
-    return f"{request}: the answer, {response.status}, is JSON, but {fault}: {body}"
+    return f"{request}: the response, {response.status}, is JSON, but {fault}: {body}"
 
 
 def _quoted_body(content: bytes | bytearray) -> str:

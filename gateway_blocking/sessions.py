@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import uuid
-from typing import Any, Protocol, cast
+from typing import Any, Protocol, Unpack, cast
 from weakref import WeakValueDictionary
 
 from traitlets import Instance, default
@@ -11,7 +11,7 @@ from traitlets import Instance, default
 from .errors import GatewayHTTPError, NoSuchSession
 from .forking import register_after_fork
 from .locks import Lock
-from .models import NewSession, SessionChanges, SessionKernel, SessionModel
+from .models import NewSession, SessionChanges, SessionKernel, SessionModel, SessionUpdate
 from .multikernelmanager import BlockingGatewayMultiKernelManager
 from .remote import GatewayMixin
 from .rest import GatewayREST
@@ -168,7 +168,7 @@ class BlockingGatewaySessionManager(GatewayMixin):
         """Return True if a session has this path."""
         return any(session["path"] == path for session in self._sessions.list())
 
-    def update_session(self, session_id: str, **changes: Any) -> SessionModel:
+    def update_session(self, session_id: str, **changes: Unpack[SessionUpdate]) -> SessionModel:
         """Change a session.
 
         Parameters
@@ -182,10 +182,12 @@ class BlockingGatewaySessionManager(GatewayMixin):
         if not changes.keys() <= {"path", "name", "type", "kernel_id"}:
             raise TypeError(f"a session has a path, name, type and kernel_id, not {changes}")
         before = self.get_session(session_id=session_id)
-        if kernel_id := changes.pop("kernel_id", None):
+        kernel_id = changes.pop("kernel_id", None)
+        wanted = cast("SessionChanges", changes)
+        if kernel_id:
             self.kernel_manager.start_kernel(kernel_id=kernel_id)  # an error if it does not run
-            changes["kernel"] = {"id": kernel_id}
-        session = self._attached(self._sessions.update(session_id, cast("SessionChanges", changes)))
+            wanted["kernel"] = {"id": kernel_id}
+        session = self._attached(self._sessions.update(session_id, wanted))
         if session["kernel"]["id"] != before["kernel"]["id"]:
             self._end_kernel(before["kernel"]["id"])
         return session

@@ -187,7 +187,7 @@ def test_a_handshake_that_never_comes(monkeypatch: pytest.MonkeyPatch) -> None:
         with pytest.raises(GatewayConnectionClosed, match="was not connected to") as caught:
             channel_of(connection, "shell").take(timeout=10)
         assert isinstance(caught.value.__cause__, GatewayTimeout)
-        assert "no answer within 0.5 s (request_timeout)" in str(caught.value)
+        assert "no response within 0.5 s (request_timeout)" in str(caught.value)
         with pytest.raises(GatewayConnectionClosed) as caught:
             connection.send("shell", REQUEST)
         assert isinstance(caught.value.__cause__, GatewayTimeout)

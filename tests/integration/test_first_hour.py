@@ -223,10 +223,10 @@ ROWS = [
         IS_IT, unsaid=MAY_RUN),
     Row("SSH", served(sends(b"SSH-2.0-OpenSSH_9.6\r\n"), **BRIEF), "SSH-2.0",
         "check that it is a gateway", unsaid=MAY_RUN),
-    Row("silence", served(stalls(), **BRIEF), "no answer within 1 s (request_timeout",
+    Row("silence", served(stalls(), **BRIEF), "no response within 1 s (request_timeout",
         "it is not a gateway, or it is overloaded"),
     Row("start time-out", served(stalls(), NOT_THERE, request_timeout=0.1, kernel_launch_timeout=1),
-        "no answer within 1 s (kernel_launch_timeout", MAY_RUN, unsaid="(any more)"),
+        "no response within 1 s (kernel_launch_timeout", MAY_RUN, unsaid="(any more)"),
     # the login
     Row("no token", real(auth_token=""), "401, Unauthorized",
         "no token was sent: set auth_token (JUPYTER_GATEWAY_AUTH_TOKEN)"),

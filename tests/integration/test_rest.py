@@ -1363,7 +1363,7 @@ def test_silence_is_a_time_out_and_not_tried_again(method: str, begun: bytes) ->
     with scripted(stalls(begun)) as server:
         error = error_of(CALLS[method], server, request_timeout=0.5)
     assert isinstance(error, GatewayTimeout)
-    assert "no answer within 0.5 s (request_timeout)" in str(error)
+    assert "no response within 0.5 s (request_timeout)" in str(error)
     assert len(server.lines) == 1
 
 
