@@ -224,7 +224,7 @@ def test_what_is_just_starting_is_shut_down_with_all(
         assert len(kernels) == 0
         assert sorted(kernels_of(gateway)) == sorted(before)
         for error in (each.exception(60) for each in starts):
-            assert error is None or "shut down while this one started" in str(error)
+            assert error is None or "shut this kernel down while it started" in str(error)
 
 
 def test_all_are_shut_down_though_the_interpreter_ends(gateway: LocalGateway) -> None:
