@@ -25,6 +25,7 @@ from .retry import Backoff
 from .timeouts import (
     GIVE_BACK_TIMEOUT,
     RETRY_PAUSE_MAX,
+    SEARCH_AWAY,
     SEARCH_PAUSE,
     SEARCH_TIMEOUT,
     SEARCH_TIMEOUT_MIN,
@@ -123,6 +124,7 @@ class Launch:
         url, why = self._gateway.kernels_url, _in_short(lost)
         self._log.warning("POST %s: %s; now looking for kernel %s", url, why, self._kernel_id)
         attempts, backoff = 0, self._backoff(SEARCH_PAUSE, RETRY_PAUSE_MAX, self._end)
+        away = Deadline(SEARCH_AWAY)
         while True:
             attempts += 1
             try:
@@ -132,8 +134,11 @@ class Launch:
             else:
                 self._log.info("kernel %s was started anyway, and is used", self._kernel_id)
                 return found
+            if not _is_away(failure):
+                away = Deadline(SEARCH_AWAY)
             left = self._launched.left() or 0.0
-            if not _may_change(failure) or (attempts >= _LEAST_ATTEMPTS and not left):
+            is_over = not left or away.passed()
+            if not _may_change(failure) or (attempts >= _LEAST_ATTEMPTS and is_over):
                 break
             if not backoff.wait(at_most=left or None):
                 break
@@ -239,6 +244,13 @@ def _may_change(error: GatewayError) -> bool:
     not_http = isinstance(cause, http.client.BadStatusLine)
     not_http = not_http and not isinstance(cause, http.client.RemoteDisconnected)
     return not (_is_page(error) or not_http or isinstance(cause, ssl.SSLCertVerificationError))
+
+
+def _is_away(error: GatewayError) -> bool:
+    """Return True if nothing listens at the gateway's port, or a proxy says so."""
+    if isinstance(error, GatewayHTTPError):
+        return error.status_code in (502, 503)
+    return isinstance(error.__cause__, ConnectionRefusedError)
 
 
 def _is_page(error: GatewayError) -> bool:

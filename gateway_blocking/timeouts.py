@@ -37,6 +37,7 @@ __all__ = [
     "RETRY_JITTER",
     "RETRY_PAUSE",
     "RETRY_PAUSE_MAX",
+    "SEARCH_AWAY",
     "SEARCH_PAUSE",
     "SEARCH_TIMEOUT",
     "SEARCH_TIMEOUT_MIN",
@@ -87,6 +88,8 @@ RESTART_TIMEOUT = 10.0
 """Time that a gateway has to restart a kernel that died; measured: 40 to 250 ms."""
 RESTART_PAUSE, RESTART_PAUSE_MAX = 0.05, 0.5
 """Pauses before a request is sent again that met such a restart."""
+SEARCH_AWAY = 10.0
+"""End of the search for such a kernel, if the gateway has been away for so long."""
 SEARCH_PAUSE = 0.5
 """First pause between two requests for a kernel whose start was not answered."""
 SEARCH_TIMEOUT = 5.0

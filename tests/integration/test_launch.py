@@ -120,27 +120,53 @@ def test_a_kernel_that_is_not_found_is_the_error_that_it_was(
         assert error.__cause__ is not None
 
 
-def test_the_looks_become_rarer(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The pauses double up to a limit, and the last look is at the end of the time."""
-    pauses: list[float] = []
+class Clock:
+    """A clock that only the pauses between the requests move."""
 
-    class Clock:
-        def wait(self, deadline: Deadline) -> bool:
-            assert deadline.timeout is not None
-            pauses.append(deadline.timeout)
-            return False
+    def __init__(self) -> None:
+        self.pauses: list[float] = []
 
-        def open(self) -> None:
-            pass
+    def wait(self, deadline: Deadline) -> bool:
+        assert deadline.timeout is not None
+        self.pauses.append(deadline.timeout)
+        return False
 
-    def start_by_clock(rest: GatewayREST) -> Any:
-        monkeypatch.setattr(rest._http, "closing", Clock())
+    def open(self) -> None:
+        pass
+
+    def start(self, rest: GatewayREST) -> Any:
+        rest._http.closing = self  # type: ignore[assignment]  # it has what is used
         return start(rest)
 
-    monkeypatch.setattr("gateway_blocking.deadline.monotonic", lambda: sum(pauses))
+
+@pytest.fixture
+def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
+    clock = Clock()
+    monkeypatch.setattr("gateway_blocking.deadline.monotonic", lambda: sum(clock.pauses))
+    return clock
+
+
+def test_the_looks_become_rarer(clock: Clock) -> None:
+    """The pauses double up to a limit, and the last look is at the end of the time."""
     with scripted(sends(b""), NOT_THERE) as server:
-        error_of(start_by_clock, server, kernel_launch_timeout=20, launch_timeout_pad=2)
-    assert pauses == [0.5, 1, 2, 4, 5, 5, 4.5]
+        error_of(clock.start, server, kernel_launch_timeout=20, launch_timeout_pad=2)
+    assert clock.pauses == [0.5, 1, 2, 4, 5, 5, 4.5]
+
+
+def test_the_search_ends_early_if_the_gateway_stays_away(clock: Clock) -> None:
+    """A proxy in front of it says so for ten seconds; a start might take another minute."""
+    with scripted(BAD_GATEWAY) as server:
+        error = error_of(clock.start, server, kernel_launch_timeout=60)
+    assert clock.pauses == [0.5, 1, 2, 4, 5]
+    assert "the kernel may have started anyway" in error.advice
+
+
+def test_the_search_goes_on_if_the_gateway_comes_back(clock: Clock) -> None:
+    """Each answer of the gateway itself begins the time anew in which it may be away."""
+    scripts = (BAD_GATEWAY, *[BAD_GATEWAY, NOT_THERE] * 4, says(MODEL))
+    with scripted(*scripts) as server, rest_of(server, kernel_launch_timeout=60) as rest:
+        assert clock.start(rest) == MODEL
+    assert sum(clock.pauses) > 20
 
 
 def test_a_close_ends_the_looking() -> None:
