@@ -15,6 +15,7 @@ from collections.abc import Mapping
 from .escape import printable
 
 __all__ = [
+    "AT_WORK",
     "FULL",
     "HTTP_ONLY",
     "LOG",
@@ -30,6 +31,7 @@ __all__ = [
     "for_proxy",
     "for_redirect",
     "for_status",
+    "for_timeout",
     "for_tls",
     "for_websocket",
     "option",
@@ -37,9 +39,12 @@ __all__ = [
 ]
 
 
+_VARIABLES = {"kernel_launch_timeout": "KERNEL_LAUNCH_TIMEOUT"}
+
+
 def option(name: str) -> str:
     """Return the name of an option with its environment variable."""
-    return f"{name} (JUPYTER_GATEWAY_{name.upper()})"
+    return f"{name} ({_VARIABLES.get(name, f'JUPYTER_GATEWAY_{name.upper()}')})"
 
 
 WANTS_TLS = "this port wants https://"
@@ -56,6 +61,7 @@ FULL = (
     " have the limit raised (KG_MAX_KERNELS, EG_MAX_KERNELS, EG_MAX_KERNELS_PER_USER)"
 )
 LOG = "its log says more"
+AT_WORK = "the gateway may still be working on it"
 WEBSOCKET_HELD_BACK = (
     "the gateway completes the websocket handshake only when the kernel responds: the kernel may be"
     " starting, or the gateway may be overloaded"
@@ -180,6 +186,11 @@ def for_redirect(target: str) -> str:
             " the server's own URL (behind a JupyterHub that is .../user/NAME)"
         )
     return f"it redirects to {target}, and redirects are not followed: set {option('url')}"
+
+
+def for_timeout(cause: str, name: str) -> str:
+    """Return what to do about a timeout that has this likely cause and is set by this option."""
+    return f"{cause}; to wait longer, raise {option(name)}"
 
 
 # --- connections ----------------------------------------------------------------------------------

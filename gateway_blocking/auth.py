@@ -9,6 +9,7 @@ from urllib.parse import unquote, urlsplit
 
 from traitlets import HasTraits
 
+from .advice import option
 from .deadline import LONGEST, Deadline
 from .errors import GatewayTimeout
 from .forking import register_after_fork
@@ -77,8 +78,8 @@ class Credentials:
             value = getattr(self._options, name) or ""
             if value[:1] in ("'", '"') and value[:1] == value[-1:]:
                 return (
-                    f"{name} has quotes around it, which are sent, too: leave them out (Docker's"
-                    " --env-file passes them on)"
+                    f"{option(name)} has quotes around it, which are sent, too: leave them out"
+                    " (Docker's --env-file passes them on)"
                 )
         if self.failure or self._renewer is None:
             return self.failure

@@ -10,7 +10,16 @@ import requests
 from urllib3.exceptions import ReadTimeoutError
 
 from .adapters import TRANSIENT
-from .advice import HTTP_ONLY, NO_WAY, WANTS_TLS, for_connection, for_proxy, for_tls
+from .advice import (
+    AT_WORK,
+    HTTP_ONLY,
+    NO_WAY,
+    WANTS_TLS,
+    for_connection,
+    for_proxy,
+    for_timeout,
+    for_tls,
+)
 from .config import GatewayClient
 from .errors import GatewayConnectionError, GatewayError, GatewayHTTPError, GatewayTimeout
 from .responses import RequestInfo
@@ -74,16 +83,16 @@ def _passed_timeout(
     connect = f"{gateway.connect_timeout:g} s (connect_timeout)"
     longest = gateway.effective_request_timeout
     own = longest <= gateway.request_timeout
-    option = "request_timeout" if own else "kernel_launch_timeout and launch_timeout_pad"
-    request = f"{longest:g} s ({option})"
+    name = "request_timeout" if own else "kernel_launch_timeout"
+    request = f"{longest:g} s ({name})"
     if timeout is not None:
         connect = request = f"{timeout:g} s"
     if isinstance(error, requests.ConnectTimeout):
-        return f"no connection within {connect}", NO_WAY
+        return f"no connection within {connect}", for_timeout(NO_WAY, "connect_timeout")
     if any("handshake operation timed out" in str(cause) for cause in causes):
         return f"no TLS handshake within {connect}", HTTP_ONLY
     if any(isinstance(cause, ReadTimeoutError) for cause in causes):  # in the body, too
-        return f"no response within {request}", "the gateway may still be working on it"
+        return f"no response within {request}", for_timeout(AT_WORK, name)
     return None
 
 

@@ -17,7 +17,7 @@ from urllib.parse import unquote, urlsplit
 
 import websocket
 
-from .advice import HTTP_ONLY, NO_WAY, WEBSOCKET_HELD_BACK, for_connection, for_proxy
+from .advice import HTTP_ONLY, NO_WAY, WEBSOCKET_HELD_BACK, for_connection, for_proxy, for_timeout
 from .deadline import Deadline
 from .errors import GatewayConnectionError, GatewayError, GatewayTimeout, NoSuchKernel
 from .responses import RequestInfo, Response, http_error
@@ -363,7 +363,8 @@ def _connection_error(error: Exception, endpoint: Endpoint) -> GatewayError:
     if isinstance(error, TimeoutError):
         if "handshake" in str(error):  # as ssl says it; TCP says "timed out"
             return GatewayTimeout(f"{request}: no TLS handshake within {limit}", advice=HTTP_ONLY)
-        return GatewayTimeout(f"{request}: no connection within {limit}", advice=NO_WAY)
+        advice = for_timeout(NO_WAY, "connect_timeout")
+        return GatewayTimeout(f"{request}: no connection within {limit}", advice=advice)
     return GatewayConnectionError(f"{request}: {error}", advice=_advice(error))
 
 
@@ -375,7 +376,8 @@ def _upgrade_error(error: Exception, endpoint: Endpoint, ws: websocket.WebSocket
         return http_error(request, _response(error, endpoint, ws, status), NoSuchKernel)
     if isinstance(error, TimeoutError | websocket.WebSocketTimeoutException):
         late = f"no response within {endpoint.handshake_timeout:g} s (request_timeout)"
-        return GatewayTimeout(f"{request}: {late}", advice=WEBSOCKET_HELD_BACK)
+        advice = for_timeout(WEBSOCKET_HELD_BACK, "request_timeout")
+        return GatewayTimeout(f"{request}: {late}", advice=advice)
     return GatewayConnectionError(f"{request}: {error}", advice=_advice(error))
 
 

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import certifi
 
+from .advice import option
 from .deadline import Deadline
 from .errors import GatewayError
 from .timeouts import PLAIN_HTTP_TIMEOUT, TLS_PATIENCE, TLS_PROBE_TIMEOUT
@@ -48,9 +49,10 @@ def make_context(
     if client_key and not client_cert:
         raise GatewayError(
             f"client_key={client_key!r} is set, and client_cert is not",
-            advice="set client_cert to the file of the certificate that this key belongs to",
+            advice=f"set {option('client_cert')} to the certificate that this key belongs to",
         )
-    used, wanted = f"ca_certs={ca_certs!r}", "certificates in PEM format"
+    used = f"ca_certs={ca_certs!r}"
+    wanted = f"set {option('ca_certs')} to certificates in PEM format"
     try:
         if isinstance(verify, str):
             if not ca_certs:
@@ -66,14 +68,14 @@ def make_context(
         if client_cert:
             used = f"client_cert={client_cert!r}, client_key={client_key!r}"
             wanted = (
-                "a certificate in PEM format, and its private key, without a password, in the same"
-                " file or in that of client_key"
+                f"set {option('client_cert')} to a certificate in PEM format, with its private key,"
+                f" without a password, in the same file or in that of {option('client_key')}"
             )
             # Without a password, OpenSSL would ask for one on the terminal.
             context.load_cert_chain(client_cert, client_key, password="")
     except OSError as error:  # an SSLError is an OSError
         text = f"{used} cannot be used: {error}"
-        raise GatewayError(text, advice=f"it must be {wanted}") from error
+        raise GatewayError(text, advice=wanted) from error
     return context
 
 

@@ -199,7 +199,7 @@ LOG = "the gateway's log"
 UPGRADE = "cannot open the websocket ws://127.0.0.1:"
 LET_THROUGH = "check that each proxy in between lets websockets through"
 IS_IT = "check that this is the URL of a gateway"
-PEM = "it must be certificates in PEM format"
+PEM = "to certificates in PEM format"
 BRACES = 'as in {"X-Name": "value"}'
 
 ROWS = [
@@ -277,7 +277,7 @@ ROWS = [
         "ca_certs='{folder}/some.pem'"),
     Row("no client_cert", encrypted(wants_certificate), "alert", "a client certificate"),
     Row("client_cert alone", encrypted(without_key), "client_key=None cannot be used",
-        "and its private key", "client_cert='"),
+        "with its private key", "client_cert='"),
     # options
     Row("no number", given("REQUEST_TIMEOUT", "abc"), "'abc'", "is not a number",
         "JUPYTER_GATEWAY_REQUEST_TIMEOUT"),

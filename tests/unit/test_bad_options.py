@@ -174,7 +174,7 @@ def test_a_keyword_as_on_the_command_line_gets_a_hint(given: str, meant: str) ->
 def test_quotes_around_a_secret_are_told_when_it_is_refused(name: str) -> None:
     """Docker's --env-file keeps them; but they may belong to it, so they are sent."""
     gateway = GatewayClient(**{name: f'"{SECRET}"'})
-    assert gateway.login_note.startswith(f"{name} has quotes around it, which are sent, too")
+    assert gateway.login_note.startswith(f"{name} (JUPYTER_GATEWAY_{name.upper()}) has quotes")
     assert SECRET not in gateway.login_note
     assert GatewayClient(**{name: SECRET}).login_note == ""
 
