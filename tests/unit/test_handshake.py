@@ -150,7 +150,7 @@ def test_a_gateway_that_closes_the_connection_is_no_gateway(peer: Peer) -> None:
 def test_a_gateway_that_does_not_answer_is_waited_for_until_the_timeout(peer: Peer) -> None:
     """The error names the option, and why a gateway holds the handshake back."""
     with pytest.raises(
-        GatewayTimeout, match=r"no answer within 0.05 s \(request_timeout\).*kernel"
+        GatewayTimeout, match=r"no response within 0.05 s \(request_timeout\).*kernel"
     ):
         opening(handshake_timeout=0.05)
 
