@@ -266,7 +266,9 @@ class BlockingGatewayKernelClient(RemoteKernelMixin, KernelRequests, BlockingKer
         try:
             return self._channels[channel].get_reply(msg_id, timeout)
         except Empty as error:
-            raise GatewayTimeout("Timeout waiting for reply") from error
+            raise GatewayTimeout(
+                f"Timeout waiting for reply: none to {msg_id} within {timeout:g} s"
+            ) from error
 
     # --- the kernel -----------------------------------------------------------------------------
 
@@ -405,7 +407,12 @@ class BlockingGatewayKernelClient(RemoteKernelMixin, KernelRequests, BlockingKer
             As :meth:`execute`.
         RuntimeError
             The channels that the call needs are not running.
+        TypeError
+            A hook is not a function, or `stdin_hook` is a coroutine function.
         """
+        for name, hook in (("output_hook", output_hook), ("stdin_hook", stdin_hook)):
+            if hook is not None and not callable(hook):
+                raise TypeError(f"{name} must be a function, got {hook!r}")
         self.connection_slot.check_process()
         if not self.iopub_channel.is_alive():
             raise RuntimeError("IOPub channel must be running to receive output")

@@ -81,7 +81,8 @@ class InteractiveExecution:
                     self.log.warning("the end of the output did not come within %g s", IDLE_GRACE)
                     return reply
                 raise GatewayTimeout(
-                    "Timeout waiting for output; the code may still be running:"
+                    "Timeout waiting for output: the execution did not end within"
+                    f" {self.deadline.timeout:g} s; the code may still be running:"
                     " interrupt_kernel() of the manager ends it"
                 ) from None
             except ReplyLost:
