@@ -97,6 +97,8 @@ class StrictLoader(KVArgParseConfigLoader):
                 _reject(f"there is no option --{cls.__name__}.{name}{hint}")
 
     def _handle_unrecognized_alias(self, arg: str) -> NoReturn:
+        if self.subcommands:
+            _reject(f"there is no option --{arg} here; options of a command come after its name")
         spellings = [name for each in (*self.aliases, *self.flags) for name in _spellings(each)]
         names = [name for name in spellings if len(name) > 1]
         found = [name for name in names if name.startswith(arg) or arg.endswith(f"-{name}")]

@@ -10,10 +10,12 @@ import copy
 import json
 import logging
 import os
+import re
 import sys
+import textwrap
 import traceback
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
@@ -130,6 +132,13 @@ class Command(JupyterApp):
         such a file in the current folder.
         """
         return ""
+
+    def emit_description(self) -> Generator[str, None, None]:
+        """Yield the description; an option such as --kernel-id stays on one line."""
+        for paragraph in re.split(r"\n\s*\n", textwrap.dedent(str(self.description)).strip()):
+            is_list = "\n " in paragraph
+            yield paragraph if is_list else textwrap.fill(paragraph, 80, break_on_hyphens=False)
+            yield ""
 
     def initialize(self, argv: list[str] | None = None) -> None:
         """Read the command line and the configuration files."""

@@ -426,6 +426,7 @@ def test_no_gateway_and_none_can_be_started(terminal: Terminal) -> None:
         (["run", "--timeout=soon", "a.ipynb"], "timeout"),
         (["run", "--url=127.0.0.1:8888", "a.ipynb"], "url"),
         (["rn", "a.ipynb"], "there is no command 'rn'; the nearest is run; see --help"),
+        (["--url=http://x", "status"], "no option --url here; options of a command come after"),
         (["-y", "status"], "options come after the command: jupyter gateway status ..."),
         (
             ["run", "--RunCommand.timout=3", "a.py"],
