@@ -223,6 +223,9 @@ class Channel(AwaitableMailbox):
                     self.add(cast(Message, message), size)
                 else:
                     claim.add(cast(Message, message), size, self)
+
+    def warn_if_dropping(self) -> None:
+        """Warn once if messages were dropped.  Requires that no mutex is held: a handler runs."""
         if self._backlog.must_warn:
             self._backlog.warn()
 

@@ -108,7 +108,7 @@ class Connection:
             delays=delays,
         )
         self._protocol = self._runner.protocol
-        self._reader = Reader(self._runner, endpoint, session)
+        self._reader = Reader(self._runner, endpoint, channels, session)
         self._sender = Sender(self._runner, self._reader, session, send_timeout)
         heartbeat = Heartbeat(self._runner, self._reader, kernel_state, send_timeout)
         self._threads = (

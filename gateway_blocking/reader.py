@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from queue import Empty
 from time import monotonic
 from typing import Never
@@ -10,6 +10,7 @@ from typing import Never
 from jupyter_client.session import Session
 
 from .actions import GiveUp, Retry
+from .channels import Channel
 from .errors import GatewayAuthError, GatewayError, WireError
 from .handshake import Endpoint, Handshake
 from .outcomes import stopped
@@ -31,12 +32,18 @@ class Reader:
         The protocol that events are reported to.
     endpoint : callable
         ``endpoint(session_id)`` returns where the websocket leads at this moment.
+    channels : mapping of str to Channel
+        The channels that the protocol delivers into, by name.
     session : jupyter_client.session.Session
         Source of ``unpack``, which reads JSON.
     """
 
     def __init__(
-        self, runner: ProtocolRunner, endpoint: Callable[[str], Endpoint], session: Session
+        self,
+        runner: ProtocolRunner,
+        endpoint: Callable[[str], Endpoint],
+        channels: Mapping[str, Channel],
+        session: Session,
     ) -> None:
         self.socket: Handshake | Transport | None = None
         """What close() has to end."""
@@ -46,6 +53,7 @@ class Reader:
         self._protocol = runner.protocol
         self._log = runner.log
         self._endpoint = endpoint
+        self._channels = channels
         self._session = session
         self._reached: Handshake | None = None
 
@@ -195,6 +203,8 @@ class Reader:
             )
         if actions:
             self._runner.accept(actions)
+        if (receiver := self._channels.get(channel)) is not None:
+            receiver.warn_if_dropping()
 
     def _sleep(self, seconds: float) -> bool:
         """Sleep; return False if the connection is closed meanwhile."""

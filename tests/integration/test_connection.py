@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import logging
 import os
 import signal
@@ -20,6 +21,7 @@ from jupyter_client.session import Session
 from gateway_blocking import connection as module
 from gateway_blocking import kernel_monitor, recovery_driver
 from gateway_blocking.actions import State
+from gateway_blocking.backlog import Backlog
 from gateway_blocking.channels import Channel
 from gateway_blocking.connection import Connection
 from gateway_blocking.errors import (
@@ -112,6 +114,63 @@ def test_closed_while_it_opens() -> None:
                 opening.result(timeout=10)
         assert connection.state is State.CLOSED
         assert "gateway-reader-87654321" not in {t.name for t in threading.enumerate()}
+
+
+class AsksTheConnection(logging.Handler):
+    """A handler that uses the connection whose threads log."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.connection: Connection | None = None
+        self.texts: list[str] = []
+
+    def emit(self, record: logging.LogRecord) -> None:
+        assert self.connection is not None
+        self.connection.missing("a")  # which takes the mutex
+        self.texts.append(record.getMessage())
+
+
+def test_log_handler_that_uses_the_connection_does_not_block_its_threads() -> None:
+    """A line is logged without the mutex: also the one about dropped messages."""
+    log, handler = logging.Logger("test", "DEBUG"), AsksTheConnection()
+    log.addHandler(handler)
+    session, mutex = Session(), Lock()
+    backlog = Backlog(20_000, log.warning)
+    channels = {n: Channel(n, lambda *sent: None, session, mutex, backlog) for n in NAMES}
+    for channel in channels.values():
+        channel.start()
+    output = [
+        {
+            "channel": "iopub",
+            "header": {"msg_id": f"{n}", "msg_type": "stream", "version": "5.3"},
+            "parent_header": {},
+            "metadata": {},
+            "content": {"name": "stdout", "text": "x" * 10_000},
+        }
+        for n in range(9)
+    ]
+
+    def flood(peer: Peer) -> None:
+        for message in output:
+            peer.send(TEXT, json.dumps(message).encode())
+        peer.send(TEXT, b"[")
+        peer.wait_for_end()
+
+    def accepting(peer: Peer) -> None:
+        peer.accept()
+        flood(peer)
+
+    with serving(accepting) as where:
+        connection = connection_by(
+            lambda session_id: Endpoint(f"ws://{where}/", {}), channels=channels, log=log
+        )
+        handler.connection = connection
+        connection.open()
+        try:
+            wait_until(lambda: any("malformed" in text for text in handler.texts))
+        finally:
+            connection.close()
+    assert any("max_unread_size" in text for text in handler.texts), handler.texts
 
 
 def test_who_holds_its_locks_can_abandon_it() -> None:
