@@ -20,6 +20,7 @@ _WORDS = {
     r"\ban int\b": "a whole number",
     r"\ba float\b": "a number",
     r"should not be less than": "must be at least",
+    r", but a value of (.*) was specified": r", got \1",
 }
 _MUST_NOT_BE_EMPTY = ("kernel_id", "url")  # a shell variable that is not set makes them so
 

@@ -17,6 +17,7 @@ from traitlets import Float
 
 from ..deadline import Deadline
 from ..errors import GatewayError, GatewayTimeout, KernelRestarted, ReplyLost
+from ..messages import Message
 from ..timeouts import CONSOLE_REPLY_TIMEOUT, CONSOLE_SILENCE, HISTORY_TIMEOUT, READY_TIMEOUT
 from .errors import Signal
 from .terminal import echo, renderer
@@ -29,23 +30,25 @@ __all__ = ["Shell"]
 class _Completer(ZMQCompleter):  # type: ignore[misc, unused-ignore]
     """Completion with Tab."""
 
-    def complete_request(self, code: str, cursor_pos: int) -> Any:
+    def complete_request(self, code: str, cursor_pos: int) -> dict[str, Any]:
         try:
             reply = self.client.complete(code, cursor_pos, reply=True, timeout=self.timeout)
         except GatewayError:  # the next cell reports it
             return {"matches": [], "cursor_start": 0, "cursor_end": 0, "metadata": {}}
-        return reply["content"]
+        content: dict[str, Any] = reply["content"]
+        return content
 
 
 class _History(ZMQHistoryManager):  # type: ignore[misc, unused-ignore]
     """Earlier cells, for the arrow keys."""
 
-    def _load_history(self, *args: Any, **kwargs: Any) -> Any:
+    def _load_history(self, *args: Any, **kwargs: Any) -> list[Any]:
         try:
             reply = self.client.history(*args, reply=True, timeout=HISTORY_TIMEOUT, **kwargs)
         except GatewayError:
             return []
-        return reply["content"].get("history", [])
+        cells: list[Any] = reply["content"].get("history", [])
+        return cells
 
 
 class Shell(ZMQTerminalInteractiveShell):  # type: ignore[misc, unused-ignore]
@@ -115,7 +118,7 @@ class Shell(ZMQTerminalInteractiveShell):  # type: ignore[misc, unused-ignore]
         self._cell = msg_id
         super().handle_iopub(msg_id)
 
-    def include_output(self, msg: Any) -> bool:
+    def include_output(self, msg: Message) -> bool:
         """Return True if a message belongs to the output; of status messages, only the cell's does.
 
         From a distant kernel, the status of the request whether the code is complete arrives after
@@ -160,7 +163,7 @@ class Shell(ZMQTerminalInteractiveShell):  # type: ignore[misc, unused-ignore]
         channel.put(reply)
         super().handle_execute_reply(msg_id, timeout=timeout)
 
-    async def handle_external_iopub(self, loop: Any = None) -> None:
+    async def handle_external_iopub(self, loop: asyncio.AbstractEventLoop | None = None) -> None:
         """Show the output of other clients' code; jupyter_console polls a ZMQ socket for it."""
         while self.keep_running:
             self.handle_iopub()

@@ -7,14 +7,14 @@ import os
 import socket
 import ssl
 import sys
-from collections.abc import Callable, Generator, Iterator
+from collections.abc import Callable, Generator, Iterator, Mapping
 from contextlib import closing
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from functools import partial
 from statistics import median
 from time import perf_counter
-from typing import Any
+from typing import TypedDict, cast
 from urllib.parse import urlsplit
 from uuid import uuid4
 
@@ -55,7 +55,7 @@ class _Result:
     name: str
     text: str
     advice: str = ""
-    facts: dict[str, Any] = field(default_factory=dict)
+    facts: Mapping[str, object] = field(default_factory=dict)
     mark: str = "ok"
 
     def __str__(self) -> str:
@@ -63,7 +63,7 @@ class _Result:
         end = f"\n{'':22}{printable(self.advice)}" if self.advice else ""
         return begin + printable(self.text) + end
 
-    def as_dict(self) -> dict[str, Any]:
+    def as_dict(self) -> dict[str, object]:
         advice = {"todo": self.advice} if self.advice else {}
         return {"ok": not self.advice, "text": self.text, **advice, **self.facts}
 
@@ -114,7 +114,7 @@ jupyter gateway status --wait=60 && jupyter gateway run analysis.ipynb
     def run(self) -> int:
         """Make one check after another, and write the report."""
         self.reject_arguments()
-        report: dict[str, Any] = {"ok": True}
+        report: dict[str, object] = {"ok": True}
         with closing(self._checks()) as checks:  # shuts a kernel down that was started
             for check in checks:
                 if not self.as_json:
@@ -256,7 +256,8 @@ def _encryption(gateway: GatewayClient, sock: socket.socket) -> _Result:
         return _Result("encryption", str(error), "give such a file, or leave the option out", {})
     try:
         with context.wrap_socket(sock, server_hostname=urlsplit(gateway.url).hostname) as wrapped:
-            version, certificate = wrapped.version(), wrapped.getpeercert() or {}
+            version = wrapped.version()
+            certificate = cast("_Certificate", wrapped.getpeercert() or {})
     except OSError as error:
         return _Result("encryption", *_refused(error))
     if not certificate:
@@ -264,13 +265,26 @@ def _encryption(gateway: GatewayClient, sock: socket.socket) -> _Result:
         return _Result(
             "encryption", text, facts={"encrypted": True, "verified": False}, mark="note"
         )
-    parts: Any = certificate  # names are pairs of a kind and a value, in the subject one by one
-    subject = [name for part in parts.get("subject", ()) for kind, name in part if kind == _NAME]
-    subject = subject or [name for _, name in parts.get("subjectAltName", ())]
-    end = datetime.fromtimestamp(ssl.cert_time_to_seconds(parts["notAfter"]), UTC)
+    subject = _subject(certificate)
+    end = datetime.fromtimestamp(ssl.cert_time_to_seconds(certificate["notAfter"]), UTC)
     facts = {"encrypted": True, "verified": True, "subject": subject, "expires": end.isoformat()}
     text = f"{version}; certificate of {', '.join(subject)}, good until {end:%Y-%m-%d %H:%M} UTC"
     return _Result("encryption", text, facts=facts)
+
+
+class _Certificate(TypedDict, total=False):
+    """What ``SSLSocket.getpeercert()`` returns."""
+
+    subject: tuple[tuple[tuple[str, str], ...], ...]
+    subjectAltName: tuple[tuple[str, str], ...]
+    notAfter: str
+
+
+def _subject(certificate: _Certificate) -> list[str]:
+    """Return the names that a certificate is for."""
+    parts = certificate.get("subject", ())
+    names = [name for part in parts for kind, name in part if kind == _NAME]
+    return names or [name for _, name in certificate.get("subjectAltName", ())]
 
 
 def _refused(error: OSError) -> tuple[str, str]:
