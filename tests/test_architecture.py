@@ -431,6 +431,27 @@ def test_what_is_imported_from_a_neighbour_is_public_there(module: str) -> None:
             assert names <= set(getattr(origin, "__all__", ())), f"from {node.module}"
 
 
+# Names with an underscore of others that are used: of Python, and of the embedded gateway.
+FOREIGN_PRIVATE = {"_exit", "_get_running_loop", "_getframe", "_replace", "_build_ssl_options"}
+
+
+@pytest.mark.parametrize("module", MODULES)
+def test_no_class_uses_private_names_of_another_module(module: str) -> None:
+    """A name with an underscore is used on ``self``, or in the module that defines it."""
+    tree = tree_of(module)
+    own = {node.name for node in ast.walk(tree) if isinstance(node, ast.FunctionDef)}
+    found = set()
+    for node in ast.walk(tree):
+        match node:
+            case ast.Attribute(value=ast.Name(id="self" | "cls"), attr=name):
+                own.add(name)
+            case ast.Attribute(value=ast.Call(func=ast.Name(id="super"))):
+                pass
+            case ast.Attribute(attr=name) if name.startswith("_") and not name.endswith("__"):
+                found.add(name)
+    assert found - FOREIGN_PRIVATE <= own
+
+
 def test_the_package_exports_what_it_imports_and_sorts_it() -> None:
     """``gateway_blocking.__all__`` is all of its ``__init__``, in order."""
     imported = {
