@@ -43,7 +43,7 @@ from gateway_blocking import (
 from gateway_blocking.frames import TEXT
 from gateway_blocking.local import LocalGateway
 from gateway_blocking.wire import V1
-from support.kernels import DEAF
+from support.kernels import deaf_cell
 from support.rawserver import Peer, serving
 from support.servers import kernels_of, own_gateway
 from support.waiting import least_time, wait_until
@@ -859,12 +859,12 @@ def test_a_dead_kernel_ends_every_wait(kc: Client) -> None:
 
 
 def test_a_kernel_deleted_by_someone_else_ends_every_wait(
-    kc: Client, km: Manager, gateway: LocalGateway
+    kc: Client, km: Manager, gateway: LocalGateway, tmp_path: Path
 ) -> None:
     """The websocket stays open and silent then; the heartbeat asks the gateway."""
     with ThreadPoolExecutor(1) as pool:
-        waiting = pool.submit(kc.execute, DEAF, reply=True)
-        time.sleep(0.3)
+        waiting = pool.submit(kc.execute, deaf_cell(tmp_path / "begun"), reply=True)
+        wait_until((tmp_path / "begun").exists)
         with Manager(kernel_id=km.kernel_id, **gateway.options()) as other:
             other.start_kernel()
             other.owned_kernel = True

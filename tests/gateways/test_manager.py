@@ -8,7 +8,6 @@ import pickle
 import signal
 import socket
 import threading
-import time
 import uuid
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor, wait
@@ -43,7 +42,7 @@ from gateway_blocking import (
 from gateway_blocking.local import LocalGateway
 from gateway_blocking.rest import GatewayREST
 from support.interrupting import interrupt_at_each_moment, interrupt_often
-from support.kernels import DEAF
+from support.kernels import deaf_cell
 from support.rawserver import Peer, Script, serving
 from support.scripted import Server, read, says, scripted
 from support.servers import Server as RunningServer
@@ -333,13 +332,13 @@ def test_no_gateway_configured_says_what_to_set() -> None:
 
 
 def test_the_same_client_goes_on_after_a_restart(
-    km: Manager, kc: BlockingGatewayKernelClient
+    km: Manager, kc: BlockingGatewayKernelClient, tmp_path: Path
 ) -> None:
     """restart_kernel ends what waits with KernelRestarted; then the client works as before."""
     kc.execute("x = 1", reply=True, timeout=10)
     with ThreadPoolExecutor(1) as pool:
-        waiting = pool.submit(kc.execute, DEAF, reply=True)
-        time.sleep(0.5)
+        waiting = pool.submit(kc.execute, deaf_cell(tmp_path / "begun"), reply=True)
+        wait_until((tmp_path / "begun").exists)
         km.restart_kernel(now=True)
         with pytest.raises(KernelRestarted):
             waiting.result(timeout=10)

@@ -9,10 +9,6 @@ from typing import Any
 import pytest
 from jupyter_core.paths import SYSTEM_JUPYTER_PATH
 
-# A cell that no interrupt ends: what shuts a kernel down interrupts first, and ipykernel 6 replies
-# to that (KeyboardInterrupt) before it goes.
-DEAF = "import signal, time; signal.signal(signal.SIGINT, signal.SIG_IGN); time.sleep(60)"
-
 # setup.cfg installs the Python ones, where they can be installed, and .ci/run installs IRkernel.
 # async-kernel is not among them, because no test can rely on it.  Its threads receive and send on
 # one ZMQ socket without a common lock, and libzmq then ends the process now and then ("Assertion
@@ -26,6 +22,16 @@ MISSING = {
         "IRkernel (Debian's r-cran-irkernel) is not installed: R is not tested",
     ),
 }
+
+
+def deaf_cell(begun: Path) -> str:
+    """Return the code of a cell that no interrupt ends, and that makes a file when it has begun.
+
+    Shutting a kernel down interrupts it first, and ipykernel 6 replies to that (KeyboardInterrupt)
+    before it goes.
+    """
+    ignore = "signal.signal(signal.SIGINT, signal.SIG_IGN)"
+    return f"import signal, time; {ignore}; open({str(begun)!r}, 'w').close(); time.sleep(60)"
 
 
 def needs(name: str) -> pytest.MarkDecorator:

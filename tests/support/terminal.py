@@ -150,6 +150,8 @@ class Person:
                     self._unread += os.read(self._keyboard, 4096).decode(errors="replace")
                 except OSError:  # how Linux says that nobody has the other end any more
                     return
+            elif self.process.poll() is not None:
+                return
 
 
 def wait_for(path: Path, within: float = 60) -> None:
