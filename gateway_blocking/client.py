@@ -353,10 +353,10 @@ class BlockingGatewayKernelClient(RemoteKernelMixin, KernelRequests, BlockingKer
         Returns
         -------
         int or None
-            At least this number of messages is missing, 0 for none.  None if the number is not
-            known: the execution is not over, its end was lost, the kernel does not number its
-            messages or skips numbers, the connection was lost again during its recovery, or a
-            thousand other requests were executed since.
+            At least this number of messages is missing, 0 for none.  It is None if the number is
+            not known.  Then the execution is not over, or its end was lost; the kernel does not
+            number its messages, or skips numbers; the connection was lost again during its
+            recovery; or a thousand other requests were executed since.
         """
         return self.connection_slot.missing(msg_id)
 

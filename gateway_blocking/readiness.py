@@ -89,8 +89,8 @@ class ReadinessCheck:
     def _repeat(self, message: Message, claim: Claim, deadline: Deadline) -> Message:
         """Send the request, again each second or so, until its reply and its output came.
 
-        A kernel may lose a request, as IRkernel does after an interrupt, and a gateway that has
-        just connected to the kernel may lose the first published message.
+        A kernel may lose a request, as IRkernel does after an interrupt.  A gateway that has just
+        connected to the kernel may lose the first published message.
         """
         begun = monotonic()
         reply, has_output = None, not self.iopub.is_alive()

@@ -10,7 +10,7 @@ released,
 
 The reaper holds the other end of a pipe, which closes when this process ends.  It starts with the
 first hold.  It is in a session of its own, so that no signal to the group of this process reaches
-it, and it is not a child of this process, so that ``os.wait()`` does not find it.  The requests and
+it.  It is not a child of this process, so that ``os.wait()`` does not find it.  The requests and
 their credentials go through the pipe, because other users can read the arguments of a process.  If
 no process can be started, the end of the interpreter still deletes.
 

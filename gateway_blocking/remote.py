@@ -43,7 +43,7 @@ _NO_TRAITS = ("owns_kernel",)  # keywords of jupyter_client's KernelManager that
 
 
 class ConnectionInfo(TypedDict):
-    """What another client needs to connect to a kernel."""
+    """The data that a client needs to connect to a kernel."""
 
     kernel_id: str
     url: str
