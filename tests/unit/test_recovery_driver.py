@@ -1,0 +1,131 @@
+"""The steps of a recovery, as actions."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from gateway_blocking.actions import PollKernel, PollReason, ReportResent
+from gateway_blocking.liveness import PollResult
+from support.protocol import Client, frames_of, says, transport
+
+
+@pytest.fixture
+def client() -> Client:
+    """A client whose kernel process is known."""
+    client = Client()
+    client.receive("iopub", says("status", client.send(), execution_state="idle"))
+    return client
+
+
+def poll(client: Client, result: PollResult) -> Any:
+    """Let the next probe expire, and return what follows from the poll."""
+    probe = PollKernel(client.protocol.epoch, PollReason.PROBE)
+    while True:
+        now = client.protocol.next_timer()
+        assert now < 1000
+        if probe in client.protocol.timer_expired(now, transport(now)):
+            return client.protocol.kernel_polled(probe, result, transport(now), now)
+
+
+def begin(client: Client) -> Any:
+    """Reconnect, and answer the question which process this is."""
+    [(channel, question)] = frames_of(client.reconnect())
+    assert channel == "control"
+    return frames_of(client.receive("control", says("kernel_info_reply", question)))
+
+
+def test_idempotent_request_is_resent_with_another_date(client: Client) -> None:
+    """Else a kernel that had it would ignore it; no test of the kernel is needed."""
+    client = Client()
+    client.receive("iopub", says("status", client.send("kernel_info_request")))
+    asked = client.send("complete_request")
+    sent = begin(client)
+    [again] = [message for _, message in sent if message["msg_id"] == asked["msg_id"]]
+    assert again["header"]["date"] != asked["header"]["date"]
+
+
+def test_request_to_a_subshell_has_a_barrier_of_its_own(client: Client) -> None:
+    """Subshells execute beside one another."""
+    message = client.message()
+    message["header"]["subshell_id"] = "sub"
+    request = client.register(message)
+    request.subshell = "sub"
+    client.protocol.request_sent(request, 0.0)
+    client.receive("iopub", says("status", message, execution_state="busy"))
+    sent = begin(client)
+    assert "sub" in [message["header"].get("subshell_id") for _, message in sent]
+
+
+def test_answers_of_an_earlier_recovery_are_ignored(client: Client) -> None:
+    """Its websocket is lost."""
+    [(_, question)] = frames_of(client.reconnect())
+    client.protocol.connection_lost(ConnectionError(), 3.0)  # type: ignore[arg-type]
+    assert client.receive("control", says("kernel_info_reply", question)) == ()
+
+
+def test_probe_of_a_busy_kernel_only_waits(client: Client) -> None:
+    """It may be executing what it was asked before; three polls do not count against it."""
+    client.reconnect()
+    assert [poll(client, PollResult.BUSY) for _ in range(3)] == [(), (), ()]
+
+
+def test_barriers_are_sent_again_if_they_may_be_lost(client: Client) -> None:
+    """The kernel is idle, answered the question on shell, and not the barrier."""
+    client.receive("iopub", says("status", client.send(), execution_state="busy"))
+    barriers = begin(client)
+    [question] = [
+        message
+        for channel, message in barriers
+        if channel == "shell" and message["msg_type"] == "kernel_info_request"
+    ]
+    client.receive("shell", says("kernel_info_reply", question))
+    sent = [frames_of(poll(client, PollResult.IDLE)) for _ in range(4)]
+    assert sent[:3] == [[], [], []]
+    again = {(channel, message["msg_type"]) for channel, message in sent[3]}
+    assert ("shell", "execute_request") in again
+
+
+def test_barrier_of_a_subshell_that_was_deleted_is_waited_for_no_more(client: Client) -> None:
+    """The recovery then ends, as far as the rest is concerned."""
+    message = client.message()
+    request = client.register(message)
+    request.subshell = "sub"
+    client.protocol.request_sent(request, 0.0)
+    client.receive("iopub", says("status", message, execution_state="busy"))
+    for channel, barrier in begin(client):
+        if not barrier["header"].get("subshell_id"):
+            reply = barrier["msg_type"].replace("request", "reply")
+            client.receive(channel, says(reply, barrier, status="ok"))
+    found = [poll(client, PollResult.IDLE) for _ in range(4)]
+    assert found == [(), (), (), (ReportResent(2),)]
+
+
+def test_audit_waits_while_another_recovery_is_under_way(client: Client) -> None:
+    """It begins when that is done."""
+    client.send()
+    client.protocol.message_lost(1.0)
+    client.reconnect(1.5)
+    assert frames_of(client.protocol.timer_expired(2.0, transport(2.0))) == []
+    assert client.protocol.next_timer() <= 3.5
+
+
+def test_audit_of_nothing_asks_nothing() -> None:
+    """No request is outstanding."""
+    client = Client()
+    client.protocol.message_lost(1.0)
+    assert client.protocol.timer_expired(2.0, transport(2.0)) == []
+
+
+def test_settle_fails_the_output_that_was_lost_with_the_connection(client: Client) -> None:
+    """The reply came, and the "idle" will not."""
+    asked = client.send()
+    client.receive("iopub", says("status", asked, execution_state="busy"))
+    client.receive("shell", says("execute_reply", asked, status="ok"))
+    for channel, barrier in begin(client):
+        reply = barrier["msg_type"].replace("request", "reply")
+        client.receive(channel, says(reply, barrier, status="ok"))
+    actions = client.protocol.timer_expired(client.protocol.next_timer(), None)
+    assert any("output" in action.text for action in actions)
+    assert "lost with the connection" in str(client.sinks["iopub"].failures[asked["msg_id"]])
