@@ -102,9 +102,13 @@ class Once:
         gate.touch()
 
     def begin(self, pool: Executor, kc: Client, mark: str = "x") -> Future[Any]:
-        """Have a cell executed that goes on for long; it has begun, and what becomes of it."""
+        """Execute a cell that no interrupt ends, and wait until it has begun.
+
+        A gateway interrupts a kernel before it restarts it, and ipykernel may reply to that.
+        """
         marks = self.marks + mark
-        code = self.cell(mark, "import time; time.sleep(600)")
+        ignore = "import signal, time; signal.signal(signal.SIGINT, signal.SIG_IGN)\n"
+        code = ignore + self.cell(mark, "time.sleep(600)")
         waiting = pool.submit(kc.execute, code, reply=True)
         self.wait(marks)
         return waiting
