@@ -84,8 +84,8 @@ def taken() -> Lock:
 
 @pytest.fixture
 def short_slices(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Let each wait look around twenty times in a second, and not once."""
-    monkeypatch.setattr("gateway_blocking.locks.LOCK_SLICE", 0.05)
+    """Let each wait look around fifty times in a second, and not once."""
+    monkeypatch.setattr("gateway_blocking.locks.LOCK_SLICE", 0.02)
 
 
 @pytest.mark.usefixtures("short_slices")
@@ -102,7 +102,7 @@ def test_a_signal_that_another_thread_got_ends_a_wait(kind: str) -> None:
 
     other = threading.Thread(target=end.acquire)
     other.start()
-    sender = threading.Timer(0.1, lambda: signal.pthread_kill(other.ident or 0, signal.SIGUSR1))
+    sender = threading.Timer(0.03, lambda: signal.pthread_kill(other.ident or 0, signal.SIGUSR1))
     previous = signal.signal(signal.SIGUSR1, interrupt)
     try:
         sender.start()

@@ -78,7 +78,7 @@ def test_control_c_ends_it(pipe: BinaryIO) -> None:
     """KeyboardInterrupt comes out of it."""
     previous = signal.signal(signal.SIGALRM, signal.default_int_handler)
     try:
-        signal.setitimer(signal.ITIMER_REAL, 0.2)
+        signal.setitimer(signal.ITIMER_REAL, 0.05)
         with pytest.raises(KeyboardInterrupt):
             answer()
     finally:
