@@ -101,14 +101,17 @@ class Once:
         gate = self._gate if number is None else Path(f"{self._gate} {number}")
         gate.touch()
 
-    def begin(self, pool: Executor, kc: Client, mark: str = "x") -> Future[Any]:
-        """Execute a cell that no interrupt ends, and wait until it has begun.
+    def begin(
+        self, pool: Executor, kc: Client, mark: str = "x", *, ignores_interrupts: bool = False
+    ) -> Future[Any]:
+        """Execute a cell that takes long, and wait until it has begun.
 
         A gateway interrupts a kernel before it restarts it, and ipykernel may reply to that.
         """
         marks = self.marks + mark
-        ignore = "import signal, time; signal.signal(signal.SIGINT, signal.SIG_IGN)\n"
-        code = ignore + self.cell(mark, "time.sleep(600)")
+        code = self.cell(mark, "import time; time.sleep(600)")
+        if ignores_interrupts:
+            code = f"import signal; signal.signal(signal.SIGINT, signal.SIG_IGN)\n{code}"
         waiting = pool.submit(kc.execute, code, reply=True)
         self.wait(marks)
         return waiting
@@ -559,7 +562,7 @@ def test_a_kernel_that_somebody_else_restarts(
     """Fault 18: told within seconds, what it executes and what it has yet to; the client works
     on."""
     with ThreadPoolExecutor(2) as pool:
-        waiting = [once.begin(pool, kc)]
+        waiting = [once.begin(pool, kc, ignores_interrupts=True)]
         waiting.append(pool.submit(kc.execute, "1", reply=True))
         wait_until(lambda: outstanding(kc) == 2)
         with Manager(kernel_id=kc.kernel_id, **gateway.options()) as other:
@@ -598,7 +601,7 @@ def test_our_own_restart(gateway: LocalGateway, once: Once) -> None:
         kc.wait_for_ready(timeout=60)
         for _ in range(3):
             with ThreadPoolExecutor(1) as pool:
-                waiting = once.begin(pool, kc)
+                waiting = once.begin(pool, kc, ignores_interrupts=True)
                 km.restart_kernel()
                 with pytest.raises(KernelRestarted):
                     waiting.result(timeout=30)
