@@ -22,7 +22,7 @@ from .connector import ConnectionSlot, kernel_exists, new_connection
 from .deadline import Deadline
 from .errors import GatewayConnectionClosed, GatewayTimeout
 from .forking import register_after_fork
-from .interactive import InteractiveExecution, display_publisher
+from .interactive import InteractiveExecution, default_output_hook
 from .kernel_requests import KernelRequests
 from .locks import Lock
 from .messages import Message
@@ -428,29 +428,19 @@ class BlockingGatewayKernelClient(RemoteKernelMixin, KernelRequests, BlockingKer
         channels = (self.shell_channel, self.iopub_channel, self.stdin_channel)
         with Claim(message["header"]["msg_id"], *channels) as claim:
             self.shell_channel.send(message, None if timeout is None else deadline)
+            default = default_output_hook(self._output_hook_default, self._output_hook_kernel)
             return InteractiveExecution(
                 kernel_id=self.kernel_id,
                 claim=claim,
                 deadline=deadline,
                 iopub=self.iopub_channel,
                 stdin=self.stdin_channel,
-                output_hook=cast(_Hook, output_hook or self._output_hook()),
+                output_hook=cast(_Hook, output_hook or default),
                 stdin_hook=cast(_Hook | None, stdin_hook),
                 allow_stdin=allow_stdin,
                 send_input=self.input,
                 log=self.log,
             ).run()
-
-    def _output_hook(self) -> _PlainHook:
-        """Return the function that shows output if the caller gave none."""
-        if (publisher := display_publisher()) is None:
-            return self._output_hook_default
-        return partial(
-            self._output_hook_kernel,
-            publisher.session,
-            publisher.pub_socket,
-            publisher.parent_header,
-        )
 
 
 KernelClientABC.register(BlockingGatewayKernelClient)

@@ -7,6 +7,7 @@ import logging
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from queue import Empty
 from typing import Any
 
@@ -18,7 +19,7 @@ from .messages import Message, is_idle
 from .prompt import ask
 from .timeouts import IDLE_GRACE
 
-__all__ = ["InteractiveExecution", "display_publisher"]
+__all__ = ["InteractiveExecution", "default_output_hook"]
 
 
 @dataclass(frozen=True)
@@ -134,11 +135,25 @@ class InteractiveExecution:
         return self.claim.has_ended() or self.claim.holds("input_request", "execute_reply")
 
 
-def display_publisher() -> Any:
-    """Return the display publisher of the IPython kernel that this process is, or None."""
+def default_output_hook(
+    show: Callable[[dict[str, Any]], None], show_in_kernel: Callable[..., None]
+) -> Callable[[dict[str, Any]], None]:
+    """Return the function that shows output if the caller gave none.
+
+    Parameters
+    ----------
+    show : callable
+        Writes output to the standard streams of this process.
+    show_in_kernel : callable
+        Displays output richly, if this process is an IPython kernel: it also takes the session,
+        socket and parent header of the kernel's display publisher.
+    """
     if "IPython" not in sys.modules:
-        return None
+        return show
     from IPython import get_ipython
 
     shell = get_ipython()
-    return shell.display_pub if getattr(shell, "kernel", None) else None
+    if not getattr(shell, "kernel", None):
+        return show
+    publisher = shell.display_pub
+    return partial(show_in_kernel, publisher.session, publisher.pub_socket, publisher.parent_header)
