@@ -68,7 +68,7 @@ class SigtermRaises:
             if _is_main_thread() and signal.getsignal(signal.SIGTERM) is _unwind:
                 signal.signal(signal.SIGTERM, signal.SIG_DFL)
 
-    def _holds_back(self) -> bool:
+    def holds_back(self) -> bool:
         """Return True if a SIGTERM has to wait, and remember it."""
         self._came = self._waits
         return self._waits
@@ -88,7 +88,7 @@ def _unwind(number: int, _frame: FrameType | None) -> None:
         signal.raise_signal(number)
     elif getattr(_forks, "under_way", False):  # Python drops what is raised in what it calls then
         threading.Timer(SIGTERM_AFTER_FORK, os.kill, (os.getpid(), number)).start()
-    elif not any(block._holds_back() for block in blocks):
+    elif not any(block.holds_back() for block in blocks):
         # A supervisor may send SIGTERM twice, to the process and to its group.  The second one must
         # not interrupt the clean-up that the first one began.
         if monotonic() - _unwinding > SIGTERM_REPEATED:
