@@ -37,7 +37,7 @@ from .bodies import ENCODINGS, TimedResponse
 from .config import GatewayClient
 from .errors import GatewayConnectionError
 from .timeouts import RETRY_JITTER, RETRY_PAUSE, RETRY_PAUSE_MAX
-from .tls import DirectTLSSocket, NoTLSError
+from .tls import DirectTLSSocket, NoTLSError, TLSSocket
 from .urls import as_http
 
 __all__ = [
@@ -241,10 +241,10 @@ class _TLSConnection(HTTPSConnection):
     response_class = TimedResponse
 
     def connect(self) -> None:
-        if self.ssl_context is None and self.proxy is None:
+        if self.ssl_context is None:
             # The context that urllib3 would make, with another class of sockets.
             context = create_urllib3_context(cert_reqs=resolve_cert_reqs(self.cert_reqs))
-            context.sslsocket_class = DirectTLSSocket
+            context.sslsocket_class = DirectTLSSocket if self.proxy is None else TLSSocket
             self.ssl_context = context
         super().connect()
 

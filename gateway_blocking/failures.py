@@ -23,7 +23,7 @@ from .advice import (
 from .config import GatewayClient
 from .errors import GatewayConnectionError, GatewayError, GatewayHTTPError, GatewayTimeout
 from .responses import RequestInfo
-from .tls import speaks_tls
+from .tls import HandshakeTimeout, speaks_tls
 
 __all__ = ["connection_error", "is_coming_up"]
 
@@ -80,20 +80,23 @@ def _passed_timeout(
     error: Exception, causes: list[BaseException], gateway: GatewayClient, timeout: float | None
 ) -> tuple[str, str] | None:
     """Return which timeout passed, and the advice for it; None if none did."""
-    connect = f"{gateway.connect_timeout:g} s (connect_timeout)"
     longest = gateway.effective_request_timeout
     own = longest <= gateway.request_timeout
-    name = "request_timeout" if own else "kernel_launch_timeout"
-    request = f"{longest:g} s ({name})"
-    if timeout is not None:
-        connect = request = f"{timeout:g} s"
     if isinstance(error, requests.ConnectTimeout):
-        return f"no connection within {connect}", for_timeout(NO_WAY, "connect_timeout")
-    if any("handshake operation timed out" in str(cause) for cause in causes):
-        return f"no TLS handshake within {connect}", HTTP_ONLY
-    if any(isinstance(cause, ReadTimeoutError) for cause in causes):  # in the body, too
-        return f"no response within {request}", for_timeout(AT_WORK, name)
-    return None
+        what, limit, name = "connection", gateway.connect_timeout, "connect_timeout"
+        advice = NO_WAY
+    elif any(isinstance(cause, HandshakeTimeout) for cause in causes):
+        what, limit, name = "TLS handshake", gateway.connect_timeout, "connect_timeout"
+        advice = HTTP_ONLY
+    elif any(isinstance(cause, ReadTimeoutError) for cause in causes):  # in the body, too
+        what, limit = "response", longest
+        name = "request_timeout" if own else "kernel_launch_timeout"
+        advice = AT_WORK
+    else:
+        return None
+    if timeout is not None:  # the caller's own
+        return f"no {what} within {timeout:g} s", advice
+    return f"no {what} within {limit:g} s ({name})", for_timeout(advice, name)
 
 
 def _advice(request: RequestInfo, error: Exception, cause: BaseException) -> str:

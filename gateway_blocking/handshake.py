@@ -21,7 +21,7 @@ from .advice import HTTP_ONLY, NO_WAY, WEBSOCKET_HELD_BACK, for_connection, for_
 from .deadline import Deadline
 from .errors import GatewayConnectionError, GatewayError, GatewayTimeout, NoSuchKernel
 from .responses import RequestInfo, Response, http_error
-from .tls import DirectTLSSocket
+from .tls import DirectTLSSocket, HandshakeTimeout, TLSSocket
 from .traits import safe_url
 from .transport import MAX_INCOMING, Transport, shut_down
 
@@ -113,8 +113,8 @@ class Handshake:
         for option in _SOCKET_OPTIONS:
             sock.setsockopt(*option)
         if endpoint.ssl_context is not None:
-            if endpoint.proxy is None:
-                endpoint.ssl_context.sslsocket_class = DirectTLSSocket
+            is_direct = endpoint.proxy is None
+            endpoint.ssl_context.sslsocket_class = DirectTLSSocket if is_direct else TLSSocket
             sock.settimeout(_io_limit(deadline))
             sock = endpoint.ssl_context.wrap_socket(
                 sock, server_hostname=host, do_handshake_on_connect=False
@@ -361,8 +361,9 @@ def _connection_error(error: Exception, endpoint: Endpoint) -> GatewayError:
     """Return the error for a gateway that could not be reached."""
     request, limit = _request(endpoint), f"{endpoint.connect_timeout:g} s (connect_timeout)"
     if isinstance(error, TimeoutError):
-        if "handshake" in str(error):  # as ssl says it; TCP says "timed out"
-            return GatewayTimeout(f"{request}: no TLS handshake within {limit}", advice=HTTP_ONLY)
+        if isinstance(error, HandshakeTimeout):
+            advice = for_timeout(HTTP_ONLY, "connect_timeout")
+            return GatewayTimeout(f"{request}: no TLS handshake within {limit}", advice=advice)
         advice = for_timeout(NO_WAY, "connect_timeout")
         return GatewayTimeout(f"{request}: no connection within {limit}", advice=advice)
     return GatewayConnectionError(f"{request}: {error}", advice=_advice(error))

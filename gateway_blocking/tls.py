@@ -14,7 +14,15 @@ from .deadline import Deadline
 from .errors import GatewayError
 from .timeouts import PLAIN_HTTP_TIMEOUT, TLS_PATIENCE, TLS_PROBE_TIMEOUT
 
-__all__ = ["DirectTLSSocket", "NoTLSError", "make_context", "speaks_tls", "trusted_authorities"]
+__all__ = [
+    "DirectTLSSocket",
+    "HandshakeTimeout",
+    "NoTLSError",
+    "TLSSocket",
+    "make_context",
+    "speaks_tls",
+    "trusted_authorities",
+]
 
 _REQUEST = b"GET / HTTP/1.0\r\n\r\n"
 _PLAIN = "the port answers plain HTTP, and not TLS"
@@ -88,7 +96,22 @@ class NoTLSError(ssl.SSLError):
     reason = "PLAIN_HTTP"
 
 
-class DirectTLSSocket(ssl.SSLSocket):
+class HandshakeTimeout(TimeoutError):
+    """The timeout of a TLS handshake passed."""
+
+
+class TLSSocket(ssl.SSLSocket):
+    """A TLS socket that distinguishes the timeout of its handshake from others."""
+
+    def do_handshake(self, block: bool = False) -> None:
+        """Do the handshake, or raise HandshakeTimeout."""
+        try:
+            super().do_handshake(block)
+        except TimeoutError as error:
+            raise HandshakeTimeout(*error.args) from error
+
+
+class DirectTLSSocket(TLSSocket):
     """A TLS socket without a proxy that notices if its port speaks plain HTTP.
 
     Such a port may read what TLS begins with, and wait for the end of the line: the handshake
@@ -98,7 +121,7 @@ class DirectTLSSocket(ssl.SSLSocket):
     """
 
     def do_handshake(self, block: bool = False) -> None:
-        """Do the handshake, or raise NoTLSError."""
+        """Do the handshake, or raise HandshakeTimeout or NoTLSError."""
         timeout = self.gettimeout()
         if timeout is not None and timeout <= TLS_PATIENCE:
             super().do_handshake(block)
@@ -108,7 +131,7 @@ class DirectTLSSocket(ssl.SSLSocket):
             self.settimeout(TLS_PATIENCE)
             try:
                 super().do_handshake(block)
-            except TimeoutError:
+            except HandshakeTimeout:
                 if _speaks_plain_http(self.getpeername()[:2]):
                     raise NoTLSError(ssl.SSL_ERROR_SSL, _PLAIN) from None
                 left = deadline.left()
