@@ -23,6 +23,7 @@ from gateway_blocking.errors import (
 )
 from gateway_blocking.failures import connection_error, is_coming_up
 from gateway_blocking.responses import RequestInfo
+from gateway_blocking.tls import HandshakeTimeout
 
 URL = "https://gateway.example/api/kernels"
 
@@ -64,7 +65,7 @@ def read_timeout() -> requests.ReadTimeout:
             NO_WAY,
         ),
         (
-            wrapped(TimeoutError("_ssl.c:1011: The handshake operation timed out")),
+            wrapped(HandshakeTimeout("The handshake operation timed out")),
             {"connect_timeout": 7},
             r"no TLS handshake within 7 s \(connect_timeout\)",
             HTTP_ONLY,
