@@ -388,15 +388,24 @@ def test_status_says_where_the_url_is_from(terminal: Terminal) -> None:
 
 
 @pytest.mark.parametrize(
-    ("path", "token", "line", "said"),
+    ("path", "token", "line", "said", "advice"),
     [
-        ("", "S3CR3T", "allowed in", "no: 401 Unauthorized (sent: auth_token: set (JUPYTER_G"),
-        ("", "", "allowed in", "no: 401 Unauthorized (sent: nothing: auth_token is not set)"),
-        ("/base", "S3CR3T", "answer", "/base/api/kernelspecs: the gateway answered 404"),
+        (
+            *("", "S3CR3T", "allowed in", "no: 401 Unauthorized (sent: auth_token: set (JUPYTER_G"),
+            "the token is wrong, or not sent as this gateway wants it",
+        ),
+        (
+            *("", "", "allowed in", "no: 401 Unauthorized (sent: nothing: auth_token is not set)"),
+            "no token was sent: set auth_token",
+        ),
+        (
+            *("/base", "S3CR3T", "answer", "/base/api/kernelspecs: the gateway answered 404"),
+            "check the URL, with the gateway's base path",
+        ),
     ],
 )
 def test_status_where_the_gateway_says_no(
-    terminal: Terminal, path: str, token: str, line: str, said: str
+    terminal: Terminal, path: str, token: str, line: str, said: str, advice: str
 ) -> None:
     """Which credentials were sent, and not what they are; what to do; and nothing after that."""
     url = terminal.env["JUPYTER_GATEWAY_URL"] + path
@@ -405,8 +414,7 @@ def test_status_where_the_gateway_says_no(
     assert [*lines(done)] == ["url", "reached", "encryption", line]
     assert lines(done)[line].startswith("FAILED ")
     assert said in lines(done)[line]
-    todo = " " * 22 + ("is the " if token else "no token was sent: set auth_token")
-    assert done.stdout.splitlines()[-1].startswith(todo)
+    assert done.stdout.splitlines()[-1].startswith(" " * 22 + advice)
     assert "S3CR3T" not in done.stdout
 
 
