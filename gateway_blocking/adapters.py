@@ -86,7 +86,7 @@ class Body(BytesIO):
 
     @classmethod
     def of(cls, wanted: Mapping[str, Any]) -> Body:
-        """Return the JSON of what is wanted, without the values that are None."""
+        """Return the wanted values as JSON, without those that are None."""
         return cls(json.dumps({k: v for k, v in wanted.items() if v is not None}).encode())
 
     def read(self, size: int | None = -1, /) -> bytes:

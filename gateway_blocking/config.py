@@ -66,8 +66,9 @@ class GatewayClient(LoggingConfigurable):
     """The options of one gateway.
 
     The value of an option is the keyword of its name; otherwise the value of the command line or a
-    configuration file (``c.GatewayClient.url = ...``); otherwise that of its environment variable;
-    otherwise its default.  The object reads the environment when it is made, and never writes it.
+    configuration file (``c.GatewayClient.url = ...``); otherwise the value of its environment
+    variable; otherwise its default.  The object reads the environment when it is made, and never
+    writes it.
 
     One process may use any number of gateways, and any number of threads may use one object.
 

@@ -16,7 +16,7 @@ _log.addHandler(logging.NullHandler())  # as a library does: Python would print 
 
 
 def default_logger(parent: object = None) -> Log:
-    """Return the logger of its parent, else that of the application, else ``gateway_blocking``."""
+    """Return the parent's logger, else the application's, else ``gateway_blocking``."""
     if isinstance(parent, LoggingConfigurable):
         found: Log = parent.log
     elif Application.initialized():

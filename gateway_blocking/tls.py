@@ -77,7 +77,7 @@ def make_context(
             used = f"client_cert={client_cert!r}, client_key={client_key!r}"
             wanted = (
                 f"set {option('client_cert')} to a certificate in PEM format, with its private key,"
-                f" without a password, in the same file or in that of {option('client_key')}"
+                f" without a password, in the same file or in {option('client_key')}"
             )
             # Without a password, OpenSSL would ask for one on the terminal.
             context.load_cert_chain(client_cert, client_key, password="")

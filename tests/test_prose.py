@@ -30,22 +30,6 @@ BAD_BEGINNINGS = ("Of", "What", "Who", "Whose", "Where", "Those")
 MOST_WORDS = 25
 KINDS = ("Added", "Changed", "Deprecated", "Fixed")
 
-# Modules whose texts are not rewritten yet.  This list must become empty.
-NOT_DONE = {
-    "gateway_blocking/adapters.py",
-    "gateway_blocking/advice.py",
-    "gateway_blocking/bodies.py",
-    "gateway_blocking/config.py",
-    "gateway_blocking/errors.py",
-    "gateway_blocking/failures.py",
-    "gateway_blocking/handshake.py",
-    "gateway_blocking/kernelspec.py",
-    "gateway_blocking/multikernelmanager.py",
-    "gateway_blocking/sessions.py",
-    "gateway_blocking/signals.py",
-    "gateway_blocking/traits.py",
-}
-
 
 def _name(path: Path) -> str:
     return path.relative_to(ROOT).as_posix()
@@ -150,13 +134,6 @@ def _words(source: str) -> Iterator[tuple[int, str]]:
 @pytest.mark.parametrize("module", MODULES, ids=_name)
 def test_module_has_no_banned_word(module: Path) -> None:
     """Docstrings, comments and error texts have none; a name in the code may be of any kind."""
-    if _name(module) in NOT_DONE:
-        return
     words = _words(module.read_text(encoding="utf-8"))
     found = [(line, match[0]) for line, text in words if (match := BANNED.search(text))]
     assert not found, f"(line, word): {found}"
-
-
-def test_list_of_unfinished_modules_is_true() -> None:
-    """A module that is gone leaves the list."""
-    assert {_name(module) for module in MODULES} >= NOT_DONE

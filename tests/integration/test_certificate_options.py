@@ -160,7 +160,7 @@ def test_a_client_certificate_without_its_key(
     _, client = certificate(tmp_path)
     with secure(tls[0]) as url:
         error = error_of(CALLS["GET"], url, ca_certs=tls[1], client_cert=client)
-    assert "private key, without a password, in the same file or in that of" in str(error)
+    assert "private key, without a password, in the same file or in client_key" in str(error)
 
 
 def test_https_to_a_gateway_without() -> None:
