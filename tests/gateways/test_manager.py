@@ -120,7 +120,7 @@ def test_a_gateway_may_be_given_as_object_or_by_options_but_not_both(
         (lambda: Manager(kernelname="sesame"), "'kernelname'; the nearest is 'kernel_name'"),
         (
             lambda: BlockingGatewayKernelClient(server_url="sesame"),
-            "; the nearest is 'url'",
+            "'server_url'; the nearest is 'url'",
         ),
         (lambda: GatewayClient(auth_tokn="sesame"), "'auth_tokn'; the nearest is 'auth_token'"),
         (

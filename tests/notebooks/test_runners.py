@@ -150,7 +150,7 @@ def test_papermill_takes_the_gateway_as_arguments(
     [
         ({"auth_tokn": "sesame"}, "no option 'auth_tokn'; the nearest is 'auth_token'"),
         ({"kernel_di": "sesame"}, "no option 'kernel_di'; the nearest is 'kernel_id'"),
-        ({"kernel_name": ""}, "which kernel?"),
+        ({"kernel_name": ""}, "the name of the kernel is empty"),
     ],
 )
 def test_papermill_refuses_what_is_nearly_right(
