@@ -21,6 +21,7 @@ TESTS = Path(__file__).parents[1]
 SITECUSTOMIZE = """
 import warnings
 from support import windows
+windows.install()
 warnings.simplefilter("ignore", EncodingWarning)
 warnings.filterwarnings("error", category=EncodingWarning, module=r"gateway_blocking\\b")
 """

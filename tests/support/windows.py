@@ -103,6 +103,3 @@ def install() -> None:
         original(self, module)
 
     SourceFileLoader.exec_module = exec_module  # type: ignore[method-assign]
-
-
-install()
