@@ -20,7 +20,6 @@ from .wire import Message
 
 __all__ = [
     "NO_ACTIONS",
-    "AbortConnection",
     "Action",
     "Actions",
     "GiveUp",
@@ -104,14 +103,6 @@ class PollKernel:
 
 
 @dataclass(frozen=True)
-class AbortConnection:
-    """End the websocket, so that the reader notices and reports ``connection_lost``."""
-
-    epoch: int
-    reason: str
-
-
-@dataclass(frozen=True)
 class LogMessage:
     """Write a line to the log, which may block and must not be done under the mutex."""
 
@@ -119,7 +110,7 @@ class LogMessage:
     text: str
 
 
-Action = SendRequest | ReportResent | SendPing | PollKernel | AbortConnection | LogMessage
+Action = SendRequest | ReportResent | SendPing | PollKernel | LogMessage
 Actions = Sequence[Action]
 
 NO_ACTIONS: Actions = ()

@@ -110,10 +110,10 @@ class Connection:
         self._protocol = self._runner.protocol
         self._reader = Reader(self._runner, endpoint, channels, session)
         self._sender = Sender(self._runner, self._reader, session, send_timeout)
-        heartbeat = Heartbeat(self._runner, self._reader, kernel_state, send_timeout)
+        self._heartbeat = Heartbeat(self._runner, self._reader, kernel_state, send_timeout)
         self._threads = (
             DaemonThread(f"gateway-reader-{name[:8]}", self._reader.run),
-            DaemonThread(f"gateway-heartbeat-{name[:8]}", heartbeat.run),
+            DaemonThread(f"gateway-heartbeat-{name[:8]}", self._heartbeat.run),
         )
         register_after_fork(self._after_fork)
 
@@ -247,7 +247,8 @@ class Connection:
         if not self._runner.is_muted:
             with self._runner.mutex:
                 self._protocol.kernel_ended(status, text)
-            self._runner.log.debug("%s", str(self._protocol.death))
+                death = self._protocol.death
+            self._runner.log.debug("%s", str(death))
 
     def revive(self) -> None:
         """Trust the kernel again: see :meth:`.KernelProtocol.revive`."""

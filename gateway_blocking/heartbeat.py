@@ -8,7 +8,6 @@ from queue import Empty
 from time import monotonic
 
 from .actions import (
-    AbortConnection,
     Action,
     Actions,
     LogMessage,
@@ -65,8 +64,9 @@ class Heartbeat:
         """Do the work of the thread."""
         while not self._runner.is_closing and self._protocol.state is not State.CLOSED:
             self._runner.stay_if_muted()
-            self._log_changes()
             try:
+                self._log_changes()
+                self._runner.abort_if_asked()
                 self._do_next()
             except Exception:  # the next action is performed all the same
                 self._runner.log.exception("an action for kernel %s failed", self._runner.name)
@@ -124,10 +124,10 @@ class Heartbeat:
         elif isinstance(action, ReportResent):
             self._runner.event(self._protocol.requests_resent, action.epoch)
         elif isinstance(action, SendPing):
-            transport.ping()
-        elif isinstance(action, AbortConnection):
-            transport.send_close()
-            transport.abort(action.reason)
+            try:
+                transport.ping()
+            except GatewayError as error:  # the reader learns of it, too
+                self._runner.log.debug("kernel %s: %s", self._runner.name, str(error))
 
     def _poll(self, action: PollKernel) -> None:
         """Ask the gateway for the kernel."""
@@ -139,6 +139,9 @@ class Heartbeat:
             self._runner.log.debug(
                 "kernel %s: cannot ask for it: %s", self._runner.name, str(error)
             )
+            result = PollResult.ERROR
+        except Exception:  # the protocol waits for a result
+            self._runner.log.exception("kernel %s could not be polled", self._runner.name)
             result = PollResult.ERROR
         self._runner.stay_if_muted()
         self._runner.event(self._protocol.kernel_polled, action, result, self._transport_info())

@@ -67,16 +67,17 @@ class KernelMonitor:
         """
         was_heard = self._requests.incarnation is not None
         error = death(self._name, status, text, was_heard=was_heard)
-        lost = self._requests.outstanding()
-        self._requests.end_incarnation()
         was_known = self.status is status
-        self.status, self.death = status, error
-        self._timers.cancel(Timer.SHUTDOWN_POLL)
-        for request in lost:
+        # First: an interruption must not make callers wait for ever.  The next call repeats it.
+        for request in self._requests.outstanding():
             self._sinks[request.channel].request_failed(request.msg_id, error)
         if not was_known:
             for sink in self._sinks.values():
                 sink.kernel_died(error)
+        self._requests.end_incarnation()
+        self.death, self.status = error, status
+        self._timers.cancel(Timer.SHUTDOWN_POLL)
+        if not was_known:
             self._on_change()
 
     def revive(self) -> None:

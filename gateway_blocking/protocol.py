@@ -22,7 +22,6 @@ from jupyter_client.session import Session
 
 from .actions import (
     NO_ACTIONS,
-    AbortConnection,
     Action,
     Actions,
     GiveUp,
@@ -109,6 +108,11 @@ class KernelProtocol:
         """Number of websockets that were opened."""
         self.failure: BaseException | None = None
         """What ended the connection."""
+        self.abort_reason = ""
+        """Why the current websocket must be aborted; "" if it need not be.
+
+        It is not an action, which an interruption could lose: it stays until the loss is reported.
+        """
         self._sinks = sinks
         self._on_change = on_change
         self._timers = Timers(on_timer)
@@ -162,7 +166,8 @@ class KernelProtocol:
             The current websocket; None if there is none.
         """
         actions: list[Action] = []
-        for timer in self._timers.take_expired(now):
+        for timer in self._timers.expired(now):
+            self._timers.cancel(timer)
             actions += self._handle(timer, now, transport)
         return actions
 
@@ -206,6 +211,7 @@ class KernelProtocol:
         """Decide what follows the loss of the current websocket."""
         if self.state is State.CLOSED:
             return GiveUp(error)
+        self.abort_reason = ""
         self._recovery.cancel()
         self._keepalive.connection_lost()
         if any(request.writing for request in self._requests.outstanding()):
@@ -261,10 +267,10 @@ class KernelProtocol:
             sink.close(told)
         self._set_state(State.CLOSED)
 
-    def _abort(self, reason: str) -> Actions:
-        """Give up the current websocket; a request that is made from now on waits for the next."""
+    def _request_abort(self, reason: str) -> None:
+        """Have the current websocket aborted; a request that is made now waits for the next."""
+        self.abort_reason = reason
         self._set_state(State.RECONNECTING)
-        return (AbortConnection(self.epoch, reason),)
 
     # --- requests -------------------------------------------------------------------------------
 
@@ -323,9 +329,10 @@ class KernelProtocol:
     def _writer_reported(self, now: float) -> Actions:
         if not self._timers.is_armed(Timer.WRITERS):
             return NO_ACTIONS
-        if any(request.writing for request in self._requests.outstanding()):
-            return NO_ACTIONS
-        return self._stop_waiting_for_writers(now)
+        if not any(request.writing for request in self._requests.outstanding()):
+            # The caller's thread may be interrupted, and leaves the rest to the second thread.
+            self._timers.arm(Timer.WRITERS, now)
+        return NO_ACTIONS
 
     def _stop_waiting_for_writers(self, now: float) -> Actions:
         self._timers.cancel(Timer.WRITERS)
@@ -384,7 +391,7 @@ class KernelProtocol:
         elif unreadable and not message["parent_header"]:
             self._recovery.suspect(now, everything=True)  # it may be the reply to any request
         if self._recovery.is_answer(message):
-            return self._applied(self._recovery.answer_received(message, now))
+            return self._recovery.answer_received(message, now)
         if disposition is Disposition.DELIVER and not unreadable and channel in self._sinks:
             self._sinks[channel].deliver(message, size)
             return NO_ACTIONS
@@ -428,15 +435,11 @@ class KernelProtocol:
 
     def message_lost(self, now: float) -> Actions:
         """Note that a message came which cannot be read at all: any reply or any output."""
+        if self.state is State.CLOSED:
+            return NO_ACTIONS
         self._requests.expect_loss()
         self._recovery.suspect(now, everything=True)
         return NO_ACTIONS
-
-    def _applied(self, actions: Actions) -> Actions:
-        """Return these actions of the recovery, after what they mean for the state."""
-        if any(isinstance(action, AbortConnection) for action in actions):
-            self._set_state(State.RECONNECTING)
-        return actions
 
     # --- the kernel's status --------------------------------------------------------------------
 
@@ -461,7 +464,9 @@ class KernelProtocol:
         looks for them only when a client connects.
         """
         self._monitor.revive()
-        return self._abort("the kernel was restarted") if self.is_writable else NO_ACTIONS
+        if self.is_writable:
+            self._request_abort("the kernel was restarted")
+        return NO_ACTIONS
 
     def kernel_restarting(self) -> RestartToken:
         """Remember the kernel process that the client is about to restart."""
@@ -475,11 +480,11 @@ class KernelProtocol:
             if request in token.requests
             or (token.incarnation and request.incarnation == token.incarnation)
         ]
+        for request in lost:  # first: an interruption must not make their callers wait for ever
+            self._sinks[request.channel].request_failed(request.msg_id, error)
         self._requests.abandon(*lost)
         if self._requests.incarnation == token.incarnation:
             self._requests.end_incarnation()
-        for request in lost:
-            self._sinks[request.channel].request_failed(request.msg_id, error)
         return self.revive()
 
     def kernel_polled(
@@ -498,7 +503,12 @@ class KernelProtocol:
             result, transport, now
         ):
             silence = now - transport.last_received
-            return self._abort(f"nothing was received from the gateway for {silence:.0f} s")
+            self._request_abort(f"nothing was received from the gateway for {silence:.0f} s")
         if poll.reason is PollReason.PROBE:
-            return self._applied(self._recovery.probe_polled(result, now))
+            if self._recovery.is_session_ignored(result):
+                self._requests.change_session_id()
+                reason = "the kernel is not busy, and does not answer on this websocket"
+                self._request_abort(reason)
+                return NO_ACTIONS
+            return self._recovery.probe_polled(result, now)
         return NO_ACTIONS

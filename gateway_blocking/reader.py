@@ -56,6 +56,8 @@ class Reader:
         self._channels = channels
         self._session = session
         self._reached: Handshake | None = None
+        self._prepared: Handshake | None = None  # with other credentials than were refused
+        runner.abort_if_asked = self._abort_if_asked
 
     # --- also in other threads ------------------------------------------------------------------
 
@@ -69,7 +71,8 @@ class Reader:
         GatewayConnectionClosed
             Another thread closed the connection meanwhile.
         """
-        handshake = self._new_handshake()
+        handshake = self._prepared or self._new_handshake()
+        self._prepared = None
         handshake.connect()
         self._reached = handshake
 
@@ -80,6 +83,16 @@ class Reader:
             handshake.close()
             raise stopped(self._runner.name)
         return handshake
+
+    def _abort_if_asked(self) -> None:
+        """Abort the current websocket if the protocol asks for that; from any thread."""
+        if not (reason := self._protocol.abort_reason):
+            return
+        with self._runner.mutex:
+            transport = self.transport if self._protocol.abort_reason else None
+        if transport is not None and not transport.is_aborted:
+            transport.send_close()
+            transport.abort(reason)
 
     def abort(self) -> None:
         """End the connection at once: the thread is woken if it waits."""
@@ -108,12 +121,17 @@ class Reader:
             self._log.exception("the reader of kernel %s failed", self._runner.name)
             error = bug
         finally:
+            self._end(error)
+
+    def _end(self, error: BaseException | None) -> None:
+        """Close the socket, and tell every call that waits."""
+        was_open = self._protocol.epoch > 0
+        try:
             self.close()
-            if self._runner.is_closing:
-                error = None
-            elif error is not None and self._protocol.epoch:
-                self._log.warning("%s", str(error))
-            self._runner.close(error)
+        finally:
+            self._runner.close(None if self._runner.is_closing else error)
+        if error is not None and was_open and not self._runner.is_closing:
+            self._log.warning("%s", str(error))
 
     def _serve(self) -> GatewayError | None:
         """Open the websocket and read it, again and again; return what ends that for good."""
@@ -140,12 +158,15 @@ class Reader:
         transport = handshake.upgrade()
         with self._runner.mutex.plain:
             self.socket = self.transport = transport  # from here on close() says goodbye to it
+            if self._runner.is_closing:  # it may have aborted the handshake, and not this
+                raise stopped(self._runner.name)
             actions = self._protocol.connection_opened(transport.subprotocol, monotonic())
         self._runner.accept(actions)
         self._log.debug("kernel %s: the websocket is open", self._runner.name)
         return transport
 
     def _decide_after_failure(self, error: GatewayError) -> Retry | GiveUp:
+        self._runner.stay_if_muted()
         self.close()
         if self._protocol.epoch:
             self._log.info("kernel %s: not opened yet: %s", self._runner.name, str(error))
@@ -154,11 +175,16 @@ class Reader:
             return self._protocol.connection_failed(error, monotonic(), credentials_changed=changed)
 
     def _credentials_changed(self) -> bool:
-        """Return True if the token's renewer has others than the gateway refused."""
+        """Prepare another handshake; return True if it has other credentials than were refused."""
         refused = self.socket
         if self._protocol.epoch or not isinstance(refused, Handshake):
             return False
-        return self._endpoint(self._protocol.session_id).headers != refused.endpoint.headers
+        try:
+            self._prepared = self._new_handshake()  # for which the token's renewer is asked
+        except GatewayError as error:
+            self._log.debug("kernel %s: no other credentials: %s", self._runner.name, str(error))
+            return False
+        return self._prepared.endpoint.headers != refused.endpoint.headers
 
     def _read_until_lost(self, transport: Transport) -> Retry | GiveUp:
         try:
@@ -169,8 +195,8 @@ class Reader:
         transport.close()
         with self._runner.mutex.plain:
             decision = self._protocol.connection_lost(lost, monotonic())
-        if not self._runner.is_closing:
-            text = "kernel %s: %s; handshake the websocket again"
+        if isinstance(decision, Retry) and not self._runner.is_closing:
+            text = "kernel %s: %s; opening the websocket again"
             self._log.info(text, self._runner.name, str(lost))
         return decision
 

@@ -16,7 +16,6 @@ from jupyter_client.session import Session, msg_header
 
 from .actions import (
     NO_ACTIONS,
-    AbortConnection,
     Action,
     Actions,
     LogMessage,
@@ -158,7 +157,7 @@ class RecoveryDriver:
         if step is Step.WAITING:
             return self._resend(recovery, now)
         if step is Step.GRACE:
-            return self._begin_to_settle(now)
+            return self._begin_to_settle(recovery, now)
         return NO_ACTIONS
 
     def _resend(self, recovery: Recovery, now: float, *, session_ignored: bool = False) -> Actions:
@@ -182,16 +181,20 @@ class RecoveryDriver:
                 actions.append(SendRequest(self._epoch, *frame))
         actions += self._set_barriers(recovery, self._in_flight())
         if not session_ignored:
-            for request in self._in_flight():
-                # Sent again by a later recovery, it would be executed after newer requests.
-                request.is_overtaken = request.msg_id not in recovery.repeated
-            actions.append(ReportResent(self._epoch))
+            actions.append(self._let_requests_pass(recovery))
         return actions
 
-    def _begin_to_settle(self, now: float) -> Actions:
+    def _let_requests_pass(self, recovery: Recovery) -> Action:
+        """Have new requests admitted; what was not sent again by now never is."""
+        for request in self._in_flight():
+            # A later recovery would have it executed after newer requests.
+            request.is_overtaken = request.msg_id not in recovery.repeated
+        return ReportResent(self._epoch)
+
+    def _begin_to_settle(self, recovery: Recovery, now: float) -> Actions:
         self._timers.cancel(Timer.PROBE)
         self._timers.arm(Timer.SETTLE, now + _SETTLE_DELAY)
-        return (ReportResent(self._epoch),)
+        return (self._let_requests_pass(recovery),)
 
     def settle(self) -> Actions:
         """Fail what has no reply: the kernel is done with all that was sent before."""
@@ -216,12 +219,23 @@ class RecoveryDriver:
 
     # --- no answer ------------------------------------------------------------------------------
 
+    def is_session_ignored(self, result: PollResult) -> bool:
+        """Return True if the kernel ignores this session, as this poll tells for the second time.
+
+        It takes the new connection for a duplicate of the old one, and drops its messages.  Another
+        ``session_id`` helps then, for which the gateway replays nothing.
+        """
+        recovery = self._recovery
+        return (
+            recovery is not None
+            and recovery.step is Step.WAITING
+            and recovery.is_session_ignored(result is PollResult.IDLE)
+        )
+
     def probe_polled(self, result: PollResult, now: float) -> Actions:
         """See why a kernel does not answer on this websocket.
 
-        It may be busy.  Or it has no control channel.  Or it ignores this session: it takes the
-        new connection for a duplicate of the old one, and drops its messages.  Another
-        ``session_id`` helps then, for which the gateway replays nothing.
+        It may be busy.  Or it has no control channel.  Or the question was lost.
         """
         recovery = self._recovery
         if recovery is None or recovery.step is Step.GRACE:
@@ -235,10 +249,6 @@ class RecoveryDriver:
                 return NO_ACTIONS
             recovery.go_on_without_control()
             return self._resend(recovery, now, session_ignored=is_idle)
-        if recovery.is_session_ignored():
-            self._requests.change_session_id()
-            reason = "the kernel is not busy, and does not answer on this websocket"
-            return (AbortConnection(self._epoch, reason),)
         if is_idle and recovery.is_to_ask_again():
             return self._ask_again(recovery, now)
         return NO_ACTIONS
@@ -246,7 +256,7 @@ class RecoveryDriver:
     def _ask_again(self, recovery: Recovery, now: float) -> Actions:
         """Send the barriers once more, because they may have been lost."""
         if recovery.forget_subshells():
-            return self._begin_to_settle(now)
+            return self._begin_to_settle(recovery, now)
         actions: list[Action] = []
         for barrier in tuple(recovery.unanswered):
             actions += self._set_barrier(recovery, barrier)
@@ -271,7 +281,10 @@ class RecoveryDriver:
         everything, self._suspects_everything = self._suspects_everything, False
         suspects = self._requests.outstanding() if everything else self._requests.unreplied()
         # A barrier could overtake a request that is being written.
-        suspects = [request for request in suspects if not request.writing]
+        written = [request for request in suspects if not request.writing]
+        if len(written) < len(suspects):
+            self.suspect(now, everything=everything)
+        suspects = written
         if not suspects:
             return NO_ACTIONS
         self._recovery = recovery = Recovery(self._prefix, lost=False)

@@ -11,7 +11,7 @@ from typing import Any
 
 from .actions import Action, Actions, LogMessage, State
 from .deadline import Deadline
-from .locks import Latch, Lock, Waiters
+from .locks import Latch, RLock, Waiters
 from .protocol import KernelProtocol
 
 __all__ = ["ProtocolRunner"]
@@ -35,8 +35,12 @@ class ProtocolRunner:
     ) -> None:
         self.name = name
         self.log = log
-        self.mutex = Lock()
-        """Held during each event of the protocol, and never during I/O."""
+        self.mutex = RLock()
+        """Held during each event of the protocol, and never during I/O.
+
+        Reentrant, because a signal handler or a finalizer may close a client in a thread that
+        holds it.
+        """
         self.waiters = Waiters()
         """Callers' threads that wait for a change of the state."""
         # Both are reentrant: a client is collected, and abandons its connection, in any thread.
@@ -45,6 +49,8 @@ class ProtocolRunner:
         self.wake_reader: SimpleQueue[None] = SimpleQueue()
         self.is_closing = False
         self.is_muted = False
+        self.abort_if_asked: Callable[[], None] = lambda: None
+        """Aborts the websocket if the protocol asks for that; the reader provides it."""
         self.protocol = KernelProtocol(
             name,
             on_change=self._notify,
@@ -64,12 +70,16 @@ class ProtocolRunner:
         self.accept(actions)
 
     def accept(self, actions: Actions) -> None:
-        """Write to the log at once, and leave the other actions to the second thread."""
+        """Log and abort at once, and leave the other actions to the second thread.
+
+        An abort does not wait, and may end what the second thread is waiting for.
+        """
         for action in actions:
             if isinstance(action, LogMessage):
                 getattr(self.log, action.level)("%s", action.text)
             else:
                 self.inbox.put(action)
+        self.abort_if_asked()
 
     def close(self, error: BaseException | None = None) -> None:
         """End the connection as the protocol sees it, unless it is muted."""
@@ -94,5 +104,5 @@ class ProtocolRunner:
 
     def after_fork(self) -> None:
         """End in a child process, where another thread may have held the mutex."""
-        self.mutex, self.waiters = Lock(), Waiters()
+        self.mutex, self.waiters = RLock(), Waiters()
         self.is_closing, self.protocol.state = True, State.CLOSED

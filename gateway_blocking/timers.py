@@ -53,9 +53,6 @@ class Timers:
         """Return when the next timer expires; infinity if no timer is armed."""
         return min(self._due.values())
 
-    def take_expired(self, now: float) -> list[Timer]:
-        """Disarm the timers that are due, and return them in the order of their definition."""
-        expired = [timer for timer, when in self._due.items() if when <= now]
-        if expired:
-            self.cancel(*expired)
-        return expired
+    def expired(self, now: float) -> list[Timer]:
+        """Return the timers that are due, in the order of their definition."""
+        return [timer for timer, when in self._due.items() if when <= now]

@@ -78,6 +78,11 @@ class Transport:
     def __repr__(self) -> str:
         return f"<Transport {self.subprotocol or 'default'} {self._aborted or 'open'}>"
 
+    @property
+    def is_aborted(self) -> bool:
+        """Whether :meth:`abort` was called."""
+        return self._aborted is not None
+
     # --- receiving ------------------------------------------------------------------------------
 
     def receive(self) -> tuple[int, bytes | memoryview]:

@@ -17,7 +17,6 @@ from uuid import uuid4
 from jupyter_client.session import Session
 
 from gateway_blocking.actions import (
-    AbortConnection,
     GiveUp,
     PollKernel,
     ReportResent,
@@ -263,6 +262,8 @@ class World:
 
     def do(self, actions: Any) -> None:
         self.inbox.extend(actions)
+        if self.protocol.abort_reason and self.wire is not None:
+            self.wire.is_open = False
 
     def perform(self) -> None:
         """Perform the oldest action."""
@@ -275,9 +276,7 @@ class World:
         elif isinstance(action, ReportResent):
             self.protocol.requests_resent(action.epoch, self.now)
         elif wire is not None and getattr(action, "epoch", None) == self.protocol.epoch:
-            if isinstance(action, AbortConnection):
-                wire.is_open = False
-            elif isinstance(action, SendRequest) and wire.is_open:
+            if isinstance(action, SendRequest) and wire.is_open:
                 wire.up.append((action.opcode, action.payload))
             elif isinstance(action, SendPing) and wire.is_open:
                 if not (wire.holds_up or wire.holds_down) and wire.gateway_sees_it:

@@ -7,7 +7,6 @@ from jupyter_client.session import Session
 
 from gateway_blocking import kernel_monitor
 from gateway_blocking.actions import (
-    AbortConnection,
     GiveUp,
     LogMessage,
     PollKernel,
@@ -113,6 +112,9 @@ def test_recovery_waits_for_a_thread_that_is_writing(client: Client) -> None:
     assert client.reconnect() == ()
     may_send_again, actions = client.protocol.request_not_sent(request, 2.1)
     assert may_send_again
+    assert actions == ()
+    assert client.protocol.next_timer() == 2.1  # the second thread begins the recovery
+    actions = client.protocol.timer_expired(2.1, None)
     assert [channel for channel, _ in frames_of(actions)] == ["control"]
 
 
@@ -131,6 +133,7 @@ def test_writers_that_report_before_the_websocket_is_open_begin_nothing(client: 
     request = client.register(client.message())
     client.protocol.connection_lost(LOST, 1.0)
     assert client.protocol.request_sent(request, 1.1) == ()
+    assert client.protocol.timer_expired(1.1, None) == []
     assert frames_of(client.protocol.connection_opened(V1, 1.2))
 
 
@@ -252,10 +255,8 @@ def test_recovery_takes_another_session_if_the_kernel_ignores_this_one(client: C
         now = client.protocol.next_timer()
         for action in client.protocol.timer_expired(now, transport(now)):
             if isinstance(action, PollKernel):
-                actions = client.protocol.kernel_polled(
-                    action, PollResult.IDLE, transport(now), now
-                )
-                if any(isinstance(a, AbortConnection) for a in actions):
+                client.protocol.kernel_polled(action, PollResult.IDLE, transport(now), now)
+                if client.protocol.abort_reason:
                     assert client.protocol.session_id != before
                     assert client.protocol.state is State.RECONNECTING
                     return
@@ -291,8 +292,8 @@ def test_silence_aborts_the_websocket_if_the_gateway_responds(client: Client) ->
     actions = client.protocol.timer_expired(now, transport(5.0))
     poll = PollKernel(1, PollReason.SILENCE)
     assert poll in actions
-    [abort] = client.protocol.kernel_polled(poll, PollResult.IDLE, transport(5.0), now)
-    assert isinstance(abort, AbortConnection)
+    assert client.protocol.kernel_polled(poll, PollResult.IDLE, transport(5.0), now) == ()
+    assert "nothing was received from the gateway for 30 s" in client.protocol.abort_reason
     assert client.protocol.epoch_to_send("shell") is None
 
 
@@ -403,8 +404,8 @@ def test_status_of_the_gateway_fails_what_is_pending(
     assert type(client.sinks["shell"].failures[asked["msg_id"]]) is kind
     with pytest.raises(kind):
         client.protocol.epoch_to_send("shell")
-    [abort] = client.protocol.revive()
-    assert isinstance(abort, AbortConnection)
+    client.protocol.revive()
+    assert client.protocol.abort_reason == "the kernel was restarted"
     assert client.protocol.kernel_status is KernelStatus.ALIVE
 
 
@@ -420,7 +421,8 @@ def test_message_of_another_process_means_a_restart(client: Client) -> None:
 def test_revive_without_a_websocket_aborts_none(client: Client) -> None:
     """The next one is on its way."""
     client.protocol.connection_lost(LOST, 1.0)
-    assert client.protocol.revive() == ()
+    client.protocol.revive()
+    assert client.protocol.abort_reason == ""
 
 
 def test_kernel_restarted_fails_only_what_the_old_process_was_asked(client: Client) -> None:
