@@ -36,6 +36,11 @@ from gateway_blocking import *
 from gateway_blocking import BlockingGatewayKernelClient as Client
 from gateway_blocking import BlockingGatewayKernelManager as Manager
 
+def sleep_for_a_signal():
+    "Sleep in short steps: a signal right before a sleep begins is handled only after it."
+    for _ in range(600):
+        time.sleep(0.1)
+
 def status_of(pid):
     "How the child ended, which it does promptly."
     for _ in range(2000):
@@ -442,7 +447,7 @@ with run_kernel() as kc:
     if pid == 0:
         os._exit(0)
     assert status_of(pid) == 0
-    time.sleep(60)
+    sleep_for_a_signal()
 """
     with program(forks, first=hook) as process:
         err = end_of(process)
@@ -459,7 +464,7 @@ thread = threading.Thread(target=km.__exit__)
 thread.start()
 thread.join()
 print("ready", flush=True)
-time.sleep(60)
+sleep_for_a_signal()
 """) as process:
         wait_until_ready(process)
         err = end_of(process, signal.SIGTERM)
