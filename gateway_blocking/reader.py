@@ -56,7 +56,8 @@ class Reader:
         self._channels = channels
         self._session = session
         self._reached: Handshake | None = None
-        self._prepared: Handshake | None = None  # with other credentials than were refused
+        self._prepared: Handshake | None = None  # the second one, perhaps with other credentials
+        self._has_prepared = False
         runner.abort_if_asked = self._abort_if_asked
 
     # --- also in other threads ------------------------------------------------------------------
@@ -177,8 +178,9 @@ class Reader:
     def _credentials_changed(self) -> bool:
         """Prepare another handshake; return True if it has other credentials than were refused."""
         refused = self.socket
-        if self._protocol.epoch or not isinstance(refused, Handshake):
+        if self._has_prepared or self._protocol.epoch or not isinstance(refused, Handshake):
             return False
+        self._has_prepared = True
         try:
             self._prepared = self._new_handshake()  # for which the token's renewer is asked
         except GatewayError as error:
