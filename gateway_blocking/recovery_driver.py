@@ -8,7 +8,7 @@ opened again; a smaller one, an *audit*, when replies may be missing although th
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from datetime import UTC, datetime
+from datetime import datetime, timedelta
 from typing import Any
 from uuid import uuid4
 
@@ -342,5 +342,6 @@ class RecoveryDriver:
         """Return the frame of a request that a kernel is to answer even if it had it before."""
         format_ = FORMATS[request.subprotocol]
         channel, message = format_.decode(*request.frame, self._session.unpack)
-        message["header"]["date"] = datetime.now(UTC)
+        if isinstance(date := message["header"]["date"], datetime):
+            message["header"]["date"] = date + timedelta(microseconds=1)
         return format_.encode(channel, message, self._session.pack)
