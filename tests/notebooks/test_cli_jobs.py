@@ -323,7 +323,7 @@ def test_a_kernel_that_cannot_be_shut_down_after_its_file(terminal: Terminal) ->
 def test_a_connection_that_is_opened_again(terminal: Terminal) -> None:
     """In a log there is a line for the loss and one for its end."""
     code = (
-        "import os, time; open('begun', 'w').close()\n"
+        "import os, time; print('begun', flush=True)\n"
         "while not os.path.exists('end'): time.sleep(0.1)"
     )
     terminal.write("a.py", code)
@@ -331,8 +331,9 @@ def test_a_connection_that_is_opened_again(terminal: Terminal) -> None:
         proxy_of(terminal.gateway) as proxy,
         terminal.popen("run", "a.py", JUPYTER_GATEWAY_URL=proxy.url) as process,
     ):
-        wait_for(terminal.directory / "begun")
+        assert process.stdout is not None
         assert process.stderr is not None
+        assert process.stdout.readline() == "begun\n"  # nothing is on its way that a cut loses
         with proxy.refusing():
             proxy.websocket.cut("rst")
             assert process.stderr.readline() == "a.py: connection lost, trying again\n"
