@@ -143,7 +143,8 @@ if os.fork() == 0:
 os.wait()
 os.kill(gateway.pid, 0)
 """
-    command = [sys.executable, "-c", program]
+    # A thread of the start may still be ending, of which Python warns.
+    command = [sys.executable, "-W", "ignore:This process:DeprecationWarning", "-c", program]
     done = subprocess.run(command, capture_output=True, text=True, timeout=60)
     assert (done.returncode, done.stderr) == (0, "")
 

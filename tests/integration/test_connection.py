@@ -659,7 +659,11 @@ def test_a_gateways_word_of_a_kernels_death(
         peer.send_message("iopub", "status", execution_state=state)
         stay(peer)
 
-    with connected(script) as connection, ThreadPoolExecutor(1) as pool:
+    # The websocket is opened again after the restart, which is to take longer than this test.
+    with (
+        connected(script, delays=lambda: iter([60.0])) as connection,
+        ThreadPoolExecutor(1) as pool,
+    ):
         shell = channel_of(connection, "shell")
         waiting = pool.submit(shell.take)
         connection.send("shell", Session().msg("x"))
