@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from queue import Empty
 from time import monotonic
 from typing import Never
 
@@ -147,7 +146,7 @@ class Reader:
                 return None
             if isinstance(decision, GiveUp):
                 return decision.error
-            if not self._sleep(decision.delay):
+            if not self._runner.pause(decision.delay):
                 return None
 
     def _connect(self) -> Transport:
@@ -233,12 +232,3 @@ class Reader:
             self._runner.accept(actions)
         if (receiver := self._channels.get(channel)) is not None:
             receiver.warn_if_dropping()
-
-    def _sleep(self, seconds: float) -> bool:
-        """Sleep; return False if the connection is closed meanwhile."""
-        if seconds > 0 and not self._runner.is_closing:
-            try:
-                self._runner.wake_reader.get(timeout=seconds)
-            except Empty:
-                pass
-        return not self._runner.is_closing

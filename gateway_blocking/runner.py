@@ -43,10 +43,9 @@ class ProtocolRunner:
         """
         self.waiters = Waiters()
         """Callers' threads that wait for a change of the state."""
-        # Both are reentrant: a client is collected, and abandons its connection, in any thread.
+        # Reentrant: a client is collected, and abandons its connection, in any thread.
         self.inbox: SimpleQueue[Action | None] = SimpleQueue()
         """Actions that the second thread performs; None wakes it."""
-        self.wake_reader: SimpleQueue[None] = SimpleQueue()
         self.is_closing = False
         self.is_muted = False
         self.abort_if_asked: Callable[[], None] = lambda: None
@@ -90,12 +89,11 @@ class ProtocolRunner:
 
     def wake(self) -> None:
         """Let both threads look whether the connection is to end.  Takes no lock."""
-        self.inbox.put(None)
-        self.wake_reader.put(None)
+        self._notify()
 
-    def pause(self, seconds: float) -> None:
-        """Sleep until so many seconds have passed, or the connection is closed."""
-        self.waiters.wait_while(lambda: not self.is_closing, Deadline(seconds))
+    def pause(self, seconds: float) -> bool:
+        """Sleep; return False if the connection is closed meanwhile."""
+        return not self.waiters.wait_while(lambda: not self.is_closing, Deadline(seconds))
 
     def stay_if_muted(self) -> None:
         """Keep a thread of the connection here for what is left of the process, if it is muted."""
