@@ -9,7 +9,6 @@ from time import monotonic
 
 from .actions import (
     Action,
-    Actions,
     LogMessage,
     PollKernel,
     ReportResent,
@@ -94,10 +93,8 @@ class Heartbeat:
         with self._runner.mutex.plain:
             if self._protocol.next_timer() > monotonic():
                 return
-        self._runner.event(self._timer_expired, self._transport_info())
-
-    def _timer_expired(self, transport: TransportInfo | None, now: float) -> Actions:
-        return self._protocol.timer_expired(now, transport)
+        transport = self._transport_info()
+        self._runner.event(lambda now: self._protocol.timer_expired(now, transport))
 
     def _next_action(self) -> Action | None:
         """Return the next action; None if there is none before a timer or a poll is due."""
