@@ -160,7 +160,7 @@ class Connection:
         with self._runner.mutex:
             return self._protocol.may_lack_output(msg_id)
 
-    # --- handshake --------------------------------------------------------------------------------
+    # --- opening --------------------------------------------------------------------------------
 
     def open(self) -> None:
         """Reach the gateway, in the caller's thread, and start the threads.
@@ -253,8 +253,8 @@ class Connection:
     def revive(self) -> None:
         """Trust the kernel again: see :meth:`.KernelProtocol.revive`."""
         with self._runner.mutex:
-            actions = self._protocol.revive()
-        self._runner.accept(actions)
+            self._protocol.revive()
+        self._runner.abort_if_asked()
 
     def kernel_restarting(self) -> RestartToken:
         """Return what :meth:`kernel_restarted` needs to know of the kernel before the restart."""
@@ -264,8 +264,8 @@ class Connection:
     def kernel_restarted(self, token: RestartToken, error: GatewayError) -> None:
         """Fail what was asked of the kernel before the restart, and connect to the new process."""
         with self._runner.mutex:
-            actions = self._protocol.kernel_restarted(token, error)
-        self._runner.accept(actions)
+            self._protocol.kernel_restarted(token, error)
+        self._runner.abort_if_asked()
 
     # --- closing --------------------------------------------------------------------------------
 

@@ -1,7 +1,7 @@
 """The state machine of one kernel connection (no I/O, no thread, no clock).
 
 :class:`KernelProtocol` is told what happens (a websocket was opened, a message came, a timer
-expired) and returns what is to be done about it (send this, poll the kernel, abort the websocket).
+expired) and returns what is to be done about it (send this, poll the kernel, log that).
 ``now``, in seconds on a monotonic clock, is an argument.  So every decision of a connection can be
 tested as a function, with a time of the test's own.
 
@@ -309,33 +309,33 @@ class KernelProtocol:
     def request_sent(self, request: Request, now: float) -> Actions:
         """Note that all of a request was written."""
         request.writing = False
-        return self._writer_reported(now)
+        self._writer_reported(now)
+        return NO_ACTIONS
 
-    def request_not_sent(self, request: Request, now: float) -> tuple[bool, Actions]:
+    def request_not_sent(self, request: Request, now: float) -> bool:
         """Note that not all of a request was written, so that the kernel cannot have it.
 
         Returns
         -------
-        (bool, Actions)
-            Whether the caller may send it again: not if the recovery has it already, nor if the
-            kernel ended meanwhile, with which the request has failed.
+        bool
+            True if the caller may send it again.  The recovery may have it already, or the kernel
+            ended meanwhile, with which the request has failed.
         """
         if not request.writing:
-            return False, NO_ACTIONS
+            return False
         request.writing = False
         may_send_again = self._requests.discard(request)
-        return may_send_again, self._writer_reported(now)
+        self._writer_reported(now)
+        return may_send_again
 
-    def _writer_reported(self, now: float) -> Actions:
+    def _writer_reported(self, now: float) -> None:
         if not self._timers.is_armed(Timer.WRITERS):
-            return NO_ACTIONS
+            return
         if not any(request.writing for request in self._requests.outstanding()):
             # The caller's thread may be interrupted, and leaves the rest to the second thread.
             self._timers.arm(Timer.WRITERS, now)
-        return NO_ACTIONS
 
     def _stop_waiting_for_writers(self, now: float) -> Actions:
-        self._timers.cancel(Timer.WRITERS)
         for request in self._requests.outstanding():
             if request.epoch < self.epoch or self.state is State.RECONNECTING:
                 request.writing = False  # what became of it, the kernel will tell
@@ -457,7 +457,7 @@ class KernelProtocol:
         """Fail all pending requests: see :meth:`.KernelMonitor.ended`."""
         self._monitor.ended(status, text)
 
-    def revive(self) -> Actions:
+    def revive(self) -> None:
         """Trust the kernel again, whatever was heard of it before.
 
         The websocket is opened again: the new process may listen on other ports, and a gateway
@@ -466,13 +466,12 @@ class KernelProtocol:
         self._monitor.revive()
         if self.is_writable:
             self._request_abort("the kernel was restarted")
-        return NO_ACTIONS
 
     def kernel_restarting(self) -> RestartToken:
         """Remember the kernel process that the client is about to restart."""
         return RestartToken(self._requests.incarnation, tuple(self._requests.outstanding()))
 
-    def kernel_restarted(self, token: RestartToken, error: GatewayError) -> Actions:
+    def kernel_restarted(self, token: RestartToken, error: GatewayError) -> None:
         """Fail what was asked of the process before the restart, and connect to the new one."""
         lost = [
             request
@@ -485,7 +484,7 @@ class KernelProtocol:
         self._requests.abandon(*lost)
         if self._requests.incarnation == token.incarnation:
             self._requests.end_incarnation()
-        return self.revive()
+        self.revive()
 
     def kernel_polled(
         self, poll: PollKernel, result: PollResult, transport: TransportInfo | None, now: float
@@ -505,10 +504,10 @@ class KernelProtocol:
             silence = now - transport.last_received
             self._request_abort(f"nothing was received from the gateway for {silence:.0f} s")
         if poll.reason is PollReason.PROBE:
-            if self._recovery.is_session_ignored(result):
+            actions = self._recovery.probe_polled(result, now)
+            if self._recovery.is_session_ignored:
                 self._requests.change_session_id()
                 reason = "the kernel is not busy, and does not answer on this websocket"
                 self._request_abort(reason)
-                return NO_ACTIONS
-            return self._recovery.probe_polled(result, now)
+            return actions
         return NO_ACTIONS

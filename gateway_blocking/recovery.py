@@ -203,16 +203,9 @@ class Recovery:
         self.has_control = False
         self.step = Step.WAITING
 
-    def is_session_ignored(self, is_idle: bool) -> bool:
-        """Return True if the kernel does not answer on this websocket.
-
-        Parameters
-        ----------
-        is_idle : bool
-            Whether one more poll, which is not counted yet, found the kernel idle.
-        """
-        idle_polls = self.idle_polls + is_idle
-        return self.lost and Barrier("shell") in self.unanswered and idle_polls > 1
+    def is_session_ignored(self) -> bool:
+        """Return True if the kernel is idle, but does not answer on this websocket."""
+        return self.lost and Barrier("shell") in self.unanswered and self.idle_polls > 1
 
     def is_to_ask_again(self) -> bool:
         """Return True if the barriers should be sent again: at polls that get ever rarer."""

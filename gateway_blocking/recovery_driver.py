@@ -99,17 +99,13 @@ class RecoveryDriver:
         self._requests = requests
         self._timers = timers
         self._reconnection = reconnection
-        self._recovery: Recovery | None = None
+        self.recovery: Recovery | None = None
+        """The recovery that is under way."""
         self._prefix = f"recovery_{uuid4().hex}_"
         self._has_asked = False
         self._suspects_everything = False
         self._epoch = 0
         self._subprotocol = ""
-
-    @property
-    def recovery(self) -> Recovery | None:
-        """The recovery that is under way."""
-        return self._recovery
 
     # --- websockets -----------------------------------------------------------------------------
 
@@ -121,12 +117,12 @@ class RecoveryDriver:
 
     def cancel(self) -> None:
         """Forget the recovery, because its websocket is lost."""
-        self._recovery = None
+        self.recovery = None
         self._timers.cancel(Timer.PROBE, Timer.SETTLE)
 
     def begin(self, now: float) -> Actions:
         """Ask the kernel which process it is, after the websocket was opened again."""
-        self._recovery = recovery = Recovery(self._prefix)
+        self.recovery = recovery = Recovery(self._prefix)
         self._timers.arm(Timer.PROBE, now + _PROBE_TIMEOUT)
         return self._ask("control", recovery.question)
 
@@ -139,7 +135,7 @@ class RecoveryDriver:
 
     def answer_received(self, message: Message, now: float) -> Actions:
         """Continue the recovery after an answer."""
-        recovery = self._recovery
+        recovery = self.recovery
         if recovery is None:
             return NO_ACTIONS
         step = recovery.receive(message)
@@ -198,7 +194,7 @@ class RecoveryDriver:
 
     def settle(self) -> Actions:
         """Fail what has no reply: the kernel is done with all that was sent before."""
-        recovery, self._recovery = self._recovery, None
+        recovery, self.recovery = self.recovery, None
         assert recovery is not None
         actions: list[Action] = []
         for request in recovery.in_doubt:
@@ -219,25 +215,21 @@ class RecoveryDriver:
 
     # --- no answer ------------------------------------------------------------------------------
 
-    def is_session_ignored(self, result: PollResult) -> bool:
-        """Return True if the kernel ignores this session, as this poll tells for the second time.
+    @property
+    def is_session_ignored(self) -> bool:
+        """True if the kernel ignores this session, as two polls have told.
 
         It takes the new connection for a duplicate of the old one, and drops its messages.  Another
         ``session_id`` helps then, for which the gateway replays nothing.
         """
-        recovery = self._recovery
-        return (
-            recovery is not None
-            and recovery.step is Step.WAITING
-            and recovery.is_session_ignored(result is PollResult.IDLE)
-        )
+        return self.recovery is not None and self.recovery.is_session_ignored()
 
     def probe_polled(self, result: PollResult, now: float) -> Actions:
         """See why a kernel does not answer on this websocket.
 
         It may be busy.  Or it has no control channel.  Or the question was lost.
         """
-        recovery = self._recovery
+        recovery = self.recovery
         if recovery is None or recovery.step is Step.GRACE:
             return NO_ACTIONS
         is_idle = result is PollResult.IDLE
@@ -275,7 +267,7 @@ class RecoveryDriver:
 
     def audit(self, now: float, *, is_open: bool) -> Actions:
         """Set barriers behind the requests whose replies may be missing."""
-        if self._recovery is not None or not is_open:
+        if self.recovery is not None or not is_open:
             self._timers.arm(Timer.AUDIT, now + _AUDIT_DELAY)
             return NO_ACTIONS
         everything, self._suspects_everything = self._suspects_everything, False
@@ -287,7 +279,7 @@ class RecoveryDriver:
         suspects = written
         if not suspects:
             return NO_ACTIONS
-        self._recovery = recovery = Recovery(self._prefix, lost=False)
+        self.recovery = recovery = Recovery(self._prefix, lost=False)
         self._timers.arm(Timer.PROBE, now + _PROBE_TIMEOUT)
         return self._set_barriers(recovery, suspects)
 

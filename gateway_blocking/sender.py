@@ -113,9 +113,7 @@ class Sender:
 
     def _request_not_sent(self, request: Request) -> bool:
         with self._runner.mutex:
-            may_send_again, actions = self._protocol.request_not_sent(request, monotonic())
-        self._runner.accept(actions)
-        return may_send_again
+            return self._protocol.request_not_sent(request, monotonic())
 
     def _is_current(self, epoch: int) -> bool:
         return self._protocol.epoch == epoch and self._protocol.is_writable

@@ -252,9 +252,7 @@ class World:
             wire.up.append(request.frame)
             self.do(self.protocol.request_sent(request, self.now))
             return
-        again, actions = self.protocol.request_not_sent(request, self.now)
-        self.do(actions)
-        if again:
+        if self.protocol.request_not_sent(request, self.now):
             _channel, message = FORMATS[V1].decode(*request.frame, self.session.unpack)
             self.unsent.appendleft(message)
 
@@ -411,7 +409,8 @@ class World:
         token = self.protocol.kernel_restarting()
         self.restart_kernel()
         error = KernelRestarted("restarted here")
-        self.do(self.protocol.kernel_restarted(token, error))
+        self.protocol.kernel_restarted(token, error)
+        self.do(())
 
     # --- ends -----------------------------------------------------------------------------------
 

@@ -360,9 +360,9 @@ def test_a_kernel_that_answers_any_question_is_not_deaf() -> None:
     """Though it is not busy, as a gateway has it, and does not answer the execution."""
     recovery, (question, _) = waiting(SHELL, EXECUTION)
     recovery.idle_polls = 2
-    assert recovery.is_session_ignored(False)
+    assert recovery.is_session_ignored()
     recovery.receive(answer(question))
-    assert not recovery.is_session_ignored(False)
+    assert not recovery.is_session_ignored()
 
 
 def test_without_a_loss_only_the_barriers_are_asked() -> None:
@@ -371,7 +371,7 @@ def test_without_a_loss_only_the_barriers_are_asked() -> None:
     assert recovery.step is Step.WAITING
     question = recovery.ask(SHELL)
     recovery.idle_polls = 5
-    assert not recovery.is_session_ignored(False)
+    assert not recovery.is_session_ignored()
     assert recovery.receive(answer(question)) is Step.GRACE
 
 
