@@ -1,4 +1,4 @@
-"""What :class:`.KernelProtocol` and its shell say to one another (no I/O).
+"""Actions, decisions and sinks of :class:`.KernelProtocol` (no I/O).
 
 Actions are what the shell is to perform; decisions say what follows the loss of a websocket; a
 sink is the channel that messages are delivered into.
@@ -57,15 +57,15 @@ class PollReason(Enum):
 
 
 class TransportInfo(NamedTuple):
-    """What the protocol needs to know of the current websocket when it judges a silence."""
+    """Facts about the current websocket, by which the protocol judges a silence."""
 
     opened: float
     """Seconds on the monotonic clock, as the next."""
     last_received: float
     has_input: bool
-    """Whether bytes have arrived that the reader has not read yet."""
+    """True if bytes have arrived that the reader has not read yet."""
     is_acknowledged: bool
-    """Whether the gateway's host has confirmed all that was sent."""
+    """True if the gateway's host has confirmed all that was sent."""
 
 
 # --- actions --------------------------------------------------------------------------------------

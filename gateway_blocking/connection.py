@@ -68,7 +68,7 @@ class Connection:
         Returns the kernel's ``execution_state``, or ``"gone"`` if the gateway has no such kernel;
         raises GatewayTimeout or another GatewayError if the gateway does not respond.
     channels : mapping of str to Channel
-        Where messages are delivered, by name.
+        Channels that messages are delivered into, by name.
     session : jupyter_client.session.Session
         Source of the session ID, and of ``pack`` and ``unpack``, which write and read JSON.
     send_timeout : float
@@ -127,17 +127,17 @@ class Connection:
 
     @property
     def kernel_status(self) -> KernelStatus:
-        """What is known of the kernel."""
+        """Status of the kernel, as far as known."""
         return self._protocol.kernel_status
 
     @property
     def was_started(self) -> bool:
-        """Whether its threads were started, which an :meth:`open` that failed may not have done."""
+        """True if its threads were started, which an :meth:`open` that failed may not have done."""
         return self._threads[0].was_started
 
     @property
     def is_usable(self) -> bool:
-        """Whether it was opened and neither ended nor began to end."""
+        """True if it was opened and neither ended nor began to end."""
         return self.was_started and not (self._runner.is_closing or self.state is State.CLOSED)
 
     def is_beating(self, within: float) -> bool:

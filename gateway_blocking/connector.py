@@ -1,4 +1,4 @@
-"""How a client gets its connection, and what it and its manager ask of the current one."""
+"""The making of a client's connection, and the client's slot for the current one."""
 
 from __future__ import annotations
 

@@ -29,7 +29,7 @@ def options_from_environment(options: _Options, owner: Any) -> dict[str, Any]:
     options : mapping
         The traits by name, each with the names of its variables as its metadata ``env``.
     owner : object
-        What the traits validate for.
+        Object that the traits validate for.
 
     Raises
     ------

@@ -71,7 +71,7 @@ class GatewayError(Exception):
     Attributes
     ----------
     advice : str
-        What to do about the error; "" if that is not known.  ``str(error)`` ends with it.
+        Advice about the error; "" if there is none.  ``str(error)`` ends with it.
     """
 
     def __init__(self, text: str = "", *, advice: str = "") -> None:

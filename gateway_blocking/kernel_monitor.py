@@ -1,4 +1,4 @@
-"""What is known of a kernel, and what its end means for the calls that wait (no I/O)."""
+"""The status of a kernel, and the effect of its end on the calls that wait (no I/O)."""
 
 from __future__ import annotations
 
@@ -61,7 +61,7 @@ class KernelMonitor:
         Parameters
         ----------
         status : KernelStatus
-            What became of the kernel.
+            Status of the kernel from now on.
         text : str, optional
             Text of the error, if more is known than the status says.
         """

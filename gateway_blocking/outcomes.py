@@ -124,7 +124,7 @@ def death(name: str, status: KernelStatus, text: str, *, was_heard: bool) -> Dea
     name : str
         ID of the kernel.
     status : KernelStatus
-        What became of it.
+        Status of the kernel at its end.
     text : str
         Text of the error; "" for the usual one.
     was_heard : bool

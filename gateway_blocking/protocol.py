@@ -74,7 +74,7 @@ class KernelProtocol:
     session : jupyter_client.session.Session
         Source of the session ID, the user name, and ``pack`` and ``unpack``.
     sinks : mapping of str to Sink
-        Where messages are delivered, by channel name.
+        Channels that messages are delivered into, by name.
     ping_interval, ping_timeout : float
         Seconds between pings, and seconds after which a missing answer counts; an interval of 0
         means no pings.
@@ -107,7 +107,7 @@ class KernelProtocol:
         self.epoch = 0
         """Number of websockets that were opened."""
         self.failure: BaseException | None = None
-        """What ended the connection."""
+        """Error that ended the connection."""
         self.abort_reason = ""
         """Why the current websocket must be aborted; "" if it need not be.
 
@@ -142,7 +142,7 @@ class KernelProtocol:
 
     @property
     def is_writable(self) -> bool:
-        """Whether the current websocket accepts messages."""
+        """True if the current websocket accepts messages."""
         return self.state is State.OPEN or self.state is State.RECOVERING
 
     def _set_state(self, state: State) -> None:
@@ -250,7 +250,7 @@ class KernelProtocol:
         Parameters
         ----------
         error : BaseException, optional
-            What ended it; None if its client stopped it.
+            Error that ended it; None if its client stopped it.
         """
         if self.state is State.CLOSED:
             return
@@ -445,7 +445,7 @@ class KernelProtocol:
 
     @property
     def kernel_status(self) -> KernelStatus:
-        """What is known of the kernel."""
+        """Status of the kernel, as far as known."""
         return self._monitor.status
 
     @property

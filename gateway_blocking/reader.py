@@ -45,7 +45,7 @@ class Reader:
         session: Session,
     ) -> None:
         self.socket: Handshake | Transport | None = None
-        """What close() has to end."""
+        """The handshake or the websocket that close() ends."""
         self.transport: Transport | None = None
         """The websocket of the protocol's epoch."""
         self._runner = runner

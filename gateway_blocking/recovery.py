@@ -1,4 +1,4 @@
-"""What becomes of the requests in flight when a websocket is lost (no I/O).
+"""Recovery of the requests in flight when a websocket is lost (no I/O).
 
 A request that was sent just before the loss may or may not have reached the kernel, and the kernel
 may have executed it although no message about it arrived.  After the websocket is open again, with
@@ -137,7 +137,7 @@ class Recovery:
         )
         """The msg_ids of the questions on control; `copy` is sent twice."""
         self.has_control = True
-        """Whether the kernel answers on control, as far as known."""
+        """True if the kernel answers on control, as far as known."""
         self.unanswered: set[Barrier] = set()
         self.polls = self.idle_polls = 0
         """Number of polls because no answer came, and of those that found the kernel idle."""

@@ -72,7 +72,7 @@ class RecoveryDriver:
     session : jupyter_client.session.Session
         Source of the user name, and of ``pack`` and ``unpack``.
     sinks : mapping of str to Sink
-        Where errors are delivered, by channel name.
+        Channels that errors are delivered into, by name.
     requests : RequestTable
         The requests in flight.
     timers : Timers

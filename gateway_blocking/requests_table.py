@@ -36,7 +36,7 @@ _QUEUE = 1000  # messages that wait between a kernel and its gateway before ZMQ 
 
 
 class Disposition(Enum):
-    """What becomes of a message."""
+    """Decision about a message that came."""
 
     DELIVER = "it is delivered"
     DELIVER_INCOMPLETE = "it is delivered; it ends an execution with missing messages"
@@ -61,15 +61,15 @@ class Request:
     incarnation: str | None = None
     """The kernel process that it was meant for; None if none was known."""
     writing: bool = True
-    """Whether a thread is writing it to the websocket."""
+    """True while a thread is writing it to the websocket."""
     epoch: int = 0
     """Number of the connection's websocket that it was sent on."""
     sent: int = 1
     """How often it was sent."""
     is_overtaken: bool = False
-    """Whether newer requests may have been sent since it was lost: it is not sent again."""
+    """True if newer requests may have been sent since it was lost: it is not sent again."""
     seen: bool = False
-    """Whether a message came that has it as its parent: the kernel has it."""
+    """True if a message came that has it as its parent: the kernel has it."""
     replied: bool = False
     idle: bool = False
     first: int | None = None
@@ -81,7 +81,7 @@ class Request:
 
     @property
     def settled(self) -> bool:
-        """Whether its effect is known.  A ``comm_msg`` gets no reply, only an "idle"."""
+        """True if its effect is known.  A ``comm_msg`` gets no reply, only an "idle"."""
         return self.replied if is_request(self.msg_type) else self.idle
 
 

@@ -140,7 +140,7 @@ class MessageSequence:
         Returns
         -------
         int
-            How many of the answers to its request are accounted for by it: 2 for an "idle" whose
+            Number of answers to its request that it accounts for: 2 for an "idle" whose
             reply is assumed to have a number before it.
         """
         msg_type, parent = message["msg_type"], message["parent_header"]

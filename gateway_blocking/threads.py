@@ -24,7 +24,7 @@ class DaemonThread:
     name : str
         Name of the thread.
     work : callable
-        What the thread does.
+        Work of the thread.
     """
 
     def __init__(self, name: str, work: Callable[[], None]) -> None:
@@ -45,7 +45,7 @@ class DaemonThread:
 
     @property
     def was_started(self) -> bool:
-        """Whether it was started."""
+        """True if it was started."""
         return self._thread.ident is not None
 
     def is_alive(self) -> bool:

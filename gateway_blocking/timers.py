@@ -11,7 +11,7 @@ _NEVER = float("inf")
 
 
 class Timer(Enum):
-    """What the protocol waits for.  Each timer expires once, and is armed again if needed."""
+    """A reason to wake the protocol.  Each timer expires once, and is armed again if needed."""
 
     PING = "it is time to ping the gateway and to poll the kernel"
     SILENCE = "nothing has been received for too long"

@@ -80,7 +80,7 @@ class Transport:
 
     @property
     def is_aborted(self) -> bool:
-        """Whether :meth:`abort` was called."""
+        """True if :meth:`abort` was called."""
         return self._aborted is not None
 
     # --- receiving ------------------------------------------------------------------------------

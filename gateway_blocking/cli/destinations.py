@@ -1,4 +1,4 @@
-"""Where ``jupyter gateway run`` writes the notebooks that it has executed."""
+"""Destinations of the notebooks that ``jupyter gateway run`` has executed."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ class Destinations:
         files : list of str
             All files of the command line.
         notebooks : list of str
-            Those of them that are notebooks.
+            The notebooks among them.
         """
         given = {
             "--output": self.output,

@@ -1,4 +1,4 @@
-"""How a command ends: its exit statuses, and the errors that stand for them."""
+"""Exit statuses of commands, and the errors that stand for them."""
 
 from __future__ import annotations
 

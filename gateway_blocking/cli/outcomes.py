@@ -1,4 +1,4 @@
-"""How the files of ``jupyter gateway run`` ended: their table, and what an error means for them."""
+"""Outcomes of the files of ``jupyter gateway run``: their table, and the meaning of errors."""
 
 from __future__ import annotations
 

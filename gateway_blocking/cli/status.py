@@ -273,7 +273,7 @@ def _encryption(gateway: GatewayClient, sock: socket.socket) -> _Result:
 
 
 class _Certificate(TypedDict, total=False):
-    """What ``SSLSocket.getpeercert()`` returns."""
+    """Result of ``SSLSocket.getpeercert()``."""
 
     subject: tuple[tuple[tuple[str, str], ...], ...]
     subjectAltName: tuple[tuple[str, str], ...]
