@@ -13,6 +13,7 @@ from .config import GatewayClient
 from .deprecation import deprecated_names
 from .errors import (
     DeadKernelError,
+    ExecutionError,
     GatewayAuthError,
     GatewayConnectionClosed,
     GatewayConnectionError,
@@ -46,6 +47,7 @@ __all__ = [
     "BlockingGatewayMultiKernelManager",
     "BlockingGatewaySessionManager",
     "DeadKernelError",
+    "ExecutionError",
     "GatewayAuthError",
     "GatewayClient",
     "GatewayConnectionClosed",

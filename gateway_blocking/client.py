@@ -23,7 +23,7 @@ from .deadline import Deadline
 from .errors import GatewayConnectionClosed, GatewayTimeout
 from .forking import register_after_fork
 from .interactive import InteractiveExecution, default_output_hook
-from .kernel_requests import KernelRequests
+from .kernel_operations import KernelOperations
 from .locks import Lock
 from .messages import Message
 from .readiness import ReadinessCheck
@@ -37,7 +37,7 @@ _Hook = Callable[[Message], Any]
 _PlainHook = Callable[[dict[str, Any]], Any]  # as in code for jupyter_client
 
 
-class BlockingGatewayKernelClient(RemoteKernelMixin, KernelRequests, BlockingKernelClient):
+class BlockingGatewayKernelClient(RemoteKernelMixin, KernelOperations, BlockingKernelClient):
     """A :class:`~jupyter_client.blocking.BlockingKernelClient` for a kernel behind a gateway.
 
     All channels share one websocket.  Any number of threads may use one client: each

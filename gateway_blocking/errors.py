@@ -18,6 +18,7 @@
     ├── DeadKernelError (RuntimeError)               the kernel died, and will not reply
     │   ├── KernelRestarted                          it runs again, but its state is lost
     │   └── KernelGone (NoSuchKernel)                it was shut down or culled
+    ├── ExecutionError (RuntimeError)                the code raised an exception, or was skipped
     ├── NoKernel (RuntimeError)                      no kernel was started, or it was shut down
     ├── RemoteNotSupported (NotImplementedError)     the call makes sense for a local kernel only
     ├── MessageTooLarge (ValueError)                 the message is larger than a gateway accepts
@@ -33,15 +34,17 @@ exception is :exc:`queue.Empty`, as in ``jupyter_client``.  The underlying error
 from __future__ import annotations
 
 import copy
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from jupyter_client import kernelspec
 
 from .deprecation import deprecated_names
-from .escape import printable
+from .escape import plain_text, printable
 
 __all__ = [
     "DeadKernelError",
+    "ExecutionError",
     "GatewayAuthError",
     "GatewayConnectionClosed",
     "GatewayConnectionError",
@@ -72,7 +75,11 @@ class GatewayError(Exception):
     ----------
     advice : str
         Advice about the error; "" if there is none.  ``str(error)`` ends with it.
+    execution : Execution or None
+        The outputs that came before, if ``run()`` of a client raised the error.
     """
+
+    execution: Any = None
 
     def __init__(self, text: str = "", *, advice: str = "") -> None:
         super().__init__(text)
@@ -211,6 +218,29 @@ class KernelRestarted(DeadKernelError):
 
 class KernelGone(DeadKernelError, NoSuchKernel):
     """The kernel was shut down or culled, and the gateway does not know it any more."""
+
+
+class ExecutionError(GatewayError, RuntimeError):
+    """The code raised an exception in the kernel, or the kernel skipped the code.
+
+    Attributes
+    ----------
+    ename, evalue : str
+        Name and text of the exception.
+    traceback : list of str
+        The traceback as the kernel formats it, usually with ANSI colours.
+    """
+
+    def __init__(self, ename: str = "", evalue: str = "", traceback: Sequence[str] = ()) -> None:
+        super().__init__(f"{ename}: {evalue}")
+        self.args = (ename, evalue, traceback)  # for pickle
+        self.ename = ename
+        self.evalue = evalue
+        self.traceback = list(traceback)
+
+    def __str__(self) -> str:
+        lines = [plain_text(line) for part in self.traceback for line in part.splitlines()]
+        return "\n".join(map(printable, lines or [f"{self.ename}: {self.evalue}"]))
 
 
 class NoKernel(GatewayError, RuntimeError):

@@ -1,4 +1,4 @@
-"""Control characters: escaped in texts, and filtered in a kernel's output for a terminal.
+"""Control characters: escaped in texts, applied or removed, and filtered for a terminal.
 
 A terminal obeys what it is sent.  With escape sequences a server could set the title, fill the
 clipboard, overwrite what is on the screen, or have the terminal type an answer into the shell.
@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 
-__all__ = ["OutputFilter", "printable"]
+__all__ = ["OutputFilter", "plain_text", "printable"]
 
 _LONGEST = 4000
 """Characters of a text; of a longer one the begin and the end are kept."""
@@ -147,3 +147,41 @@ def _draws(private: str, numbers: str, middle: str, final: str) -> bool:
     if middle:
         return not private and middle + final in (" q", "!p")  # the cursor's shape; soft reset
     return final in ("JK" if private == "?" else "" if private else _DRAWING)
+
+
+# --- without a terminal ---------------------------------------------------------------------------
+
+_ESCAPE = r"\x1b\[[0-?]*[ -/]*[@-~]|\x1b\][^\x07\x1b]*(?:\x07|\x1b\\)|\x1b[ -/]*[0-~]?"
+_PARTS = re.compile(rf"{_ESCAPE}|[\n\r\b]|[^\n\r\b\x1b]+")
+_SPECIAL = re.compile(r"[\r\b\x1b]")
+_ERASE = re.compile(r"\x1b\[[02]?K")
+
+
+def plain_text(text: str) -> str:
+    r"""Return a text as a terminal shows it, without colours.
+
+    Carriage returns, backspaces and the erasing of a line are applied; other escape sequences are
+    removed.
+
+    >>> plain_text("10%\r20%\rdone\nab\bc \x1b[31mred\x1b[0m")
+    'done\nac red'
+    """
+    if not _SPECIAL.search(text):
+        return text
+    lines: list[str] = []
+    line: list[str] = []
+    at = 0
+    for part in _PARTS.findall(text.replace("\r\n", "\n")):
+        if part == "\n":
+            lines.append("".join(line))
+            line, at = [], 0
+        elif part == "\r":
+            at = 0
+        elif part == "\b":
+            at = max(at - 1, 0)
+        elif _ERASE.fullmatch(part):
+            del line[at:]
+        elif part[0] != "\x1b":
+            line[at : at + len(part)] = part
+            at += len(part)
+    return "\n".join([*lines, "".join(line)])

@@ -6,7 +6,7 @@ import inspect
 import logging
 import sys
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from queue import Empty
 from typing import Any
@@ -22,9 +22,11 @@ from .timeouts import IDLE_GRACE
 __all__ = ["InteractiveExecution", "default_output_hook"]
 
 
-@dataclass(frozen=True)
+@dataclass
 class InteractiveExecution:
     """One execution whose messages are handled as they arrive, in the thread that calls.
+
+    After a timeout, it can go on with another deadline.
 
     Parameters
     ----------
@@ -59,6 +61,9 @@ class InteractiveExecution:
     send_input: Callable[[str], None]
     log: logging.Logger | logging.LoggerAdapter[Any]
 
+    reply: Message | None = field(default=None, init=False)
+    _is_idle: bool = field(default=False, init=False)
+
     def run(self) -> Message:
         """Handle messages until both the reply and the last output have come; return the reply.
 
@@ -69,38 +74,48 @@ class InteractiveExecution:
         ReplyLost, DeadKernelError, GatewayConnectionClosed
             The reply does not come any more.
         """
-        reply: Message | None = None
-        idle = False
-        while not (reply and idle):
-            # The last "idle" may be lost, so after the reply a silence ends the wait as well.
-            try:
-                message = self.claim.take(
-                    self.deadline.within(IDLE_GRACE) if reply else self.deadline
-                )
-            except Empty:
-                if reply and not self.deadline.passed():
-                    self.log.warning("the end of the output did not come within %g s", IDLE_GRACE)
-                    return reply
-                raise GatewayTimeout(
-                    "Timeout waiting for output: the execution did not end within"
-                    f" {self.deadline.timeout:g} s; the code may still be running:"
-                    " interrupt_kernel() of the manager ends it"
-                ) from None
-            except ReplyLost:
-                if reply:  # only the end of the output is lost
-                    return reply
+        while not self.is_over:
+            self.step()
+        assert self.reply is not None
+        return self.reply
+
+    @property
+    def is_over(self) -> bool:
+        """True if both the reply and the last output have come."""
+        return self.reply is not None and self._is_idle
+
+    def step(self) -> None:
+        """Wait for one message and handle it; errors are those of :meth:`run`."""
+        # The last "idle" may be lost, so after the reply a silence ends the wait as well.
+        try:
+            message = self.claim.take(
+                self.deadline.within(IDLE_GRACE) if self.reply else self.deadline
+            )
+        except Empty:
+            if self.reply and not self.deadline.passed():
+                self.log.warning("the end of the output did not come within %g s", IDLE_GRACE)
+                self._is_idle = True
+                return
+            raise GatewayTimeout(
+                "Timeout waiting for output: the execution did not end within"
+                f" {self.deadline.timeout:g} s; the code may still be running:"
+                " interrupt_kernel() of the manager ends it"
+            ) from None
+        except ReplyLost:
+            if not self.reply:
                 raise
-            # A message type counts only on its own channel, so that no server gets an answer from
-            # the user in another way.
-            if self.claim.origin is self.iopub:
-                self.output_hook(message)
-                idle = idle or is_idle(message)
-            elif self.claim.origin is self.stdin:
-                if message["msg_type"] == "input_request":
-                    self._answer(message)
-            elif message["msg_type"] == "execute_reply":
-                reply = message
-        return reply
+            self._is_idle = True  # only the end of the output is lost
+            return
+        # A message type counts only on its own channel, so that no server gets an answer from the
+        # user in another way.
+        if self.claim.origin is self.iopub:
+            self.output_hook(message)
+            self._is_idle = self._is_idle or is_idle(message)
+        elif self.claim.origin is self.stdin:
+            if message["msg_type"] == "input_request":
+                self._answer(message)
+        elif message["msg_type"] == "execute_reply":
+            self.reply = message
 
     def _answer(self, request: Message) -> None:
         """Answer a question of the code, or let `stdin_hook` answer it."""

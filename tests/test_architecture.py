@@ -33,6 +33,7 @@ LAYERS = (
             "recovery",
             "models",
         ),
+        "collector",
         *("actions", "timers", "outcomes", "reconnection", "recovery_driver"),
         *("kernel_monitor", "keepalive", "protocol"),
     },
@@ -45,7 +46,10 @@ LAYERS = (
         *("cleanup", "reaper", "reaper_process", "threads"),
     },
     {"runner", "reader", "sender", "heartbeat", "connection"},  # engine
-    {"connector", "kernel_requests", "readiness", "interactive"},  # parts of a client
+    {  # parts of a client
+        *("connector", "kernel_requests", "readiness", "interactive"),
+        *("execution", "kernel_operations", "running"),
+    },
     {  # mirror
         *("remote", "client", "clients", "ownership", "lifecycle"),
         *("kernelspec", "manager", "multikernelmanager", "sessions"),
@@ -80,6 +84,7 @@ SIDEWAYS = {
     "sequence": {"wire"},
     "requests_table": {"sequence", "wire"},
     "recovery": {"requests_table", "wire"},
+    "collector": {"messages"},
     "actions": {"errors", "requests_table", "wire"},
     "outcomes": {"advice", "errors", "liveness", "requests_table"},
     "reconnection": {"actions", "errors"},
@@ -125,6 +130,8 @@ SIDEWAYS = {
     "channels": {"backlog", "coroutines", "locks", "mailbox"},
     "handshake": {"responses", "tls", "traits", "transport"},
     "readiness": {"connector"},
+    "kernel_operations": {"connector", "execution", "kernel_requests", "running"},
+    "running": {"connector", "execution", "interactive"},
     "client": {"remote"},
     "kernelspec": {"remote"},
     "clients": {"client"},

@@ -1,0 +1,203 @@
+"""Operations of a client that jupyter_client does not have: run code and get a result."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any, cast
+
+from .connector import ConnectionSlot
+from .kernel_requests import KernelRequests
+from .timeouts import READY_TIMEOUT
+
+if TYPE_CHECKING:  # imported when they are needed, because many clients never do
+    from .collector import Output
+    from .execution import Execution
+    from .running import CodeRun, OnTimeout, OutputStream, RunningClient, RunOptions
+
+__all__ = ["KernelOperations"]
+
+
+class KernelOperations(KernelRequests):
+    """The operations of a client that stand on top of jupyter_client's API.
+
+    Any number of threads may use them at once.
+    """
+
+    kernel_id: Any  # traits and attributes of the client
+    rest: Any
+    connection_slot: ConnectionSlot
+    iopub_channel: Any
+    wait_for_ready: Any
+
+    # --- code -----------------------------------------------------------------------------------
+
+    def run(
+        self,
+        code: str,
+        *,
+        timeout: float | None = None,
+        on_timeout: OnTimeout = "interrupt",
+        settle: float = 2.0,
+        max_output: int | None = None,
+        check: bool = False,
+        allow_stdin: bool = False,
+        silent: bool = False,
+        store_history: bool = True,
+        user_expressions: dict[str, str] | None = None,
+        on_output: Callable[[Output], Any] | None = None,
+    ) -> Execution:
+        r"""Execute code, wait for its end, and return everything that came of it.
+
+        >>> done = client.run("print('hi')\n1 + 1", timeout=60)  # doctest: +SKIP
+        >>> done.stdout, done.text(), done.ok  # doctest: +SKIP
+        ('hi\n', 'hi\n2', True)
+
+        After a Ctrl-C, or an exception in `on_output`, the code is interrupted.
+
+        Parameters
+        ----------
+        code : str
+            The code.
+        timeout : float, optional
+            Seconds until the code must have ended; by default as long as the kernel lives.
+        on_timeout : {"interrupt", "restart", "leave", "raise"}
+            What happens to code that does not end in time.  It is interrupted, and its last
+            outputs are awaited for `settle` seconds; or the kernel is restarted; or it is left
+            running, and :meth:`.Execution.wait` returns its result later; or it is left running,
+            and GatewayTimeout is raised.
+        settle : float
+            Seconds to wait for the end of interrupted code.
+        max_output : int, optional
+            Characters of output to keep, half of them from the beginning and half from the end.
+            It bounds the memory while the output arrives.  By default everything is kept.
+        check : bool
+            Whether to raise an exception unless the code ends well, as
+            :meth:`.Execution.raise_for_error` does.  Its attribute ``execution`` is the result.
+        allow_stdin : bool
+            Whether the code may ask for input, on the standard input of this process.
+        silent, store_history, user_expressions
+            As for :meth:`execute`.
+        on_output : callable, optional
+            Called with each output as it comes, a dict like those of :meth:`stream`.
+
+        Returns
+        -------
+        Execution
+            The result, also if the code failed, the kernel died or the reply was lost.
+
+        Raises
+        ------
+        ExecutionError, GatewayTimeout, DeadKernelError, ReplyLost
+            With `check`: the code failed.
+        MessageTooLarge
+            The code is larger than a gateway accepts.
+        RuntimeError
+            The channels that the call needs are not running.
+        ValueError, TypeError
+            An argument is not valid.
+        """
+        if on_output is not None and not callable(on_output):
+            raise TypeError(f"on_output must be a function, got {on_output!r}")
+        from .running import RunOptions
+
+        options = RunOptions(timeout, on_timeout, settle, max_output, allow_stdin)
+        run = self._new_run(code, options, silent, store_history, user_expressions)
+        done = run.execute(on_output)
+        raises = check or (on_timeout == "raise" and done.status == "timeout")
+        return done.raise_for_error() if raises else done
+
+    def stream(
+        self,
+        code: str,
+        *,
+        timeout: float | None = None,
+        settle: float = 2.0,
+        max_output: int | None = None,
+        allow_stdin: bool = False,
+        silent: bool = False,
+        store_history: bool = True,
+        user_expressions: dict[str, str] | None = None,
+    ) -> OutputStream:
+        r"""Execute code, and iterate over its outputs as they come.
+
+        >>> outputs = client.stream("for i in range(3): print(i)")  # doctest: +SKIP
+        >>> for output in outputs:  # doctest: +SKIP
+        ...     print(output["text"], end="")
+        >>> outputs.execution.ok  # doctest: +SKIP
+        True
+
+        Each output is a dict as ``nbformat`` describes it, or one whose ``output_type`` is
+        ``clear_output`` or ``update_display_data``.  If the loop ends early, the code is
+        interrupted.  Parameters are those of :meth:`run`; code that does not end in time is
+        interrupted.
+
+        Returns
+        -------
+        OutputStream
+            The outputs; after the iteration, its attribute ``execution`` is the result.
+        """
+        from .running import OutputStream, RunOptions
+
+        options = RunOptions(timeout, "interrupt", settle, max_output, allow_stdin)
+        return OutputStream(
+            lambda: self._new_run(code, options, silent, store_history, user_expressions)
+        )
+
+    def _new_run(
+        self,
+        code: str,
+        options: RunOptions,
+        silent: bool,
+        store_history: bool,
+        user_expressions: dict[str, str] | None,
+    ) -> CodeRun:
+        from .running import CodeRun
+
+        self.connection_slot.check_process()
+        if not self.iopub_channel.is_alive():
+            raise RuntimeError("the channels are not running: call start_channels()")
+        if options.allow_stdin and not self.stdin_channel.is_alive():
+            raise RuntimeError("the stdin channel must be running to allow input")
+        content = self._execute_content(
+            code, silent, store_history, user_expressions, options.allow_stdin, stop_on_error=True
+        )
+        message = self._new_message("execute_request", content)
+        return CodeRun(cast("RunningClient", self), message, options)
+
+    # --- the kernel -----------------------------------------------------------------------------
+
+    def interrupt_kernel(self) -> None:
+        """Interrupt the code that the kernel runs, of this client or of another.
+
+        Raises
+        ------
+        NoSuchKernel
+            The gateway does not know the kernel any more.
+        GatewayError
+            The gateway could not be reached, or did not do it.
+        """
+        self.rest.interrupt_kernel(self.kernel_id)
+
+    def restart_kernel(self, timeout: float | None = READY_TIMEOUT) -> None:
+        """Restart the kernel, and wait until it is ready; its variables are lost.
+
+        Calls that wait for a reply raise :exc:`.KernelRestarted`.
+
+        Parameters
+        ----------
+        timeout : float, optional
+            Seconds to wait for the new process; None to wait as long as it lives.
+
+        Raises
+        ------
+        NoSuchKernel
+            The gateway does not know the kernel any more.
+        KernelNotReady
+            The new process did not reply in time.
+        GatewayError
+            The gateway could not be reached, or did not do it.
+        """
+        kernel_restarted = self.connection_slot.kernel_restarting(self.kernel_id)
+        self.rest.restart_kernel(self.kernel_id)
+        kernel_restarted()
+        self.wait_for_ready(timeout)
