@@ -232,7 +232,7 @@ class ExecutionError(GatewayError, RuntimeError):
     """
 
     def __init__(self, ename: str = "", evalue: str = "", traceback: Sequence[str] = ()) -> None:
-        super().__init__(f"{ename}: {evalue}")
+        super().__init__()
         self.args = (ename, evalue, traceback)  # for pickle
         self.ename = ename
         self.evalue = evalue
@@ -240,7 +240,8 @@ class ExecutionError(GatewayError, RuntimeError):
 
     def __str__(self) -> str:
         lines = [plain_text(line) for part in self.traceback for line in part.splitlines()]
-        return "\n".join(map(printable, lines or [f"{self.ename}: {self.evalue}"]))
+        text = f"{self.ename}: {self.evalue}" if self.evalue else self.ename
+        return "\n".join(map(printable, lines or [text]))
 
 
 class NoKernel(GatewayError, RuntimeError):

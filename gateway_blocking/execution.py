@@ -145,13 +145,13 @@ class Execution:
 
     @property
     def displays(self) -> list[dict[str, Any]]:
-        """The MIME bundles of what the code displayed, without the result."""
+        """The MIME bundles that the code displayed, without the result."""
         displays = (each for each in self.outputs if each["output_type"] == "display_data")
         return [dict(each["data"]) for each in displays]
 
     @property
     def images(self) -> list[Image]:
-        """The images among displays and result, each in the first format that it came in."""
+        """The images among displays and result, each in the first of its formats."""
         return [image for output in self.outputs for image in _images(output)[:1]]
 
     def text(self, ansi: bool = False, prefer: Sequence[str] = _PREFERRED) -> str:

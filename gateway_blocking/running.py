@@ -119,8 +119,9 @@ class CodeRun:
         self._failure: KernelException | None = None
         self._started = datetime.now(UTC)
         self._outcome: tuple[Status, GatewayError | None] | None = None
+        self._reason = f"the code did not end within {options.timeout} s"
         self._timeout_detail = ""
-        self._running = False
+        self._is_interrupted = self._running = False
         shell, iopub, stdin = client.shell_channel, client.iopub_channel, client.stdin_channel
         self._claim = Claim(self.msg_id, shell, iopub, stdin, give_back=False)
         self._arrived: list[Message] = []
@@ -248,22 +249,21 @@ class CodeRun:
         assert reply is not None
         self._note_count(reply)
         status = reply["content"].get("status")
+        if status == "error":
+            self._failure = _failure_in(reply) or self._failure
         if self._timeout_detail:
             self._end("timeout")
         elif status == "ok":
             self._failure = None  # of a display that failed: the code itself did not
             self._end("ok")
         elif status == "error":
-            self._failure = _failure_in(reply) or self._failure
             self._end("error")
         else:
             self._end("aborted")
 
     def _end(self, status: Status, error: GatewayError | None = None) -> None:
         if status == "timeout":
-            error = GatewayTimeout(
-                f"the code did not end within {self._options.timeout:g} s: {self._timeout_detail}"
-            )
+            error = GatewayTimeout(f"{self._reason}: {self._timeout_detail}")
         elif self._timeout_detail:  # the kernel died, or the reply was lost, after the timeout
             status = "timeout"
         self._outcome = (status, error)
@@ -271,7 +271,7 @@ class CodeRun:
     # --- the end before the end -----------------------------------------------------------------
 
     def _timed_out(self) -> None:
-        if self._timeout_detail:  # once more: the interrupt has not ended it
+        if self._is_interrupted:
             self._running = True
             self._timeout_detail = _INTERRUPTED[1].format(settle=self._options.settle)
             self._end("timeout")
@@ -288,7 +288,7 @@ class CodeRun:
 
     def interrupt(self) -> None:
         """Interrupt the code; the following steps wait for its end, for `settle` seconds."""
-        self._timeout_detail = _INTERRUPTED[0]
+        self._is_interrupted, self._timeout_detail = True, _INTERRUPTED[0]
         self._interaction.deadline = Deadline(self._options.settle)
         try:
             self._client.interrupt_kernel()
@@ -299,9 +299,10 @@ class CodeRun:
 
     def settle(self) -> None:
         """Collect the last outputs of code that was interrupted, for `settle` seconds at most."""
-        self._timeout_detail = ""
+        self._is_interrupted, self._timeout_detail = True, ""
+        self._reason = "the loop over its output ended early"
         self._interaction.deadline = Deadline(self._options.settle)
-        while not (self.is_over or self._interaction.deadline.passed()):
+        while not self.is_over:
             self.step()
 
     def leave(self) -> None:
@@ -359,6 +360,7 @@ class LeftRunning:
     def __init__(self, run: CodeRun, on_output: Callable[[Output], Any] | None) -> None:
         self._run, self._on_output = run, on_output
         self._error: BaseException | None = None
+        self._result: Execution | None = None
         run.leave()
         self._thread = DaemonThread(f"gateway-run-{run.msg_id}", self._collect)
         apart(self._thread.start)
@@ -370,6 +372,7 @@ class LeftRunning:
                 while not self._run.is_over:
                     self._run.step()
                     self._run.pass_on(self._on_output)
+                self._result = self._run.result()
             except BaseException as error:  # of the caller's function, and raised by wait()
                 self._error = error
 
@@ -378,8 +381,9 @@ class LeftRunning:
         has_ended = self._thread.has_ended(Deadline(timeout))
         if self._error is not None:
             raise self._error
-        done = self._run.result()
-        return done if has_ended else replace(done, running=True, _wait=self.wait)
+        if has_ended and self._result is not None:
+            return self._result
+        return replace(self._run.result(), running=True, _wait=self.wait)
 
 
 class OutputStream:
