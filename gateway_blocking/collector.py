@@ -90,9 +90,9 @@ class OutputCollector:
         Returns
         -------
         dict or None
-            The output, not merged with others; or a dict whose ``output_type`` is
-            ``"clear_output"`` or ``"update_display_data"``, with the content of the message.  It
-            is None for any other message.
+            The output, not merged with others, and with its ``display_id`` if it has one; or a
+            dict whose ``output_type`` is ``"clear_output"`` or ``"update_display_data"``.  It is
+            None for any other message.
         """
         kind, content = message["msg_type"], message["content"]
         if kind == "clear_output":
@@ -121,7 +121,7 @@ class OutputCollector:
         output, display_id = _display(kind, content), _display_id(content)
         self._update(display_id, output)  # as nbclient does: a display with this ID replaces it
         self._add(_Piece(output, _size(output["data"]), display_id))
-        return output
+        return {**output, "display_id": display_id} if display_id else output
 
     def _add_stream(self, name: str, text: str) -> None:
         if not text:

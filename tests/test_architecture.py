@@ -57,7 +57,8 @@ LAYERS = (
     {"local", "papermill_engine", "__init__"},  # front
     # what all commands share
     {
-        *("cli.errors", "cli.terminal", "cli.files", "cli.started"),
+        *("cli.errors", "cli.terminal", "cli.files", "cli.started", "cli.notebook_log"),
+        "cli.html_text",
         *("cli.argv", "cli.kernel_lookup", "cli.command"),
     },
     {  # the files that commands execute
@@ -143,8 +144,10 @@ SIDEWAYS = {
     "cli.argv": {"cli.errors"},
     "cli.command": {"cli.argv", "cli.errors", "cli.kernel_lookup", "cli.terminal"},
     "cli.files": {"cli.errors"},
+    "cli.notebook_log": {"cli.errors", "cli.files"},
     "cli.kernel_lookup": {"cli.errors", "cli.started"},
     "cli.started": {"cli.errors", "cli.terminal"},
+    "cli.terminal": {"cli.html_text"},
     "cli.batch": {"cli.jobs", "cli.outcomes", "cli.progress"},
     "cli.notebook_job": {"cli.jobs", "cli.notebook_file", "cli.parameters"},
     "cli.outcomes": {"cli.jobs"},
@@ -164,7 +167,7 @@ HOMES = {
     "traitlets": {"auth", "config", "environment", "logger", "tokens", "traits"}
     | {"papermill_engine"}
     | MIRROR - {"clients", "lifecycle", "ownership"}
-    | {f"cli.{name}" for name in ("argv", "command", "notebook_job", "run")}
+    | {f"cli.{name}" for name in ("argv", "command", "exec", "notebook_job", "run")}
     | {f"cli.{name}" for name in ("shell", "status", "stop")},
     "jupyter_client": {"errors", "wire", "channels", "connector", "kernel_requests"}
     | {"protocol", "recovery_driver", "connection", "reader", "sender"}

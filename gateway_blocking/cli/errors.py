@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import signal
 
-from ..errors import GatewayError
+from ..errors import DeadKernelError, GatewayError, KernelGone
 
 __all__ = [
     "FAILED",
@@ -14,6 +14,7 @@ __all__ = [
     "CodeError",
     "Signal",
     "UsageError",
+    "kernel_death",
     "may_still_execute",
 ]
 
@@ -48,6 +49,26 @@ class Signal(KeyboardInterrupt):
     def __init__(self, number: int) -> None:
         super().__init__(signal.Signals(number).name)
         self.number = number
+
+
+def kernel_death(error: DeadKernelError, where: str = "") -> DeadKernelError:
+    """Return an error that says what happened to the kernel, in the words of a command.
+
+    Parameters
+    ----------
+    error : DeadKernelError
+        Error of the client, whose advice is for programs.
+    where : str
+        The cell as the end of a sentence, such as " in cell 3".
+    """
+    if isinstance(error, KernelGone):
+        return KernelGone(
+            f"the gateway does not have the kernel any more{where}: it was shut down or culled, or"
+            " the gateway was restarted"
+        )
+    return DeadKernelError(
+        f"the kernel died{where}: out of memory, perhaps; the gateway's log says more"
+    )
 
 
 def may_still_execute(error: BaseException | None) -> bool:

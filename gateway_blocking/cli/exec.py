@@ -2,12 +2,24 @@
 
 from __future__ import annotations
 
-from .command import KernelCommand
-from .errors import FAILED, OK, CodeError, UsageError
-from .files import read_standard_input
-from .script_job import ScriptJob
+import json
+import sys
+from pathlib import Path
+from typing import cast
 
-__all__ = ["ExecCommand"]
+from traitlets import Bool, Float, Unicode
+
+from ..collector import Output
+from ..errors import DeadKernelError
+from ..execution import Execution
+from ..messages import Message
+from .command import KernelCommand
+from .errors import FAILED, GATEWAY, OK, UsageError, kernel_death
+from .files import read_standard_input, read_text
+from .notebook_log import NotebookLog
+from .terminal import echo, renderer, write
+
+__all__ = ["ExecCommand", "exit_status"]
 
 
 class ExecCommand(KernelCommand):
@@ -20,19 +32,24 @@ class ExecCommand(KernelCommand):
     Usage: jupyter gateway exec [OPTIONS] CODE
 
     The kernel is a new one, which is shut down afterwards, or the one of --kernel-id, which keeps
-    its variables. If CODE is "-", the code is read from standard input; otherwise input() in the
-    code reads from there.
+    its variables. If CODE is "-", the code is read from standard input, and with --file from a
+    file; otherwise input() in the code reads from standard input.
+
+    With --json, standard output has one JSON object, and nothing else: the documentation
+    describes it (howto/results). The code cannot ask for input then.
 
     The gateway is the one of --url, of jupyter_gateway_config.py (c.GatewayClient.url), or of the
     environment variable JUPYTER_GATEWAY_URL. If none is given, and no --kernel-id, a gateway is
     started on this machine and stopped at the end.
 
-    The exit status:
+    The exit status, also with --json:
 
         0    the code was executed
-        1    the code raised an error
-        2    the command was not understood, or --kernel-id matches no kernel, or several
+        1    the code raised an error, or did not end within --timeout
+        2    the command was not understood, a file cannot be read or written, or --kernel-id
+             matches no kernel, or several
         3    the gateway cannot be reached or refused, or the kernel died or did not start
+        N    the code called sys.exit(N)
         130  you pressed Ctrl-C; the code was interrupted, and a new kernel was shut down
     """
     examples = """\
@@ -40,23 +57,122 @@ jupyter gateway exec "print(6 * 7)"
 jupyter gateway exec --kernel=ir "summary(cars)"
 jupyter gateway exec --kernel-id=1f3a "model.score(x, y)"
 jupyter gateway exec --kernel-id=1f3a - < patch.py
+jupyter gateway exec --json --timeout=60 --file=step.py | jq .text
+jupyter gateway exec --kernel-id=1f3a --append-to=log.ipynb "model.summary()"
 """
+
+    as_json = Bool(help="Write the result as one JSON object, when the code has ended.").tag(
+        config=True
+    )
+    timeout = Float(
+        None,
+        allow_none=True,
+        help="Seconds until the code must have ended; then it is interrupted. By default no limit.",
+    ).tag(config=True)
+    file = Unicode(help="File with the code, in UTF-8.").tag(config=True)
+    append_to = Unicode(
+        help="Notebook to append the code and its outputs to, as a cell; made if there is none."
+    ).tag(config=True)
+    images = Unicode(help="Folder to save images and HTML in; made if there is none.").tag(
+        config=True
+    )
+
+    aliases = {  # noqa: RUF012
+        **KernelCommand.aliases,
+        "timeout": "ExecCommand.timeout",
+        "file": "ExecCommand.file",
+        "append-to": "ExecCommand.append_to",
+        "images": "ExecCommand.images",
+    }
+    flags = {**KernelCommand.flags, "json": ({"ExecCommand": {"as_json": True}}, as_json.help)}  # noqa: RUF012
 
     def run(self) -> int:
         """Execute the code."""
-        if len(self.extra_args) != 1:
-            raise UsageError("give CODE as one argument; see --help")
+        if self.timeout is not None and not self.timeout > 0:
+            raise UsageError(f"--timeout must be above 0 seconds, got {self.timeout:g}")
+        code = self._code()
+        log = NotebookLog(Path(self.append_to)) if self.append_to else None
+        stopped: BaseException | None = None
+        with self.open_kernel() as (_km, kc):
+            try:
+                done = kc.run(
+                    code,
+                    timeout=self.timeout,
+                    allow_stdin=not (self.as_json or self.extra_args == ["-"]),
+                    on_output=None if self.as_json else _Display(),
+                )
+            except (Exception, KeyboardInterrupt) as error:
+                stopped = error  # raised later, because run() has interrupted the code already
+        if stopped is not None:
+            raise stopped
+        self._write(done, log)
+        return exit_status(done)
+
+    def _code(self) -> str:
+        """Return the code: of the argument, of --file, or of standard input."""
+        if len(self.extra_args) != (0 if self.file else 1):
+            raise UsageError("give CODE as one argument, or --file=FILE; see --help")
+        if self.file:
+            return read_text(Path(self.file))
         [code] = self.extra_args
-        piped = code == "-"
-        script = ScriptJob(
-            "CODE",
-            read_standard_input() if piped else code,
-            self.kernel_name,
-            allow_stdin=not piped,
-        )
-        try:
-            with self.open_kernel() as (_km, kc):
-                script.execute(kc, lambda number, total: None)
-        except CodeError:  # the kernel's traceback was shown
-            return FAILED
+        return read_standard_input() if code == "-" else str(code)
+
+    def _write(self, done: Execution, log: NotebookLog | None) -> None:
+        """Write the result where the options say, and on standard error what went wrong."""
+        if self.as_json:
+            write(sys.stdout, json.dumps(done.to_dict(), allow_nan=False) + "\n")
+        elif done.status == "error" and done.error and done.error.ename == "SystemExit":
+            if _exit_code(done.error.evalue) is None:
+                echo(done.error.evalue)
+        elif not (done.ok or done.status == "error"):
+            echo(f"{self.typed_name}: {_failure(done)}")
+        if self.images:
+            try:
+                for path in done.save(self.images):
+                    echo(f"saved {path}")
+            except OSError as error:
+                raise UsageError(f"cannot write into {self.images}: {error.strerror}") from error
+        if log is not None:
+            log.append(done.to_cell())
+
+
+def exit_status(done: Execution) -> int:
+    """Return the exit status of a command whose code ended so."""
+    if done.ok:
         return OK
+    if done.status in ("died", "lost"):
+        return GATEWAY
+    if done.status == "error" and done.error and done.error.ename == "SystemExit":
+        code = _exit_code(done.error.evalue)
+        return FAILED if code is None else code
+    return FAILED
+
+
+def _exit_code(argument: str) -> int | None:
+    """Return the exit status that ``sys.exit(argument)`` means; None if it is a text."""
+    if argument in ("", "None", "False"):
+        return OK
+    if argument == "True":
+        return FAILED
+    return int(argument) & 0xFF if argument.lstrip("-").isdecimal() else None
+
+
+def _failure(done: Execution) -> str:
+    """Return the reason why the code did not end by itself."""
+    if isinstance(done.exception, DeadKernelError):
+        return str(kernel_death(done.exception))
+    return done.detail or "the kernel skipped the code, because a request before it failed"
+
+
+class _Display:
+    """Shows each output as it comes, except what an interactive kernel says of sys.exit()."""
+
+    def __init__(self) -> None:
+        self._has_exited = False
+
+    def __call__(self, output: Output) -> None:
+        kind = output["output_type"]
+        self._has_exited |= kind == "error" and output["ename"] == "SystemExit"
+        if not self._has_exited:
+            content = {**output, "transient": {"display_id": output.get("display_id")}}
+            renderer.render(cast(Message, {"msg_type": kind, "content": content}))

@@ -7,9 +7,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ..client import BlockingGatewayKernelClient
-from ..errors import DeadKernelError, GatewayConnectionClosed, KernelGone
+from ..errors import DeadKernelError, GatewayConnectionClosed
 from ..locks import Lock
-from .errors import FAILED
+from .errors import FAILED, kernel_death
 
 __all__ = ["SUCCESSFUL_EXITS", "Job", "OnCell", "Outcome", "Stopped"]
 
@@ -83,7 +83,7 @@ class Job:
                 f"connection to the gateway lost{self.in_cell}: {error}"
             ) from error
         except DeadKernelError as error:
-            raise self._kernel_death(error) from error
+            raise kernel_death(error, self.in_cell) from error
 
     @property
     def is_reconnecting(self) -> bool:
@@ -109,17 +109,6 @@ class Job:
 
     def _execute(self, kc: BlockingGatewayKernelClient, on_cell: OnCell) -> None:
         raise NotImplementedError
-
-    def _kernel_death(self, error: DeadKernelError) -> DeadKernelError:
-        """Return an error that says what happened to the kernel, and in which cell."""
-        if isinstance(error, KernelGone):
-            return KernelGone(
-                f"the gateway does not have the kernel any more{self.in_cell}: it was shut down or"
-                " culled, or the gateway was restarted"
-            )
-        return DeadKernelError(
-            f"the kernel died{self.in_cell}: out of memory, perhaps; the gateway's log says more"
-        )
 
     def _note_lost_output(self, kc: BlockingGatewayKernelClient, msg_id: str) -> None:
         """Add to `lost_output` if the output of an execution is incomplete, or may be."""

@@ -11,6 +11,7 @@ from typing import TextIO
 
 from ..escape import OutputFilter, printable
 from ..messages import Message
+from .html_text import html_text
 
 __all__ = ["OutputRenderer", "echo", "renderer", "table", "write"]
 
@@ -107,9 +108,9 @@ def _plain_text(data: Mapping[str, str]) -> str:
         return _markdown(markdown).rstrip("\n")
     plain = data.get("text/plain", "")
     images = [_image(kind, data[kind]) for kind in data if kind.startswith("image/")]
-    # <Figure size ...> says less than the line of the image.
-    if images and re.fullmatch(r"<.*>", plain):
-        plain = ""
+    if re.fullmatch(r"<.*>", plain) or not plain:  # <Figure size ...> says less than the image
+        html = data.get("text/html", "")
+        plain = "" if images else html_text(html) or plain
     return "\n".join(filter(None, [plain, *images[:1]]))
 
 

@@ -231,7 +231,7 @@ shown.update("second")
     assert (done.returncode, done.stderr) == (0, "")
     assert done.stdout.splitlines() == [
         "# Title",
-        "<IPython.core.display.HTML object>",
+        "bold",
         "[image/png, 12 kB]",
         "'first'",
         "'second'",
@@ -439,8 +439,8 @@ def test_a_console_whose_cell_is_not_heard_of(far_away: Terminal, proxy: FaultPr
     with Person(far_away, "console") as person:
         person.sees(r"In \[1\]: $")
         loop = "while not os.path.exists('go on'): time.sleep(0.01)"
-        person.types(f"import os, time; answer = 42; exec({loop!r})\r")
-        wait_until(lambda: "busy" in states_of(far_away.gateway))
+        person.types(f"import os, time; answer = 42; open('begun', 'w'); exec({loop!r})\r")
+        wait_for(far_away.directory / "begun")
         proxy.websocket.hole("down")
         (far_away.directory / "go on").touch()
         wait_until(lambda: "busy" not in states_of(far_away.gateway))  # it has replied
