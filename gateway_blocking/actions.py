@@ -15,8 +15,8 @@ from enum import Enum
 from typing import Literal, NamedTuple, Protocol
 
 from .errors import GatewayError, ReplyLost
+from .messages import Message
 from .requests_table import Request
-from .wire import Message
 
 __all__ = [
     "NO_ACTIONS",

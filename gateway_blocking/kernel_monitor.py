@@ -7,10 +7,10 @@ from collections.abc import Callable, Mapping
 from .actions import Sink
 from .errors import DeadKernelError
 from .liveness import KernelStatus, PollResult, status_from_message
+from .messages import Message
 from .outcomes import death
 from .requests_table import RequestTable
 from .timers import Timer, Timers
-from .wire import Message
 
 __all__ = ["KernelMonitor"]
 

@@ -17,7 +17,8 @@ messages was measured on real servers:
 from __future__ import annotations
 
 from enum import Enum
-from typing import Any
+
+from .messages import Message
 
 __all__ = [
     "STATUS_MSG_TYPES",
@@ -64,7 +65,7 @@ STATUS_MSG_TYPES = frozenset(("status", "shutdown_reply"))
 """Message types that :func:`status_from_message` may return a status for."""
 
 
-def status_from_message(message: dict[str, Any], incarnation: str | None) -> KernelStatus | None:
+def status_from_message(message: Message, incarnation: str | None) -> KernelStatus | None:
     """Return the status that an ``iopub`` message tells of; None if it tells of none.
 
     `incarnation` is the kernel process known until now (see :mod:`.requests_table`).  What another

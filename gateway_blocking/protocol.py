@@ -50,12 +50,12 @@ from .liveness import (
     KernelStatus,
     PollResult,
 )
+from .messages import Message
 from .outcomes import connection_lost, missing_output, stopped, unreadable_reply
 from .reconnection import Reconnection
 from .recovery_driver import RecoveryDriver
 from .requests_table import Disposition, Request, RequestTable
 from .timers import Timer, Timers
-from .wire import Message
 
 __all__ = ["KernelProtocol"]
 

@@ -12,10 +12,11 @@ from .actions import GiveUp, Retry
 from .channels import Channel
 from .errors import GatewayAuthError, GatewayError, WireError
 from .handshake import Endpoint, Handshake
+from .messages import Message, Unreadable
 from .outcomes import stopped
 from .runner import ProtocolRunner
 from .transport import Transport
-from .wire import FORMATS, Message, Unreadable
+from .wire import FORMATS
 
 __all__ = ["Reader"]
 

@@ -28,8 +28,8 @@ from dataclasses import dataclass
 from enum import Enum
 from uuid import uuid4
 
+from .messages import Message
 from .requests_table import Request
-from .wire import Message
 
 __all__ = [
     "Barrier",

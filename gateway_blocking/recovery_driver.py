@@ -25,6 +25,7 @@ from .actions import (
 )
 from .errors import ReplyLost
 from .liveness import PollResult
+from .messages import Message
 from .outcomes import execution_outcome, missing_output, reply_lost
 from .reconnection import Reconnection
 from .recovery import (
@@ -37,7 +38,7 @@ from .recovery import (
 )
 from .requests_table import Request, RequestTable
 from .timers import Timer, Timers
-from .wire import FORMATS, Message
+from .wire import FORMATS
 
 __all__ = ["RecoveryDriver"]
 

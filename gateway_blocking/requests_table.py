@@ -23,8 +23,8 @@ from enum import Enum
 from typing import Any
 from uuid import uuid4
 
+from .messages import Message
 from .sequence import MessageSequence, OwnQuestion, forget_oldest, is_reply, is_request, number_of
-from .wire import Message
 
 __all__ = ["Disposition", "RequestTable", "Request"]
 
@@ -99,8 +99,6 @@ class RequestTable:
         """The kernel process that sent the last message; None if that is not known."""
         self.session_id = session_id
         """ID by which the gateway knows this client."""
-        self.heard = 0
-        """Number of messages that came."""
         self._own_sessions = {session_id}
         self._past: dict[str, None] = {}  # incarnations
         self._requests: dict[str, Request] = {}
@@ -251,14 +249,13 @@ class RequestTable:
         msg_id, parent = message["msg_id"], message["parent_header"]
         if self._replayed and msg_id in self._replayed:
             return Disposition.DUPLICATE
-        session, parent_id = message["header"].get("session"), parent.get("msg_id")
+        session, parent_id = message["header"].get("session"), parent.get("msg_id") or ""
         if session != self.incarnation and self.is_incarnation(session, parent):
             if self.incarnation is not None:
                 return Disposition.NEW_PROCESS
             self.incarnation, self._sequence = session, MessageSequence(self._sequence.skips)
             for question in self._questions.values():
                 question.first = 0
-        self.heard += 1
         self._recent.append(msg_id)
         number = number_of(msg_id) if session == self.incarnation else None
         if channel == "iopub":
@@ -318,7 +315,7 @@ class RequestTable:
     ) -> Disposition:
         """Take note of how far the request of a message is."""
         msg_type, request = message["msg_type"], self._requests.get(parent_id)
-        if parent_id == self._input_asked_by:  # it continues, so that it has its answer
+        if parent_id and parent_id == self._input_asked_by:  # it goes on, so it has its answer
             self._requests.pop(_answer_to(parent_id), None)
         if msg_type == "input_request":
             self._input_asked_by = parent_id

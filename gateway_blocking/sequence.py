@@ -15,7 +15,7 @@ from collections.abc import Mapping, Set
 from dataclasses import dataclass
 from typing import Any
 
-from .wire import Message
+from .messages import Message
 
 __all__ = ["MessageSequence", "OwnQuestion", "forget_oldest", "is_reply", "is_request", "number_of"]
 
@@ -147,7 +147,7 @@ class MessageSequence:
         if msg_type == "status" and is_request(parent.get("msg_type")):
             return self._status_received(message["content"].get("execution_state"), parent, number)
         if is_reply(msg_type):
-            return self._reply_received(parent.get("msg_id"), number)
+            return self._reply_received(parent.get("msg_id", ""), number)
         self._fill(number)
         return 1
 

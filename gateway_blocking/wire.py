@@ -12,11 +12,12 @@ A gateway speaks one of two formats, whichever the server selects in the handsha
     buffers.  The server passes these parts on as the kernel sent them, without parsing any.
 
 Both are described in the documentation of jupyter_server ("WebSocket kernel wire protocols").
-What :func:`decode` returns cannot be told from a message that jupyter_client received over ZMQ.
+What ``decode`` returns cannot be told from a message that jupyter_client received over ZMQ: see
+:func:`.build_message`.
 
 Bytes that are not UTF-8 are replaced by U+FFFD, as jupyter_client does: ipykernel packs with
 ``surrogateescape``, and so passes on the bytes of a file name that is not UTF-8.  A message whose
-header can be read, but whose other parts cannot, raises :exc:`Unreadable`, which has what could be
+header can be read, but whose other parts cannot, raises :exc:`.Unreadable`, which has what could be
 read: the request that waits for the message must not wait for ever.
 """
 
@@ -30,27 +31,22 @@ from datetime import datetime
 from itertools import pairwise
 from typing import Any, NamedTuple
 
-from jupyter_client.adapter import adapt
 from jupyter_client.jsonutil import parse_date
 
 from .errors import WireError
 from .frames import BINARY, TEXT
+from .messages import Message, build_message
 
 __all__ = [
     "DEFAULT",
     "FORMATS",
     "V1",
     "Format",
-    "Message",
     "Pack",
     "Payload",
     "Unpack",
-    "Unreadable",
     "require_json",
 ]
-
-Message = dict[str, Any]
-"""header, msg_id, msg_type, parent_header, metadata, content and buffers."""
 
 Payload = bytes | memoryview
 Pack = Callable[[Any], bytes]
@@ -59,27 +55,9 @@ Unpack = Callable[[str], Any]
 DEFAULT = ""
 V1 = "v1.kernel.websocket.jupyter.org"
 
-_LONGEST_ID = 1024  # characters; the ids of real kernels have fewer than 100
 _MOST_CONTAINERS = 4_000_000  # JSON arrays and objects in a part: each takes at least 64 bytes
 _MANY_QUOTES = 1_000_000  # strings that take a second to look at: many values, too
 _MOST_PARTS = 4096  # channel, header, parent header, metadata, content, and buffers
-
-
-class Unreadable(WireError):
-    """A message that came, and of which only the header can be read.
-
-    Attributes
-    ----------
-    channel : str
-        The name of its channel.
-    message : Message
-        The message with the parts that can be read; the others are empty.
-    """
-
-    def __init__(self, text: str, channel: str, message: Message) -> None:
-        super().__init__(text)
-        self.channel = channel
-        self.message = message
 
 
 class Format(NamedTuple):
@@ -106,134 +84,7 @@ def require_json(pack: Pack) -> None:
         ) from error
 
 
-# --- messages -------------------------------------------------------------------------------------
-
-
-def _message(
-    channel: Any,
-    header: Any,
-    parent_header: Any,
-    metadata: Any,
-    content: Any,
-    buffers: Sequence[memoryview],
-    unreadable: WireError | None = None,
-) -> Message:
-    """Return the message of these parts, as ``Session.deserialize`` would build it.
-
-    `unreadable` is the error of a part that could not be read, and that is empty therefore.
-    """
-    if type(channel) is not str:
-        raise WireError("a message's channel must be text")
-    if type(header) is not dict:
-        raise WireError("a message's header must be a JSON object")
-    try:
-        message = {
-            "header": header,
-            "msg_id": header["msg_id"],
-            "msg_type": header["msg_type"],
-            "parent_header": parent_header,
-            "metadata": metadata,
-            "content": content,
-            "buffers": buffers,
-        }
-    except KeyError as missing:
-        raise WireError(f"a message's header has no {missing}") from None
-    if not (type(message["msg_type"]) is str and _is_id(message["msg_id"])):
-        raise WireError(
-            f"a message's msg_type must be text, and its msg_id text of up to {_LONGEST_ID}"
-            " characters"
-        )
-    try:
-        if unreadable is not None:
-            raise unreadable
-        return _checked(message)
-    except WireError as error:
-        parent = parent_header if _is_parent(parent_header) else {}
-        rest: Message = {"parent_header": parent, "metadata": {}, "content": {}, "buffers": []}
-        raise Unreadable(str(error), channel, {**message, **rest}) from error
-
-
-def _is_id(value: Any) -> bool:
-    return type(value) is str and len(value) <= _LONGEST_ID
-
-
-def _is_parent(header: Any) -> bool:
-    """Return True if a parent header tells to which request a message belongs, or that to none."""
-    return type(header) is dict and (header.get("msg_id") is None or _is_id(header["msg_id"]))
-
-
-def _checked(message: Message) -> Message:
-    """Return the message in the current version of the protocol, with the content it must have."""
-    if type(message["content"]) is not dict:
-        raise WireError(f"the content of a {message['msg_type']} is not a JSON object")
-    if not _is_parent(message["parent_header"]):
-        raise WireError(f"the msg_id in the parent header of a {message['msg_type']} is not text")
-    if not str(message["header"].get("version", "")).startswith("5."):
-        try:
-            message = adapt(message)
-        except Exception as error:  # whatever an adapter trips over, it is not of its version
-            raise WireError(
-                f"a message of another protocol version is malformed: {error!r}"
-            ) from error
-    content, msg_type = message["content"], message["msg_type"]
-    if (required := _REQUIRED.get(msg_type)) is not None:
-        name, kind = required
-        if type(content.get(name)) is not kind:
-            raise WireError(f"a {msg_type} message has no {name!r} that is a {kind.__name__}")
-        if msg_type == "stream":
-            if content.get("name") != "stderr":
-                content["name"] = "stdout"
-        elif kind is dict:
-            _complete_display(content)
-            if msg_type == "execute_result":
-                content.setdefault("execution_count", None)
-    if msg_type == "error" or (msg_type == "execute_reply" and content["status"] == "error"):
-        content.update(_error_text({**_NO_ERROR, **content}))
-    elif content.get("status") == "error":
-        content.update(_error_text({name: content[name] for name in _NO_ERROR if name in content}))
-    return message
-
-
-# What every reader of such a message takes for granted.
-_REQUIRED: Mapping[str, tuple[str, type]] = {
-    "stream": ("text", str),
-    "display_data": ("data", dict),
-    "update_display_data": ("data", dict),
-    "execute_result": ("data", dict),
-    "input_request": ("prompt", str),
-    "status": ("execution_state", str),
-    "execute_reply": ("status", str),
-}
-_TEXTUAL = ("text/", "image/")  # types of data that are text in a message
-
-
-def _complete_display(content: dict[str, Any]) -> None:
-    """Give the content of a display what its readers take for granted besides the data."""
-    data = content["data"]
-    for kind, value in data.items():
-        if type(value) is not str and kind.startswith(_TEXTUAL) and not kind.endswith("json"):
-            data[kind] = "".join(map(str, value)) if type(value) is list else str(value)
-    if type(content.get("metadata")) is not dict:
-        content["metadata"] = {}
-    if (transient := content.get("transient")) is not None:
-        content["transient"] = transient = transient if type(transient) is dict else {}
-        if type(transient.get("display_id", "")) is not str:
-            transient["display_id"] = str(transient["display_id"])
-
-
-_NO_ERROR: Mapping[str, Any] = {"ename": "", "evalue": "", "traceback": []}
-
-
-def _error_text(parts: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the parts of an error as text: some kernels put numbers there."""
-    text: dict[str, Any] = {}
-    for name, value in parts.items():
-        if name == "traceback":
-            lines = value if type(value) is list else [] if value is None else [value]
-            text[name] = [str(line) for line in lines]
-        elif name in _NO_ERROR:
-            text[name] = str(value)
-    return text
+# --- parts ----------------------------------------------------------------------------------------
 
 
 def _date(header: Any) -> Any:
@@ -376,7 +227,7 @@ def _decode_default(opcode: int, payload: Payload, unpack: Unpack) -> tuple[str,
         channel, header = whole["channel"], whole["header"]
     except KeyError as missing:
         raise WireError(f"a message has no {missing}") from None
-    return channel, _message(
+    return channel, build_message(
         channel,
         _date(header),
         # A gateway's own messages, such as "restarting", leave some of these out.
@@ -415,7 +266,7 @@ def _decode_v1(opcode: int, payload: Payload, unpack: Unpack) -> tuple[str, Mess
         content = _unpack(parts[4], unpack) or {}
     except WireError as error:
         unreadable = error
-    return channel, _message(
+    return channel, build_message(
         channel, header, parent_header, metadata, content, parts[5:], unreadable
     )
 

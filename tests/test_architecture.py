@@ -81,19 +81,21 @@ SIDEWAYS = {
     "advice": {"escape"},
     "errors": {"deprecation", "escape"},
     "frames": {"errors"},
-    "wire": {"errors", "frames"},
-    "sequence": {"wire"},
-    "requests_table": {"sequence", "wire"},
-    "recovery": {"requests_table", "wire"},
+    "messages": {"errors"},
+    "wire": {"errors", "frames", "messages"},
+    "liveness": {"messages"},
+    "sequence": {"messages"},
+    "requests_table": {"messages", "sequence"},
+    "recovery": {"messages", "requests_table"},
     "collector": {"messages"},
-    "actions": {"errors", "requests_table", "wire"},
+    "actions": {"errors", "messages", "requests_table"},
     "outcomes": {"advice", "errors", "liveness", "requests_table"},
     "reconnection": {"actions", "errors"},
-    "recovery_driver": {"actions", "errors", "liveness", "outcomes", "reconnection", "recovery"}
-    | {"requests_table", "timers", "wire"},
+    "recovery_driver": {"actions", "errors", "liveness", "messages", "outcomes", "reconnection"}
+    | {"recovery", "requests_table", "timers", "wire"},
     "keepalive": {"actions", "liveness", "timers"},
-    "kernel_monitor": {"actions", "errors", "liveness", "outcomes", "requests_table", "timers"}
-    | {"wire"},
+    "kernel_monitor": {"actions", "errors", "liveness", "messages", "outcomes", "requests_table"}
+    | {"timers"},
     "protocol": {
         "actions",
         "advice",
@@ -101,9 +103,10 @@ SIDEWAYS = {
         "keepalive",
         "kernel_monitor",
         "liveness",
+        "messages",
         "outcomes",
     }
-    | {"reconnection", "recovery_driver", "requests_table", "timers", "wire"},
+    | {"reconnection", "recovery_driver", "requests_table", "timers"},
     "threads": {"locks"},
     "reader": {"runner"},
     "sender": {"reader", "runner"},
@@ -169,7 +172,7 @@ HOMES = {
     | MIRROR - {"clients", "lifecycle", "ownership"}
     | {f"cli.{name}" for name in ("argv", "command", "exec", "notebook_job", "run")}
     | {f"cli.{name}" for name in ("shell", "status", "stop")},
-    "jupyter_client": {"errors", "wire", "channels", "connector", "kernel_requests"}
+    "jupyter_client": {"errors", "messages", "wire", "channels", "connector", "kernel_requests"}
     | {"protocol", "recovery_driver", "connection", "reader", "sender"}
     | MIRROR - {"clients", "ownership", "sessions"},
     "jupyter_core": {"cli.app", "cli.command", "cli.started"},

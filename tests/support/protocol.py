@@ -8,9 +8,10 @@ from jupyter_client.session import Session
 
 from gateway_blocking.actions import Retry, SendRequest, TransportInfo
 from gateway_blocking.errors import GatewayConnectionError, GatewayError, ReplyLost
+from gateway_blocking.messages import Message
 from gateway_blocking.protocol import KernelProtocol
 from gateway_blocking.requests_table import Request
-from gateway_blocking.wire import FORMATS, V1, Message
+from gateway_blocking.wire import FORMATS, V1
 
 KERNEL = Session(key=b"secret")
 LOST = GatewayConnectionError("the websocket broke")

@@ -18,6 +18,7 @@ from gateway_blocking.errors import (
     KernelGone,
     NoSuchKernel,
 )
+from gateway_blocking.messages import Message
 from gateway_blocking.outcomes import execution_outcome
 from gateway_blocking.reconnection import delays, is_final
 from gateway_blocking.recovery import (
@@ -28,7 +29,6 @@ from gateway_blocking.recovery import (
     is_worth_repeating,
 )
 from gateway_blocking.requests_table import Request
-from gateway_blocking.wire import Message
 
 KERNEL = Session(key=b"secret")
 CLIENT = "the session of the client"

@@ -11,8 +11,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from jupyter_client.session import Session
 
+from gateway_blocking.messages import Message
 from gateway_blocking.requests_table import Disposition, Request, RequestTable
-from gateway_blocking.wire import Message
 
 CONTROL = ("interrupt_request", "shutdown_request")
 
@@ -239,104 +239,6 @@ def test_whatever_is_heard_of_a_request_tells_that_the_kernel_has_it(
     assert not request.settled
 
 
-def test_every_message_counts_as_a_sign_of_life(client: Client, kernel: Kernel) -> None:
-    """`heard` grows with each, whoever it is for."""
-    asked = client.asks()
-    client.receives(
-        *kernel.executes(asked), kernel.says("status", None, execution_state="starting")
-    )
-    assert client.table.heard == 8
-
-
-# --- giving up ------------------------------------------------------------------------------------
-
-
-def test_nobody_gets_the_reply_to_a_request_that_was_abandoned(
-    client: Client, kernel: Kernel
-) -> None:
-    """What it prints is still delivered: it is true, and nobody takes it for an answer."""
-    request = client.enters(asked := client.session.msg("execute_request", {}))
-    client.receives(kernel.busy(asked))
-    client.table.abandon(request)
-    assert client.waits_for() == []
-    assert client.receives(kernel.prints(asked)) is Disposition.DELIVER
-    assert client.receives(kernel.says("input_request", asked)) is Disposition.DELIVER
-    assert client.receives(kernel.replies(asked)) is Disposition.STALE
-    assert client.receives(kernel.idle(asked)) is Disposition.DELIVER
-
-
-def test_the_gateways_own_word_on_what_was_abandoned_is_delivered(
-    client: Client, kernel: Kernel
-) -> None:
-    """It speaks in the name of the client's session."""
-    request = client.enters(asked := client.session.msg("execute_request", {}))
-    client.receives(kernel.busy(asked))
-    client.table.abandon(request)
-    notice: Message = client.session.msg("stream", {"name": "stderr"}, parent=asked)
-    assert client.receives(notice) is Disposition.DELIVER
-
-
-def test_a_request_that_was_repeated_is_abandoned_with_its_first_reply(
-    client: Client, kernel: Kernel
-) -> None:
-    """A kernel that got it twice answers twice: the second answer is nobody's."""
-    request = client.enters(asked := client.session.msg("complete_request", {}))
-    request.sent = 2
-    assert client.receives(*kernel.serves(asked)) is Disposition.DELIVER
-    assert client.waits_for() == []
-    assert client.receives(kernel.replies(asked)) is Disposition.STALE
-
-
-def test_a_repeated_execution_is_followed_to_its_end(client: Client, kernel: Kernel) -> None:
-    """It is repeated only where it cannot run twice, and what is missing of it is of interest."""
-    client.receives(*kernel.serves(client.asks("kernel_info_request")))
-    request = client.enters(asked := client.session.msg("execute_request", {}))
-    request.sent = 2
-    busy, source, _, *rest = kernel.executes(asked)
-    assert client.receives(busy, source, *rest) is Disposition.DELIVER_INCOMPLETE
-    assert client.table.missing(asked["msg_id"]) == 1
-
-
-def test_the_same_message_may_be_sent_again_by_its_user(client: Client, kernel: Kernel) -> None:
-    """After it was given up: whoever sends it anew is to get the answer to it."""
-    request = client.enters(asked := client.session.msg("execute_request", {}))
-    client.receives(kernel.busy(asked))
-    client.table.end_incarnation()
-    assert request not in client.table.outstanding()
-    client.enters(asked)
-    assert client.receives(*Kernel().executes(asked)) is not Disposition.STALE
-    assert client.waits_for() == []
-
-
-# --- which process --------------------------------------------------------------------------------
-
-
-def test_the_first_answer_tells_the_incarnation(client: Client, kernel: Kernel) -> None:
-    """What is asked from then on is meant for that process."""
-    client.receives(*kernel.serves(client.asks("kernel_info_request")))
-    assert client.table.incarnation == kernel.incarnation
-    assert client.enters(client.session.msg("execute_request", {})).incarnation == (
-        kernel.incarnation
-    )
-
-
-def test_a_message_without_a_parent_tells_no_incarnation(client: Client, kernel: Kernel) -> None:
-    """A gateway makes such messages as well, and gives them a session of its own."""
-    assert (
-        client.receives(kernel.says("status", None, execution_state="starting"))
-        is Disposition.DELIVER
-    )
-    assert client.table.incarnation is None
-
-
-def test_another_clients_request_tells_the_incarnation_too(
-    client: Client, stranger: Client, kernel: Kernel
-) -> None:
-    """Its session is not taken for the kernel's."""
-    assert client.receives(kernel.busy(stranger.asks())) is Disposition.DELIVER
-    assert client.table.incarnation == kernel.incarnation
-
-
 def test_the_gateways_word_on_another_clients_output_tells_no_incarnation(
     client: Client, stranger: Client
 ) -> None:
@@ -350,9 +252,9 @@ def test_a_new_process_is_noticed_before_anything_else(client: Client, kernel: K
     """RESTARTED is not noted; once the old process is ended, the message is shown again."""
     old, asked = client.asks(), client.asks()
     client.receives(kernel.busy(old))
-    heard, answer = client.table.heard, Kernel().replies(asked)
+    answer = Kernel().replies(asked)
     assert client.receives(answer) is Disposition.NEW_PROCESS
-    assert client.table.heard == heard
+    assert len(client.table.outstanding()) == 2
     assert client.table.incarnation == kernel.incarnation
     client.table.end_incarnation()
     assert client.table.incarnation is None
@@ -440,10 +342,8 @@ def test_only_a_replay_makes_a_message_come_again(client: Client, kernel: Kernel
     client.receives(busy, source)
     assert client.receives(source) is Disposition.DELIVER  # a kernel's business
     client.table.expect_replay()
-    heard = client.table.heard
     assert client.receives(busy) is Disposition.DUPLICATE
     assert client.receives(source) is Disposition.DUPLICATE
-    assert client.table.heard == heard
     for message in rest:
         assert client.receives(message) in (Disposition.DELIVER, Disposition.DELIVER_INCOMPLETE)
     client.table.replay_is_over()
@@ -910,7 +810,6 @@ def test_a_long_life_takes_no_more_memory(client: Client, kernel: Kernel) -> Non
         if number % 3 == 1:
             client.receives(kernel.idle(asked))
     table = client.table
-    assert client.table.heard == 8000
     assert len(table._requests) < 1000
     assert len(table._abandoned) <= 1000
     assert len(table._missing) <= 1000
