@@ -69,7 +69,8 @@ class Credentials:
         token = self._renewed_token(timeout)
         if not token:
             return {}
-        return {options.auth_header_key: f"{options.auth_scheme or ''} {token}".strip()}
+        name = options.auth_header_key or "Authorization"
+        return {name: f"{options.auth_scheme or ''} {token}".strip()}
 
     @property
     def note(self) -> str:

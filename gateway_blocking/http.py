@@ -261,7 +261,8 @@ class Requester:
 
     def _emit_outcome(self, call: _Call) -> object:
         """Make a call, and emit an event that says how it ended."""
-        emit = partial(self.gateway.emit, GATEWAY_CLIENT, gateway_url=safe_url(self.gateway.url))
+        url = safe_url(self.gateway.url or "")
+        emit = partial(self.gateway.emit, GATEWAY_CLIENT, gateway_url=url)
         try:
             status, result = self._exchange(call)
         except GatewayError as error:

@@ -126,7 +126,7 @@ class RemoteKernelMixin(GatewayMixin, ConnectionFileMixin):
             Add ``session``, a new session with its own ID.  A gateway distinguishes the clients of
             one kernel by it, and drops the older one of two with the same ID.
         """
-        info: ConnectionInfo = {"kernel_id": self.kernel_id or "", "url": self.gateway.url}
+        info: ConnectionInfo = {"kernel_id": self.kernel_id or "", "url": self.gateway.url or ""}
         if session:
             info["session"] = self.session.clone()
             info["session"].session = new_id()

@@ -46,7 +46,7 @@ _SWITCHES = {"1": True, "true": True, "yes": True, "on": True}
 _SWITCHES.update({"0": False, "false": False, "no": False, "off": False})
 
 
-class Text(Unicode[Any, Any]):
+class Text(Unicode["str | None", Any]):
     """Any text, or None; a secret one is not shown in errors."""
 
     def __init__(self, default: str | None = None, **metadata: Any) -> None:
@@ -221,7 +221,7 @@ class Headers(Text):
         return str(text or "{}")
 
 
-class Switch(Bool[Any, Any]):
+class Switch(Bool[bool, "bool | str"]):
     """Yes or no, in the usual spellings."""
 
     def from_string(self, s: str) -> bool:
@@ -238,7 +238,7 @@ class Switch(Bool[Any, Any]):
         return super().validate(obj, self.from_string(value) if isinstance(value, str) else value)
 
 
-class Seconds(Float[Any, Any]):
+class Seconds(Float[float, float]):
     """A finite time in seconds, with a minimum.
 
     The longest time is about 24 days, because the waits of the system accept no more.
@@ -247,7 +247,7 @@ class Seconds(Float[Any, Any]):
     def __init__(self, default: float, least: float = 0.0, **metadata: Any) -> None:
         super().__init__(default, min=least, **metadata)
 
-    def validate(self, obj: Any, value: Any) -> float | None:
+    def validate(self, obj: Any, value: Any) -> float:
         """Return the validated value."""
         try:
             seconds = float(super().validate(obj, value))
@@ -265,7 +265,7 @@ class Seconds(Float[Any, Any]):
             raise TraitError(f"{self.name}={s!r} is not a number") from None
 
 
-class Count(Int[Any, Any]):
+class Count(Int[int, int]):
     """A whole number."""
 
     def from_string(self, s: str) -> int:

@@ -151,7 +151,7 @@ class Batch:
     def _keep_kernel(self, km: BlockingGatewayKernelManager) -> None:
         if self._keep and km.owned_kernel:
             km.owned_kernel = False
-            record_kernel(km.gateway.url, str(km.kernel_id))
+            record_kernel(str(km.gateway.url), str(km.kernel_id))
             echo(f"kernel {km.kernel_id} is left running")
 
     def _failure(self, job: Job, error: Exception) -> Outcome:

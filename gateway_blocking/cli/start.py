@@ -49,6 +49,6 @@ id=$(jupyter gateway start); jupyter gateway run --kernel-id=$id load.py
             wanted = choose_kernel_id()
             env = {**rest.gateway.kernel_env(cwd=str(Path.cwd())), "KERNEL_ID": wanted}
             kernel_id = rest.start_kernel(name, env, kernel_id=wanted)["id"]
-            record_kernel(rest.gateway.url, kernel_id)
+            record_kernel(str(rest.gateway.url), kernel_id)
         write(sys.stdout, f"{printable(kernel_id)}\n")
         return OK

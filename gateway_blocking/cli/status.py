@@ -150,7 +150,7 @@ jupyter gateway status --wait=60 && jupyter gateway run analysis.ipynb
         if not gateway.gateway_enabled:
             advice = "set JUPYTER_GATEWAY_URL, or give --url"
             return _Result("url", "no gateway is configured", advice, {"url": None, "from": None})
-        url, source = safe_url(gateway.url), self._source(gateway, "url")
+        url, source = safe_url(gateway.url or ""), self._source(gateway, "url")
         return _Result("url", f"{url} (from {source})", facts={"url": url, "from": source})
 
     def _source(self, gateway: GatewayClient, option: str) -> str:
@@ -169,7 +169,7 @@ jupyter gateway status --wait=60 && jupyter gateway run analysis.ipynb
         names, failure = ["auth_token"], gateway.renewal_failure
         if gateway.gateway_token_renewer_class is not NoOpTokenRenewer and not failure:
             names = ["gateway_token_renewer_class"]
-        if gateway.http_user or urlsplit(gateway.url).username:
+        if gateway.http_user or urlsplit(gateway.url or "").username:
             names = ["http_user"] if gateway.http_user else ["a user in the url"]
         found = []
         for name in (*names, "client_cert"):
@@ -227,7 +227,7 @@ def _check_startup(gateway: GatewayClient, timeout: float) -> Iterator[_Result]:
 
 def _check_connection(gateway: GatewayClient) -> Iterator[_Result]:
     """Connect to the gateway's host, and yield whether it can be reached, and its certificate."""
-    parts = urlsplit(gateway.url)
+    parts = urlsplit(gateway.url or "")
     if proxy := proxy_for(gateway.kernels_url):
         text = f"not tried: it is behind the proxy {safe_url(proxy)} of the environment"
         yield _Result("reached", text, mark="note")
@@ -244,18 +244,18 @@ def _check_connection(gateway: GatewayClient) -> Iterator[_Result]:
         yield _timed("reached", f"{where}, connected", _since(begun))
         sock.settimeout(min(gateway.connect_timeout, STATUS_TLS_TIMEOUT))
         if parts.scheme == "https":
-            yield _encryption(gateway, sock)
+            yield _encryption(gateway, parts.hostname, sock)
         else:
             yield _Result("encryption", "none: it is http", facts={"encrypted": False}, mark="note")
 
 
-def _encryption(gateway: GatewayClient, sock: socket.socket) -> _Result:
+def _encryption(gateway: GatewayClient, host: str | None, sock: socket.socket) -> _Result:
     try:
         context = gateway.ssl_context()
     except GatewayError as error:
         return _Result("encryption", str(error), "give such a file, or leave the option out", {})
     try:
-        with context.wrap_socket(sock, server_hostname=urlsplit(gateway.url).hostname) as wrapped:
+        with context.wrap_socket(sock, server_hostname=host) as wrapped:
             version = wrapped.version()
             certificate = cast("_Certificate", wrapped.getpeercert() or {})
     except OSError as error:

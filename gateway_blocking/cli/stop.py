@@ -67,7 +67,7 @@ jupyter gateway stop --all-mine
 
     def _recorded(self, rest: GatewayREST) -> list[str]:
         """Return the IDs of all kernels that this user started on the gateway."""
-        if not (ids := recorded_kernels(rest.gateway.url)):
+        if not (ids := recorded_kernels(str(rest.gateway.url))):
             check_record()
             echo("you have no kernels on this gateway")
         return ids
@@ -86,12 +86,12 @@ jupyter gateway stop --all-mine
         except GatewayError as error:
             self._handle_failure(rest, kernel_id, error)
         else:
-            forget_kernel(rest.gateway.url, kernel_id)
+            forget_kernel(str(rest.gateway.url), kernel_id)
             echo(f"kernel {kernel_id} was stopped")
 
     def _handle_failure(self, rest: GatewayREST, kernel_id: str, error: Exception) -> None:
         if isinstance(error, NoSuchKernel) and self.all_mine:
-            forget_kernel(rest.gateway.url, kernel_id)
+            forget_kernel(str(rest.gateway.url), kernel_id)
             echo(f"kernel {kernel_id} was gone already")
         else:
             self._status = max(self._status, self.report_error(error))

@@ -19,6 +19,7 @@ PROGRAM = '''
 """A program whose types are asserted; mypy alone reads it."""
 
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any, assert_type
 
 from jupyter_client.blocking.client import BlockingKernelClient
@@ -27,6 +28,7 @@ from jupyter_client.manager import KernelManager
 from gateway_blocking import (
     BlockingGatewayKernelClient,
     BlockingGatewayKernelManager,
+    GatewayClient,
     run_kernel,
     start_new_kernel,
 )
@@ -83,6 +85,16 @@ def hooks(kc: BlockingGatewayKernelClient) -> None:
     for hook in (plain, typed, of_both):
         kc.execute_interactive("1", output_hook=hook, stdin_hook=hook)
     of_both(kc.execute("1", reply=True))
+
+
+def options(gateway: GatewayClient) -> None:
+    assert_type(gateway.url, str | None)
+    assert_type(gateway.auth_token, str | None)
+    assert_type(gateway.request_timeout, float)
+    assert_type(gateway.gateway_retry_max, int)
+    assert_type(gateway.validate_cert, bool)
+    gateway.headers = {"X-Name": "value"}
+    gateway.ca_certs = Path("ca.pem")
 
 
 def managers(km: BlockingGatewayKernelManager) -> None:

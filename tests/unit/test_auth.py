@@ -29,6 +29,8 @@ from support.options import SECRET, Counting, basic, plain_logger
         ({"auth_token": "T", "auth_scheme": ""}, {"Authorization": "T"}),
         ({"auth_token": "T\n"}, {"Authorization": "token T"}),
         ({"auth_token": "T", "auth_header_key": "X-Key"}, {"X-Key": "token T"}),
+        ({"auth_token": "T", "auth_header_key": ""}, {"Authorization": "token T"}),
+        ({"auth_token": "T", "auth_header_key": None}, {"Authorization": "token T"}),
         ({"http_user": "ü", "http_pwd": "p"}, {"Authorization": basic("ü", "p")}),
         ({"http_user": "u"}, {"Authorization": basic("u", "")}),
         ({"http_user": "u", "auth_token": "T"}, {"Authorization": basic("u", "")}),
