@@ -100,6 +100,8 @@ class PollKernel:
 
     epoch: int
     reason: PollReason
+    probe: int = 0
+    """Number of the probe, for ``PROBE``: the questions that were sent later do not count by it."""
 
 
 @dataclass(frozen=True)

@@ -187,8 +187,9 @@ class KernelProtocol:
             return self._recovery.settle()
         if timer is Timer.AUDIT:
             return self._recovery.audit(now, is_open=self.state is State.OPEN)
-        reason = PollReason.PROBE if timer is Timer.PROBE else PollReason.SHUTDOWN
-        return (PollKernel(self.epoch, reason),)
+        if timer is Timer.PROBE:
+            return self._recovery.probe()
+        return (PollKernel(self.epoch, PollReason.SHUTDOWN),)
 
     # --- websockets -----------------------------------------------------------------------------
 
@@ -504,7 +505,7 @@ class KernelProtocol:
             silence = now - transport.last_received
             self._request_abort(f"nothing was received from the gateway for {silence:.0f} s")
         if poll.reason is PollReason.PROBE:
-            actions = self._recovery.probe_polled(result, now)
+            actions = self._recovery.probe_polled(poll, result, now)
             if self._recovery.is_session_ignored:
                 self._requests.change_session_id()
                 reason = "the kernel is not busy, and does not answer on this websocket"

@@ -19,6 +19,8 @@ from .actions import (
     Action,
     Actions,
     LogMessage,
+    PollKernel,
+    PollReason,
     ReportResent,
     SendRequest,
     Sink,
@@ -103,6 +105,7 @@ class RecoveryDriver:
         self.recovery: Recovery | None = None
         """The recovery that is under way."""
         self._prefix = f"recovery_{uuid4().hex}_"
+        self._probes = 0
         self._has_asked = False
         self._suspects_everything = False
         self._epoch = 0
@@ -124,7 +127,7 @@ class RecoveryDriver:
     def begin(self, now: float) -> Actions:
         """Ask the kernel which process it is, after the websocket was opened again."""
         self.recovery = recovery = Recovery(self._prefix)
-        self._timers.arm(Timer.PROBE, now + _PROBE_TIMEOUT)
+        self._probe_after(_PROBE_TIMEOUT, now)
         return self._ask("control", recovery.question)
 
     # --- answers --------------------------------------------------------------------------------
@@ -148,8 +151,10 @@ class RecoveryDriver:
             recovery.go_on_without_test()
             step = recovery.step
         if step is Step.TESTING:
+            self._probe_after(_PROBE_TIMEOUT, now)
             return self._ask("control", recovery.copy, recovery.copy)
         if step is Step.FENCING:
+            self._probe_after(_PROBE_TIMEOUT, now)
             return self._ask("control", recovery.fence)
         if step is Step.WAITING:
             return self._resend(recovery, now)
@@ -164,7 +169,7 @@ class RecoveryDriver:
         """
         self._reconnection.succeeded()
         recovery.polls = recovery.idle_polls = 0
-        self._timers.arm(Timer.PROBE, now + _PROBE_TIMEOUT)
+        self._probe_after(_PROBE_TIMEOUT, now)
         actions: list[Action] = []
         for request in self._in_flight():
             if request.subprotocol == self._subprotocol and is_safe_to_resend(
@@ -216,6 +221,15 @@ class RecoveryDriver:
 
     # --- no answer ------------------------------------------------------------------------------
 
+    def _probe_after(self, delay: float, now: float) -> None:
+        """Have the kernel polled after a delay; a poll that is under way counts no more."""
+        self._probes += 1
+        self._timers.arm(Timer.PROBE, now + delay)
+
+    def probe(self) -> Actions:
+        """Poll the kernel, because it has not answered in time."""
+        return (PollKernel(self._epoch, PollReason.PROBE, self._probes),)
+
     @property
     def is_session_ignored(self) -> bool:
         """True if the kernel ignores this session, as two polls have told.
@@ -225,18 +239,19 @@ class RecoveryDriver:
         """
         return self.recovery is not None and self.recovery.is_session_ignored()
 
-    def probe_polled(self, result: PollResult, now: float) -> Actions:
+    def probe_polled(self, poll: PollKernel, result: PollResult, now: float) -> Actions:
         """See why a kernel does not answer on this websocket.
 
-        It may be busy.  Or it has no control channel.  Or the question was lost.
+        It may be busy.  Or it has no control channel.  Or the question was lost.  The result of a
+        poll that was begun before the last question tells none of this.
         """
         recovery = self.recovery
-        if recovery is None or recovery.step is Step.GRACE:
+        if recovery is None or recovery.step is Step.GRACE or poll.probe != self._probes:
             return NO_ACTIONS
         is_idle = result is PollResult.IDLE
         recovery.polls += 1
         recovery.idle_polls += is_idle
-        self._timers.arm(Timer.PROBE, now + _PROBE_INTERVAL * min(recovery.polls, 10))
+        self._probe_after(_PROBE_INTERVAL * min(recovery.polls, 10), now)
         if recovery.step is not Step.WAITING:
             if not (recovery.idle_polls or recovery.polls > _PATIENT_PROBES):
                 return NO_ACTIONS
@@ -281,7 +296,7 @@ class RecoveryDriver:
         if not suspects:
             return NO_ACTIONS
         self.recovery = recovery = Recovery(self._prefix, lost=False)
-        self._timers.arm(Timer.PROBE, now + _PROBE_TIMEOUT)
+        self._probe_after(_PROBE_TIMEOUT, now)
         return self._set_barriers(recovery, suspects)
 
     # --- frames ---------------------------------------------------------------------------------

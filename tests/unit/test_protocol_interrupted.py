@@ -68,7 +68,8 @@ def test_request_is_overtaken_also_if_the_kernel_seemed_to_ignore_the_session() 
     client.receive("iopub", says("status", client.send(), execution_state="idle"))
     asked = client.send()
     client.reconnect()
-    poll = PollKernel(2, PollReason.PROBE)
+    [poll] = client.protocol.timer_expired(4.0, transport(4.0))
+    assert isinstance(poll, PollKernel)
     sent = frames_of(client.protocol.kernel_polled(poll, PollResult.IDLE, transport(4.0), 4.0))
     actions = []
     for channel, barrier in sent:

@@ -21,12 +21,18 @@ def client() -> Client:
 
 def poll(client: Client, result: PollResult) -> Any:
     """Let the next probe expire, and return what follows from the poll."""
-    probe = PollKernel(client.protocol.epoch, PollReason.PROBE)
+    probe, now = next_probe(client)
+    return client.protocol.kernel_polled(probe, result, transport(now), now)
+
+
+def next_probe(client: Client) -> tuple[PollKernel, float]:
+    """Let the next probe expire, and return the poll that it asks for, and the time."""
     while True:
         now = client.protocol.next_timer()
         assert now < 1000
-        if probe in client.protocol.timer_expired(now, transport(now)):
-            return client.protocol.kernel_polled(probe, result, transport(now), now)
+        for action in client.protocol.timer_expired(now, transport(now)):
+            if isinstance(action, PollKernel) and action.reason is PollReason.PROBE:
+                return action, now
 
 
 def begin(client: Client) -> Any:
@@ -85,6 +91,53 @@ def test_barriers_are_sent_again_if_they_may_be_lost(client: Client) -> None:
     assert sent[:3] == [[], [], []]
     again = {(channel, message["msg_type"]) for channel, message in sent[3]}
     assert ("shell", "execute_request") in again
+
+
+def test_poll_from_before_a_question_does_not_count_for_it(client: Client) -> None:
+    """The kernel was idle because it had no question; it has a control channel, as it answered."""
+    client.send()
+    [(_, question)] = frames_of(client.reconnect())
+    stale, now = next_probe(client)
+    copies = frames_of(client.receive("control", says("kernel_info_reply", question)))
+    assert [channel for channel, _ in copies] == ["control", "control"]
+    assert client.protocol.kernel_polled(stale, PollResult.IDLE, transport(now), now) == ()
+    next_probe(client)  # which asks about the copies
+
+
+def test_poll_from_before_the_barriers_does_not_count_for_them(client: Client) -> None:
+    """An idle kernel had not got them yet, and does not ignore the session."""
+    client.receive("iopub", says("status", client.send(), execution_state="busy"))
+    [(_, question)] = frames_of(client.reconnect())
+    stale, now = next_probe(client)
+    assert frames_of(client.receive("control", says("kernel_info_reply", question)))
+    assert client.protocol.kernel_polled(stale, PollResult.IDLE, transport(now), now) == ()
+    poll(client, PollResult.IDLE)
+    assert client.protocol.abort_reason == ""
+    poll(client, PollResult.IDLE)
+    assert "does not answer on this websocket" in client.protocol.abort_reason
+
+
+def test_poll_of_an_earlier_audit_does_not_count_for_a_later_one(client: Client) -> None:
+    """The barriers are sent again after four polls of their own."""
+    client.send()
+    first = audit(client, 1.0)
+    stale, now = next_probe(client)
+    for channel, barrier in first:
+        reply = barrier["msg_type"].replace("request", "reply")
+        client.receive(channel, says(reply, barrier, status="ok"))
+    client.protocol.timer_expired(now + 1.0, transport(now))  # the first audit ends
+    client.send()
+    assert audit(client, now + 2.0)
+    client.protocol.kernel_polled(stale, PollResult.IDLE, transport(now), now)
+    sent = [frames_of(poll(client, PollResult.IDLE)) for _ in range(4)]
+    assert sent[:3] == [[], [], []]
+    assert sent[3]
+
+
+def audit(client: Client, now: float) -> Any:
+    """Lose a message, and return the barriers of the audit that follows."""
+    client.protocol.message_lost(now)
+    return frames_of(client.protocol.timer_expired(now + 1.0, transport(now)))
 
 
 def test_barrier_of_a_subshell_that_was_deleted_is_waited_for_no_more(client: Client) -> None:
