@@ -38,6 +38,7 @@ from typing import IO, Any
 from .cleanup import cleaning_up
 from .deadline import Deadline
 from .errors import GatewayError, GatewayTimeout
+from .imports import without_iri_checks
 from .locks import apart
 from .reaper import forget
 from .timeouts import GATEWAY_EXIT_TIMEOUT, GATEWAY_KERNELS_TIMEOUT, LOCK_SLICE
@@ -342,8 +343,9 @@ def _serve() -> None:
 
 def _application(runtime_dir: str, token: str, args: Sequence[str]) -> Any:
     """Return a configured KernelGatewayApp that does not listen yet."""
-    from kernel_gateway.gatewayapp import KernelGatewayApp
-    from kernel_gateway.services.kernels.manager import SeedingMappingKernelManager
+    with without_iri_checks():
+        from kernel_gateway.gatewayapp import KernelGatewayApp
+        from kernel_gateway.services.kernels.manager import SeedingMappingKernelManager
 
     class LocalKernels(SeedingMappingKernelManager):  # type: ignore[misc]
         """Kernels that start in the directory which the client asks for, if it exists."""

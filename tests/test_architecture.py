@@ -6,6 +6,7 @@ import ast
 import configparser
 import importlib
 import importlib.resources
+import json
 import re
 import subprocess
 import sys
@@ -22,7 +23,7 @@ PACKAGE = Path(gateway_blocking.__file__).parent
 LAYERS = (
     {  # pure
         *("_version", "errors", "deadline", "escape", "forking", "advice"),
-        *("deprecation", "suggest", "timeouts"),
+        *("deprecation", "imports", "suggest", "timeouts"),
         *(
             "frames",
             "wire",
@@ -528,3 +529,31 @@ def test_an_import_is_light_and_has_no_effects() -> None:
         check=False,
     )
     assert run.returncode == 0, run.stderr
+
+
+READ = """
+import sys
+from pathlib import Path
+from gateway_blocking.cli.notebook_file import read_notebook
+
+nb, repaired = read_notebook(Path("a.ipynb"))
+assert nb.cells == repaired == [], (nb, repaired)
+print("read")
+import rfc3987_syntax
+"""
+
+
+def test_reading_a_notebook_does_not_import_the_slow_check_of_iris(tmp_path: Path) -> None:
+    """jsonschema imports rfc3987_syntax, which takes a second; later imports find it as ever."""
+    (tmp_path / "rfc3987_syntax.py").write_text("print('imported')\nis_valid_syntax = None")
+    notebook = {"cells": [], "metadata": {}, "nbformat": 4, "nbformat_minor": 5}
+    (tmp_path / "a.ipynb").write_text(json.dumps(notebook))
+    run = subprocess.run(
+        [sys.executable, "-c", READ],
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert run.stdout.split() == ["read", "imported"], run

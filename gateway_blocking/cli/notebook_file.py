@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 from uuid import uuid4
 
 from ..advice import shown
+from ..imports import without_iri_checks
 from .errors import UsageError
 from .files import read_text, replace_file
 
@@ -35,8 +36,9 @@ def read_notebook(source: Path) -> tuple[NotebookNode, list[str]]:
     """
     text = read_text(source)
     try:
-        import nbclient  # noqa: F401 - its absence is reported before a kernel is started
-        import nbformat
+        with without_iri_checks():
+            import nbclient  # noqa: F401 - its absence is reported before a kernel is started
+            import nbformat
     except ModuleNotFoundError as error:
         raise UsageError(
             f'a notebook needs {error.name}: pip install "gateway-blocking[notebook]"'

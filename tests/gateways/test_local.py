@@ -188,6 +188,15 @@ def test_imports_nothing_from_the_current_folder(
     assert not seen.exists()
 
 
+def test_does_not_import_the_slow_check_of_iris(tmp_path: Path) -> None:
+    """The gateway starts a second earlier: see gateway_blocking.imports."""
+    seen = tmp_path / "seen"
+    (tmp_path / "rfc3987_syntax.py").write_text(f"open({str(seen)!r}, 'x').close()")
+    path = os.pathsep.join([str(tmp_path), os.environ["PYTHONPATH"]])
+    with LocalGateway(env={"PYTHONPATH": path}):
+        assert not seen.exists()
+
+
 def test_drops_no_output() -> None:
     """All 1,000,003 characters of a cell arrive, and all of 5,000 messages.
 
