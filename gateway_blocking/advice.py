@@ -34,6 +34,7 @@ __all__ = [
     "for_timeout",
     "for_tls",
     "for_websocket",
+    "http_only",
     "option",
     "shown",
 ]
@@ -44,11 +45,24 @@ _VARIABLES = {"kernel_launch_timeout": "KERNEL_LAUNCH_TIMEOUT"}
 
 def option(name: str) -> str:
     """Return the name of an option with its environment variable."""
-    return f"{name} ({_VARIABLES.get(name, f'JUPYTER_GATEWAY_{name.upper()}')})"
+    usual = f"JUPYTER_GATEWAY_{name.removeprefix('gateway_').upper()}"
+    return f"{name} ({_VARIABLES.get(name, usual)})"
+
+
+def http_only(url_option: str = "url") -> str:
+    """Return what to do if a port that was to speak TLS may speak plain HTTP only.
+
+    Parameters
+    ----------
+    url_option : str
+        Option that the URL comes from, ``url`` or ``ws_url``; as in other functions here.
+    """
+    scheme = "ws" if url_option == "ws_url" else "http"
+    return f"this port may speak {scheme}:// only: check {option(url_option)}"
 
 
 WANTS_TLS = "this port wants https://"
-HTTP_ONLY = f"this port may speak http:// only: check {option('url')}"
+HTTP_ONLY = http_only()
 NO_WAY = "check the address, and the way to it (network, firewall, proxy)"
 NO_LISTING = (
     "this gateway does not permit listing its kernels: set KG_LIST_KERNELS=True"
@@ -178,14 +192,14 @@ def for_login(sent: Mapping[str, str]) -> str:
     return f"no token was sent: set {option('auth_token')}"
 
 
-def for_redirect(target: str) -> str:
+def for_redirect(target: str, url_option: str = "url") -> str:
     """Return what to do about a redirect to this URL, which is shown as it is."""
     if "login" in target or "oauth" in target:
         return (
             f"it redirects to a login page, {target}: the token is wrong or missing, or this is not"
             " the server's own URL (behind a JupyterHub that is .../user/NAME)"
         )
-    return f"it redirects to {target}, and redirects are not followed: set {option('url')}"
+    return f"it redirects to {target}, and redirects are not followed: set {option(url_option)}"
 
 
 def for_timeout(cause: str, name: str) -> str:
@@ -204,10 +218,10 @@ def for_proxy(proxy: str) -> str:
     )
 
 
-def for_tls(error: BaseException) -> str:
+def for_tls(error: BaseException, url_option: str = "url") -> str:
     """Return what to do about a TLS handshake that failed."""
     if isinstance(error, ssl.SSLCertVerificationError):
-        return _for_certificate(error.verify_code)
+        return _for_certificate(error.verify_code, url_option)
     reason = (getattr(error, "reason", None) or "").upper()
     if "ALERT_UNKNOWN_CA" in reason:
         return f"the gateway does not trust this {option('client_cert')}"
@@ -217,19 +231,19 @@ def for_tls(error: BaseException) -> str:
             f" {option('client_key')} {_SEE_TLS}"
         )
     if reason in _PLAIN_TEXT:  # which one depends on OpenSSL's version
-        return HTTP_ONLY
+        return http_only(url_option)
     return (
         "check that the gateway speaks TLS on this port; set"
         f" {option('client_cert')} if it wants a client certificate"
     )
 
 
-def _for_certificate(verify_code: int) -> str:
+def _for_certificate(verify_code: int, url_option: str) -> str:
     """Return what to do about a certificate that OpenSSL does not accept."""
     if verify_code in _OTHER_HOST:
         return (
             f"the certificate is for another host: use a name of its subjectAltName in"
-            f" {option('url')}"
+            f" {option(url_option)}"
         )
     if verify_code in _EXPIRED:
         return "the gateway needs a new certificate, unless the clock of this machine is wrong"
@@ -238,10 +252,10 @@ def _for_certificate(verify_code: int) -> str:
     return f"set {option('ca_certs')} to the authority that signed it {_SEE_TLS}"
 
 
-def for_connection(error: BaseException) -> str:
+def for_connection(error: BaseException, url_option: str = "url") -> str:
     """Return what to do about a connection that failed, or ended without a response."""
     if isinstance(error, ssl.SSLError):
-        return for_tls(error)
+        return for_tls(error, url_option)
     if isinstance(error, socket.gaierror | UnicodeError):
         return "check the host name, and that the name server knows it"
     if isinstance(error, TimeoutError) or getattr(error, "errno", None) in _UNREACHABLE:

@@ -21,6 +21,8 @@ if TYPE_CHECKING:
 
 __all__ = ["Credentials"]
 
+_RENEWER = option("gateway_token_renewer_class")
+
 
 class Credentials:
     """The credentials of one gateway.
@@ -85,7 +87,7 @@ class Credentials:
         if self.failure or self._renewer is None:
             return self.failure
         given = "the" if self._options.auth_token else "no"
-        return f"gateway_token_renewer_class ({self._renewer_name}) gave {given} token"
+        return f"{self._renewer_name}, of {_RENEWER}, gave {given} token"
 
     # --- renewal --------------------------------------------------------------------------------
 
@@ -101,8 +103,8 @@ class Credentials:
         timeout = options.effective_request_timeout if timeout is None else timeout
         deadline = Deadline(min(timeout, LONGEST))
         late = GatewayTimeout(
-            f"no token within {deadline.timeout:g} s: {self._renewer_name}.get_token()"
-            " (gateway_token_renewer_class) has not returned"
+            f"no token within {deadline.timeout:g} s: {self._renewer_name}.get_token(), of"
+            f" {_RENEWER}, has not returned"
         )
         with self._lock.within(deadline, late):
             # A call that an earlier request gave up goes on, and two must not run at once.

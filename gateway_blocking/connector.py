@@ -183,6 +183,7 @@ def _endpoint(
         connect_timeout=gateway.connect_timeout,
         handshake_timeout=gateway.effective_request_timeout,
         rest_allowed=rest.was_allowed,
+        url_option="ws_url" if gateway.ws_url else "url",
         max_incoming=gateway.ws_max_message_size,
         proxy=proxy_for(url),
         keep_cookies=partial(rest.keep_cookies, url),

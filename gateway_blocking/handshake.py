@@ -17,7 +17,7 @@ from urllib.parse import unquote, urlsplit
 
 import websocket
 
-from .advice import HTTP_ONLY, NO_WAY, WEBSOCKET_HELD_BACK, for_connection, for_proxy, for_timeout
+from .advice import NO_WAY, WEBSOCKET_HELD_BACK, for_connection, for_proxy, for_timeout, http_only
 from .deadline import Deadline
 from .errors import GatewayConnectionError, GatewayError, GatewayTimeout, NoSuchKernel
 from .responses import RequestInfo, Response, http_error
@@ -65,6 +65,8 @@ class Endpoint:
     proxy: str | None = field(default=None, repr=False)
     rest_allowed: bool = False
     """True if requests with the same credentials were answered."""
+    url_option: str = "url"
+    """Option that the URL comes from."""
     keep_cookies: Callable[[list[str]], None] | None = field(default=None, repr=False)
     """Called with the ``Set-Cookie`` headers of the response, whatever its status is."""
 
@@ -354,6 +356,7 @@ def _request(endpoint: Endpoint) -> RequestInfo:
         safe_url(endpoint.proxy or ""),
         is_websocket=True,
         rest_allowed=endpoint.rest_allowed,
+        url_option=endpoint.url_option,
     )
 
 
@@ -362,11 +365,11 @@ def _connection_error(error: Exception, endpoint: Endpoint) -> GatewayError:
     request, limit = _request(endpoint), f"{endpoint.connect_timeout:g} s (connect_timeout)"
     if isinstance(error, TimeoutError):
         if isinstance(error, HandshakeTimeout):
-            advice = for_timeout(HTTP_ONLY, "connect_timeout")
+            advice = for_timeout(http_only(endpoint.url_option), "connect_timeout")
             return GatewayTimeout(f"{request}: no TLS handshake within {limit}", advice=advice)
         advice = for_timeout(NO_WAY, "connect_timeout")
         return GatewayTimeout(f"{request}: no connection within {limit}", advice=advice)
-    return GatewayConnectionError(f"{request}: {error}", advice=_advice(error))
+    return GatewayConnectionError(f"{request}: {error}", advice=_advice(error, endpoint))
 
 
 def _upgrade_error(error: Exception, endpoint: Endpoint, ws: websocket.WebSocket) -> GatewayError:
@@ -379,7 +382,7 @@ def _upgrade_error(error: Exception, endpoint: Endpoint, ws: websocket.WebSocket
         late = f"no response within {endpoint.handshake_timeout:g} s (request_timeout)"
         advice = for_timeout(WEBSOCKET_HELD_BACK, "request_timeout")
         return GatewayTimeout(f"{request}: {late}", advice=advice)
-    return GatewayConnectionError(f"{request}: {error}", advice=_advice(error))
+    return GatewayConnectionError(f"{request}: {error}", advice=_advice(error, endpoint))
 
 
 def _response(
@@ -394,7 +397,7 @@ def _response(
     )
 
 
-def _advice(error: Exception) -> str:
+def _advice(error: Exception, endpoint: Endpoint) -> str:
     if isinstance(error, OSError | UnicodeError | websocket.WebSocketConnectionClosedException):
-        return for_connection(error)
+        return for_connection(error, endpoint.url_option)
     return ""

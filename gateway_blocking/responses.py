@@ -46,6 +46,8 @@ class RequestInfo(NamedTuple):
         True for the handshake of a websocket.
     rest_allowed : bool
         True if REST requests with the same credentials were accepted.
+    url_option : str
+        Option that the URL comes from, ``url`` or ``ws_url``.
     """
 
     method: str
@@ -53,6 +55,7 @@ class RequestInfo(NamedTuple):
     proxy: str = ""
     is_websocket: bool = False
     rest_allowed: bool = False
+    url_option: str = "url"
 
     def __str__(self) -> str:
         url = shown(self.url, _LONGEST_URL)
@@ -157,7 +160,7 @@ def _is_full(text: str) -> bool:
 def _advice(request: RequestInfo, response: Response, not_found: NotFound) -> str:
     status = response.status
     if 300 <= status < 400:
-        return for_redirect(_redirect_target(response))
+        return for_redirect(_redirect_target(response), request.url_option)
     if status == 400 and b"HTTPS" in response.content:
         return WANTS_TLS
     if request.is_websocket:

@@ -211,7 +211,8 @@ def test_a_refusal_tells_of_a_renewer_that_gave_the_token(token: str, given: str
     options = {"gateway_token_renewer_class": Giving, "auth_token": "good"}
     with scripted(REFUSED) as server:
         error = error_of(CALLS["GET"], server, **options)
-    assert str(error).endswith(f"; gateway_token_renewer_class (Giving) gave {given} token")
+    option = "gateway_token_renewer_class (JUPYTER_GATEWAY_TOKEN_RENEWER_CLASS)"
+    assert str(error).endswith(f"; Giving, of {option}, gave {given} token")
 
 
 def test_a_request_is_not_repeated_with_the_same_token() -> None:

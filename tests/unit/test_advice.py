@@ -18,8 +18,10 @@ from gateway_blocking.advice import (
     for_status,
     for_tls,
     for_websocket,
+    option,
     shown,
 )
+from gateway_blocking.config import GatewayClient
 from gateway_blocking.tls import NoTLSError
 
 SAID = """IOPub {} rate exceeded.
@@ -156,3 +158,26 @@ def test_a_value_of_a_server_is_shown_in_one_line() -> None:
     assert shown("a\n  b\x1b[2J") == "a b\\x1b[2J"
     assert shown(300 * "x") == 200 * "x" + "..."
     assert shown(10_000 * " ") == "..."
+
+
+def test_option_names_the_variable_that_sets_it() -> None:
+    """Each option of the gateway has its own variable, and not all are named alike."""
+    named = {
+        name: trait.metadata["env"][0]
+        for name, trait in GatewayClient.class_traits(config=True).items()
+        if trait.metadata.get("env")
+    }
+    assert len(named) > 25
+    assert {name: option(name) for name in named} == {
+        name: f"{name} ({variable})" for name, variable in named.items()
+    }
+
+
+def test_advice_for_a_websocket_names_the_option_of_its_url() -> None:
+    """A websocket has a URL of its own if ``ws_url`` is set; to change ``url`` would not help."""
+    variable = "ws_url (JUPYTER_GATEWAY_WS_URL)"
+    plain = for_connection(NoTLSError(1, "plain"), "ws_url")
+    assert plain == f"this port may speak ws:// only: check {variable}"
+    assert for_tls(verification(62), "ws_url").endswith(variable)
+    assert for_redirect("http://h/", "ws_url").endswith(f"set {variable}")
+    assert "url (JUPYTER_GATEWAY_URL)" in for_redirect("http://h/")

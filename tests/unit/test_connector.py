@@ -5,13 +5,17 @@ from __future__ import annotations
 from typing import Any, cast
 
 import pytest
+from jupyter_client.session import Session
 
 from gateway_blocking import BlockingGatewayKernelClient
 from gateway_blocking.clients import ClientGroup
+from gateway_blocking.config import GatewayClient
 from gateway_blocking.connection import Connection, State
 from gateway_blocking.connector import ConnectionSlot, new_connection
 from gateway_blocking.errors import GatewayConnectionClosed, GatewayTimeout, KernelRestarted
 from gateway_blocking.liveness import KernelStatus
+from gateway_blocking.rest import GatewayREST
+from support.options import plain_logger
 
 
 class Recorder:
@@ -116,6 +120,21 @@ def test_a_client_without_a_kernel_says_where_to_get_one() -> None:
     unused = cast(Any, None)
     with pytest.raises(GatewayConnectionClosed, match="the client has no kernel: give kernel_id="):
         new_connection("", gateway=unused, rest=unused, channels={}, session=unused, log=unused)
+
+
+@pytest.mark.parametrize(
+    ("options", "option"), [({}, "url"), ({"ws_url": "ws://other.example:1"}, "ws_url")]
+)
+def test_an_endpoint_names_the_option_of_its_url(options: dict[str, str], option: str) -> None:
+    """The advice of an error names it."""
+    gateway = GatewayClient(url="http://gateway.example:1", **options)
+    with GatewayREST(gateway) as rest:
+        connection = new_connection(
+            "k", gateway=gateway, rest=rest, channels={}, session=Session(), log=plain_logger()
+        )
+        endpoint = connection._reader._endpoint("session")
+    assert endpoint.url_option == option
+    assert endpoint.url.startswith(options.get("ws_url", "ws://gateway.example:1"))
 
 
 def test_a_group_tells_all_clients_and_forgets_dropped_ones() -> None:

@@ -131,6 +131,13 @@ def test_a_refusal_is_an_error_with_status_and_advice(
     assert str(caught.value).startswith(f"cannot open the websocket {URL}: the gateway answered")
 
 
+def test_a_redirect_names_the_option_that_the_url_came_from(peer: Peer) -> None:
+    """To change ``url`` does not help if ``ws_url`` is set."""
+    peer.answers("HTTP/1.1 302 Found\r\nLocation: http://elsewhere.example/")
+    with pytest.raises(GatewayHTTPError, match=r"set ws_url \(JUPYTER_GATEWAY_WS_URL\)"):
+        opening(url_option="ws_url")
+
+
 def test_the_cookies_of_a_refusal_are_kept(peer: Peer) -> None:
     """A load balancer sets the cookie that finds the server again with any response."""
     kept: list[list[str]] = []
