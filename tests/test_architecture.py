@@ -55,7 +55,7 @@ LAYERS = (
         *("remote", "client", "clients", "ownership", "lifecycle"),
         *("kernelspec", "manager", "multikernelmanager", "sessions"),
     },
-    {"local", "papermill_engine", "__init__"},  # front
+    {"local", "papermill_engine", "__init__", "mcp_session", "mcp_tools", "mcp_server"},  # front
     # what all commands share
     {
         *("cli.errors", "cli.terminal", "cli.files", "cli.started", "cli.notebook_log"),
@@ -69,13 +69,13 @@ LAYERS = (
     {  # commands
         *("cli.run", "cli.kernels", "cli.kernelspecs", "cli.status"),
         *("cli.start", "cli.stop", "cli.interrupt", "cli.restart"),
-        *("cli.exec", "cli.attach", "cli.console", "cli.shell"),
+        *("cli.exec", "cli.attach", "cli.console", "cli.shell", "cli.mcp"),
     },
     {"cli.app", "cli", "__main__"},  # the application
 )
 PURE, _edges, ENGINE, _parts, MIRROR, *_above = LAYERS
 
-ON_DEMAND = {"cli.shell"}  # modules that are imported in functions only
+ON_DEMAND = {"cli.shell", "mcp_server"}  # modules that are imported in functions only
 
 # What a module may import from its own layer.
 SIDEWAYS = {
@@ -145,6 +145,8 @@ SIDEWAYS = {
     "manager": {"client", "kernelspec", "lifecycle", "remote"},
     "multikernelmanager": {"kernelspec", "manager", "remote"},
     "sessions": {"multikernelmanager", "remote"},
+    "mcp_tools": {"mcp_session"},
+    "mcp_server": {"mcp_session", "mcp_tools"},
     "cli.argv": {"cli.errors"},
     "cli.command": {"cli.argv", "cli.errors", "cli.kernel_lookup", "cli.terminal"},
     "cli.files": {"cli.errors"},
@@ -172,7 +174,7 @@ HOMES = {
     | {"papermill_engine"}
     | MIRROR - {"clients", "lifecycle", "ownership"}
     | {f"cli.{name}" for name in ("argv", "command", "exec", "notebook_job", "run")}
-    | {f"cli.{name}" for name in ("shell", "status", "stop")},
+    | {f"cli.{name}" for name in ("mcp", "shell", "status", "stop")},
     "jupyter_client": {"errors", "messages", "wire", "channels", "connector", "kernel_requests"}
     | {"protocol", "recovery_driver", "connection", "reader", "sender"}
     | MIRROR - {"clients", "ownership", "sessions"},
@@ -185,6 +187,9 @@ HOMES = {
     "papermill": {"cli.notebook_job", "papermill_engine"},
     "rich": {"cli.progress", "cli.terminal"},
     "jupyter_console": {"cli.shell"},
+    "mcp": {"mcp_server"},
+    "mcp_types": {"mcp_server"},
+    "anyio": {"mcp_server"},
     "asyncio": {"coroutines", "cli.notebook_job", "cli.shell"},
     "subprocess": {"local", "reaper", "lifecycle"},  # of the latter only the names of its arguments
     "socket": {"advice", "tls", "transport", "handshake", "cli.status"},
@@ -326,6 +331,7 @@ def test_foreign_imports_are_installed_with_the_package() -> None:
     assert at_once - sys.stdlib_module_names == required
     later = {name for module in MODULES for name in foreign_of(tree_of(module))}
     brought = {"tornado": "jupyter_kernel_gateway", "IPython": "ipykernel"}
+    brought |= {"mcp_types": "mcp", "anyio": "mcp"}
     named = {"kernel_gateway": "jupyter_kernel_gateway"}
     for name in later - sys.stdlib_module_names - required:
         assert {**brought, **named}.get(name, name) in optional
@@ -334,12 +340,12 @@ def test_foreign_imports_are_installed_with_the_package() -> None:
 @pytest.mark.parametrize("module", sorted(ON_DEMAND))
 def test_what_is_needed_on_demand_is_imported_on_demand(module: str) -> None:
     """For what it imports need not be installed."""
-    name = "." + module.rpartition(".")[2]
-    users = [other for other in MODULES if name in imports_of(tree_of(other))]
+    users = [other for other in MODULES if module in siblings_of(other)]
     assert users
     for user in users:
         top = [node for node in tree_of(user).body if isinstance(node, ast.ImportFrom)]
-        assert name not in imports_of(ast.Module(body=list(top), type_ignores=[]))
+        names = imports_of(ast.Module(body=list(top), type_ignores=[]))
+        assert module not in {absolute(user, name) for name in names if name.startswith(".")}
 
 
 def test_the_oldest_versions_are_those_that_are_tested() -> None:
@@ -347,7 +353,10 @@ def test_the_oldest_versions_are_those_that_are_tested() -> None:
     parser = configparser.ConfigParser()
     parser.read(PACKAGE.parent / "setup.cfg")
     extras = parser["options.extras_require"]
-    texts = [parser["options"]["install_requires"], *(extras[e] for e in ("local", "console"))]
+    texts = [
+        parser["options"]["install_requires"],
+        *(extras[e] for e in ("local", "console", "mcp")),
+    ]
     lowest = dict(re.findall(r"^([A-Za-z][\w-]*) *(?:>=([\d.]+))?", "\n".join(texts), re.MULTILINE))
     assert all(lowest.values()), lowest
     lowest |= dict(re.findall(r"^([A-Za-z][\w-]*) +>=([\d.]+)", extras["test"], re.MULTILINE))

@@ -116,6 +116,10 @@ class GatewayApp(Command):
             "gateway_blocking.cli.console.ConsoleCommand",
             "Type code at a prompt.",
         ),
+        "mcp": (
+            "gateway_blocking.cli.mcp.McpCommand",
+            "Give a language model a kernel: an MCP server.",
+        ),
     }
 
     def run(self) -> int:
