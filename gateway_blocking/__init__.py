@@ -30,6 +30,9 @@ from .errors import (
     NoSuchKernel,
     NoSuchKernelSpec,
     NoSuchSession,
+    PoolClosed,
+    PoolSetupFailed,
+    PoolTimeout,
     RemoteNotSupported,
     ReplyLost,
     WireError,
@@ -59,6 +62,7 @@ __all__ = [
     "GatewayTokenRenewerBase",
     "KernelGone",
     "KernelNotReady",
+    "KernelPool",
     "KernelRestarted",
     "KernelsNotListed",
     "MessageTooLarge",
@@ -67,6 +71,9 @@ __all__ = [
     "NoSuchKernel",
     "NoSuchKernelSpec",
     "NoSuchSession",
+    "PoolClosed",
+    "PoolSetupFailed",
+    "PoolTimeout",
     "RemoteNotSupported",
     "ReplyLost",
     "WireError",
@@ -76,7 +83,17 @@ __all__ = [
 ]
 
 if TYPE_CHECKING:
+    from .pool import KernelPool
+
     NotRemotelyPossible = RemoteNotSupported
 else:
-    __getattr__ = deprecated_names(__name__, {"NotRemotelyPossible": RemoteNotSupported})
+
+    def __getattr__(name: str) -> object:
+        if name == "KernelPool":  # imported when it is needed, because many programs have no pool
+            from .pool import KernelPool
+
+            return KernelPool
+        return _deprecated(name)
+
+    _deprecated = deprecated_names(__name__, {"NotRemotelyPossible": RemoteNotSupported})
 del TYPE_CHECKING, deprecated_names

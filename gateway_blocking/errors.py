@@ -7,7 +7,8 @@
     │   ├── GatewayConnectionClosed (RuntimeError)   the websocket is closed; ``__cause__`` says why
     │   └── ReplyLost (RuntimeError)                 one reply is lost; says whether its request ran
     ├── GatewayTimeout (TimeoutError)                a timeout passed
-    │   └── KernelNotReady (RuntimeError)            ... in ``wait_for_ready``
+    │   ├── KernelNotReady (RuntimeError)            ... in ``wait_for_ready``
+    │   └── PoolTimeout                              ... before a pool had a kernel for the caller
     ├── GatewayHTTPError                             the gateway refused a request
     │   ├── GatewayAuthError                         401, 403
     │   │   └── KernelsNotListed                     403 for the list of kernels only
@@ -20,6 +21,8 @@
     │   └── KernelGone (NoSuchKernel)                it was shut down or culled
     ├── ExecutionError (RuntimeError)                the code raised an exception, or was skipped
     ├── NoKernel (RuntimeError)                      no kernel was started, or it was shut down
+    ├── PoolClosed (RuntimeError)                    the pool is closed, or was not opened
+    ├── PoolSetupFailed (RuntimeError)               the setup code of a pool failed
     ├── RemoteNotSupported (NotImplementedError)     the call makes sense for a local kernel only
     ├── MessageTooLarge (ValueError)                 the message is larger than a gateway accepts
     └── WireError (ValueError)                       a frame is malformed
@@ -61,6 +64,9 @@ __all__ = [
     "NoSuchKernel",
     "NoSuchKernelSpec",
     "NoSuchSession",
+    "PoolClosed",
+    "PoolSetupFailed",
+    "PoolTimeout",
     "RemoteNotSupported",
     "ReplyLost",
     "WireError",
@@ -132,6 +138,10 @@ class GatewayTimeout(GatewayError, TimeoutError):
 
 class KernelNotReady(GatewayTimeout, RuntimeError):
     """The timeout of ``wait_for_ready`` passed; jupyter_client raises a RuntimeError there."""
+
+
+class PoolTimeout(GatewayTimeout):
+    """A pool had no kernel for a caller within the timeout; ``__cause__`` is the last failure."""
 
 
 class GatewayHTTPError(GatewayError):
@@ -249,6 +259,14 @@ class NoKernel(GatewayError, RuntimeError):
 
     The text contains ``No kernel is running!``, which nbclient looks for.
     """
+
+
+class PoolClosed(GatewayError, RuntimeError):
+    """The pool of kernels is closed, or was not opened."""
+
+
+class PoolSetupFailed(GatewayError, RuntimeError):
+    """The setup code of a pool failed in a new kernel; ``__cause__`` is what it raised."""
 
 
 class RemoteNotSupported(GatewayError, NotImplementedError):

@@ -1,7 +1,7 @@
 """Timeouts and intervals that are not options, in seconds.
 
-Two kinds of modules keep their own: those of the engine, beside the code that waits, and
-``reaper_process``, which runs without the package.
+Two modules keep their own: ``reaper_process`` runs without the package, and ``connection`` has its
+table of timers.
 """
 
 from __future__ import annotations
@@ -26,6 +26,14 @@ __all__ = [
     "KERNEL_POLL_TIMEOUT",
     "LOCK_SLICE",
     "PLAIN_HTTP_TIMEOUT",
+    "POOL_CHECK_TIMEOUT",
+    "POOL_CHECK_TIMEOUT_MIN",
+    "POOL_CLOSE_TIMEOUT",
+    "POOL_END_ATTEMPTS",
+    "POOL_INTERRUPT_TIMEOUT",
+    "POOL_START_PAUSE",
+    "POOL_START_PAUSE_MAX",
+    "POOL_WATCH_INTERVAL",
     "PROGRESS_INTERVAL",
     "PROGRESS_LINE_INTERVAL",
     "PROMPT_SLICE",
@@ -41,6 +49,7 @@ __all__ = [
     "SEARCH_PAUSE",
     "SEARCH_TIMEOUT",
     "SEARCH_TIMEOUT_MIN",
+    "SETUP_TIMEOUT",
     "SIGTERM_AFTER_FORK",
     "SIGTERM_REPEATED",
     "STATUS_REPLY_TIMEOUT",
@@ -118,6 +127,25 @@ YIELD_INTERVAL = 0.02
 """Time that a coroutine takes messages before it lets the event loop run."""
 DRAIN_INTERVAL = 0.01
 """Time in which a task of nbclient takes at least one message of those that are queued."""
+
+# --- a pool of kernels ----------------------------------------------------------------------------
+
+SETUP_TIMEOUT = 600.0
+"""Setup code of a new kernel, which may load a large model."""
+POOL_CHECK_TIMEOUT = 2.0
+"""Reply of an idle kernel to its health check; measured: 2 to 5 ms."""
+POOL_CHECK_TIMEOUT_MIN = 0.25
+"""Such a reply, if the caller's own timeout has almost passed."""
+POOL_INTERRUPT_TIMEOUT = 5.0
+"""Reply of a kernel that came back busy, after an interrupt."""
+POOL_START_PAUSE, POOL_START_PAUSE_MAX = 0.5, 10.0
+"""Pauses after a kernel could not be started, or not be shut down."""
+POOL_END_ATTEMPTS = 20
+"""Attempts to shut a kernel down, in three minutes; then it is left to the end of the process."""
+POOL_WATCH_INTERVAL = 5.0
+"""Looks at what the connections of idle kernels have heard; no request is sent."""
+POOL_CLOSE_TIMEOUT = 30.0
+"""Shutdown of all kernels of a pool that is closed."""
 
 # --- the end of a process -------------------------------------------------------------------------
 

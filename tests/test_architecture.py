@@ -34,7 +34,7 @@ LAYERS = (
             "recovery",
             "models",
         ),
-        *("collector", "bridge.routing", "bridge.kernelspecs"),
+        *("collector", "pool_state"),
         *("actions", "timers", "outcomes", "reconnection", "recovery_driver"),
         *("kernel_monitor", "keepalive", "protocol"),
     },
@@ -54,16 +54,13 @@ LAYERS = (
     {  # mirror
         *("remote", "client", "clients", "ownership", "lifecycle"),
         *("kernelspec", "manager", "multikernelmanager", "sessions"),
+        *("pool", "pool_kernel", "pool_map", "pool_workers"),
     },
-    {  # front
-        *("local", "papermill_engine", "__init__", "mcp_session", "mcp_tools", "mcp_server"),
-        *("bridge", "bridge.bridge", "bridge.client", "bridge.kernel"),
-        *("bridge.outbox", "bridge.sockets"),
-    },
+    {"local", "papermill_engine", "__init__", "mcp_session", "mcp_tools", "mcp_server"},  # front
     # what all commands share
     {
         *("cli.errors", "cli.terminal", "cli.files", "cli.started", "cli.notebook_log"),
-        *("cli.html_text", "cli.profiles"),
+        "cli.html_text",
         *("cli.argv", "cli.kernel_lookup", "cli.command"),
     },
     {  # the files that commands execute
@@ -74,11 +71,11 @@ LAYERS = (
         *("cli.run", "cli.kernels", "cli.kernelspecs", "cli.status"),
         *("cli.start", "cli.stop", "cli.interrupt", "cli.restart"),
         *("cli.exec", "cli.attach", "cli.console", "cli.shell", "cli.mcp"),
-        *("cli.bridge", "cli.install", "cli.profile"),
     },
     {"cli.app", "cli", "__main__"},  # the application
 )
 PURE, _edges, ENGINE, _parts, MIRROR, *_above = LAYERS
+POOL = {"pool", "pool_kernel", "pool_map", "pool_workers"}
 
 ON_DEMAND = {"cli.shell", "mcp_server"}  # modules that are imported in functions only
 
@@ -94,10 +91,7 @@ SIDEWAYS = {
     "requests_table": {"messages", "sequence"},
     "recovery": {"messages", "requests_table"},
     "collector": {"messages"},
-    "bridge.routing": {"errors", "escape"},
-    "bridge.kernelspecs": {"models"},
-    "bridge.bridge": {"bridge.client", "bridge.outbox", "bridge.sockets"},
-    "bridge.kernel": {"bridge.client"},
+    "pool_state": {"errors", "timeouts"},
     "actions": {"errors", "messages", "requests_table"},
     "outcomes": {"advice", "errors", "liveness", "requests_table"},
     "reconnection": {"actions", "errors"},
@@ -154,11 +148,14 @@ SIDEWAYS = {
     "manager": {"client", "kernelspec", "lifecycle", "remote"},
     "multikernelmanager": {"kernelspec", "manager", "remote"},
     "sessions": {"multikernelmanager", "remote"},
+    "pool_kernel": {"client", "manager"},
+    "pool_map": {"client"},
+    "pool_workers": {"pool_kernel"},
+    "pool": {"client", "manager", "pool_kernel", "pool_map", "pool_workers"},
     "mcp_tools": {"mcp_session"},
     "mcp_server": {"mcp_session", "mcp_tools"},
     "cli.argv": {"cli.errors"},
-    "cli.command": {"cli.argv", "cli.errors", "cli.kernel_lookup", "cli.profiles", "cli.terminal"},
-    "cli.profiles": {"cli.errors"},
+    "cli.command": {"cli.argv", "cli.errors", "cli.kernel_lookup", "cli.terminal"},
     "cli.files": {"cli.errors"},
     "cli.notebook_log": {"cli.errors", "cli.files"},
     "cli.kernel_lookup": {"cli.errors", "cli.started"},
@@ -182,16 +179,13 @@ HOMES = {
     "websocket": {"handshake"},
     "traitlets": {"auth", "config", "environment", "logger", "tokens", "traits"}
     | {"papermill_engine"}
-    | MIRROR - {"clients", "lifecycle", "ownership"}
+    | MIRROR - {"clients", "lifecycle", "ownership"} - POOL
     | {f"cli.{name}" for name in ("argv", "command", "exec", "notebook_job", "run")}
-    | {f"cli.{name}" for name in ("mcp", "shell", "status", "stop", "bridge", "install")}
-    | {"bridge.client", "bridge.kernel"},
+    | {f"cli.{name}" for name in ("mcp", "shell", "status", "stop")},
     "jupyter_client": {"errors", "messages", "wire", "channels", "connector", "kernel_requests"}
     | {"protocol", "recovery_driver", "connection", "reader", "sender"}
-    | MIRROR - {"clients", "ownership", "sessions"}
-    | {"bridge.bridge", "bridge.sockets", "cli.bridge", "cli.install"},
-    "zmq": {"bridge.bridge", "bridge.sockets"},
-    "jupyter_core": {"cli.app", "cli.bridge", "cli.command", "cli.profiles", "cli.started"},
+    | MIRROR - {"clients", "ownership", "sessions"} - POOL,
+    "jupyter_core": {"cli.app", "cli.command", "cli.started"},
     "IPython": {"interactive"},
     "nbclient": {"cli.notebook_file", "cli.notebook_job"},
     "nbformat": {"cli.notebook_file"},
@@ -205,7 +199,7 @@ HOMES = {
     "anyio": {"mcp_server"},
     "asyncio": {"coroutines", "cli.notebook_job", "cli.shell"},
     "subprocess": {"local", "reaper", "lifecycle"},  # of the latter only the names of its arguments
-    "socket": {"advice", "tls", "transport", "handshake", "cli.status", "bridge.outbox"},
+    "socket": {"advice", "tls", "transport", "handshake", "cli.status"},
     "ssl": {"advice", "config", "tls", "failures", "launch", "transport", "handshake", "cli.status"}
     | {"reaper_process"},
     "threading": {  # locks; who starts threads, see below
@@ -341,10 +335,9 @@ def test_foreign_imports_are_installed_with_the_package() -> None:
     at_once = {
         name for module in set(MODULES) - ON_DEMAND for name in _imported_at_once(tree_of(module))
     }
-    assert at_once - sys.stdlib_module_names - {"zmq"} == required
+    assert at_once - sys.stdlib_module_names == required
     later = {name for module in MODULES for name in foreign_of(tree_of(module))}
     brought = {"tornado": "jupyter_kernel_gateway", "IPython": "ipykernel"}
-    required |= {"zmq"}  # jupyter_client requires it
     brought |= {"mcp_types": "mcp", "anyio": "mcp"}
     named = {"kernel_gateway": "jupyter_kernel_gateway"}
     for name in later - sys.stdlib_module_names - required:
@@ -491,9 +484,11 @@ def test_no_class_uses_private_names_of_another_module(module: str) -> None:
 
 def test_the_package_exports_what_it_imports_and_sorts_it() -> None:
     """``gateway_blocking.__all__`` is all of its ``__init__``, in order."""
+    body = tree_of("__init__").body
+    for_type_checkers = [node for each in body if isinstance(each, ast.If) for node in each.body]
     imported = {
         alias.name
-        for node in tree_of("__init__").body
+        for node in [*body, *for_type_checkers]  # the latter are imported when they are needed
         if isinstance(node, ast.ImportFrom) and node.level and node.module != "deprecation"
         for alias in node.names
     }
@@ -537,7 +532,7 @@ assert not made, made
 assert dict(os.environ) == before
 assert threading.active_count() == 1, threading.enumerate()
 unwanted = {"papermill", "nbclient", "nbformat", "IPython", "ipykernel", "kernel_gateway",
-            "jupyter_server"}
+            "jupyter_server", "gateway_blocking.pool"}
 assert not unwanted & set(sys.modules), unwanted & set(sys.modules)
 """
 
