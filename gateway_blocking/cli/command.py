@@ -324,7 +324,7 @@ class KernelCommand(OutputCommand):
     """A command that executes code on a kernel: a running one, or a new one."""
 
     kernel_name = Unicode(
-        help="The kernelspec to start. By default a notebook's own, else the gateway's default."
+        help="The kernelspec to start. By default the gateway's default, or a notebook's own."
     ).tag(config=True)
     kernel_id = Unicode(
         help="ID of a running kernel, or its beginning; the kernel is left running."
