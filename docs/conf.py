@@ -103,7 +103,7 @@ def modules_table() -> str:
     package = Path(__file__).parent.parent / "gateway_blocking"
     lines = [".. list-table::", "   :header-rows: 1", "   :widths: 25 75", ""]
     lines += ["   * - Module", "     - Purpose"]
-    for path in [*sorted(package.glob("[!_]*.py")), *sorted(package.glob("cli/[!_]*.py"))]:
+    for path in sorted(package.rglob("[!_]*.py"), key=lambda path: (path.parent, path.name)):
         purpose = (ast.get_docstring(ast.parse(path.read_text("utf-8"))) or "").partition("\n")[0]
         purpose = re.sub(r":\w+:`([^`]+)`", r"``\1``", purpose)  # without links
         lines += [f"   * - ``{path.relative_to(package).as_posix()}``", f"     - {purpose}"]

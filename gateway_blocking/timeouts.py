@@ -1,7 +1,7 @@
 """Timeouts and intervals that are not options, in seconds.
 
-Two modules keep their own: ``reaper_process`` runs without the package, and ``connection`` has its
-table of timers.
+Two kinds of modules keep their own: those of the engine, beside the code that waits, and
+``reaper_process``, which runs without the package.
 """
 
 from __future__ import annotations

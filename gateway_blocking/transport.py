@@ -320,7 +320,6 @@ def _wait(sock: socket.socket, *, write: bool = False, timeout: float | None = N
 
 
 if sys.platform == "win32":
-    _SLICE = 1.0
 
     def _poll(sock: socket.socket, write: bool, timeout: float | None) -> bool:
         """Wait with ``select()``, in slices of a second, since a Ctrl-C does not interrupt it."""
@@ -379,6 +378,3 @@ def _close_text(payload: bytes) -> str:
     reason = payload[2:].decode("utf-8", "replace")
     what = "without a code" if code is None else f"with code {code}"
     return f"the gateway closed the websocket {what}" + (f": {reason}" if reason else "")
-
-
-# --- connecting -----------------------------------------------------------------------------------

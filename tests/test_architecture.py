@@ -34,7 +34,7 @@ LAYERS = (
             "recovery",
             "models",
         ),
-        *("collector", "pool_state"),
+        *("collector", "pool_state", "bridge.routing", "bridge.kernelspecs"),
         *("actions", "timers", "outcomes", "reconnection", "recovery_driver"),
         *("kernel_monitor", "keepalive", "protocol"),
     },
@@ -56,11 +56,15 @@ LAYERS = (
         *("kernelspec", "manager", "multikernelmanager", "sessions"),
         *("pool", "pool_kernel", "pool_map", "pool_workers"),
     },
-    {"local", "papermill_engine", "__init__", "mcp_session", "mcp_tools", "mcp_server"},  # front
+    {  # front
+        *("local", "papermill_engine", "__init__", "mcp_session", "mcp_tools", "mcp_server"),
+        *("bridge", "bridge.bridge", "bridge.client", "bridge.kernel"),
+        *("bridge.outbox", "bridge.sockets"),
+    },
     # what all commands share
     {
         *("cli.errors", "cli.terminal", "cli.files", "cli.started", "cli.notebook_log"),
-        "cli.html_text",
+        *("cli.html_text", "cli.profiles"),
         *("cli.argv", "cli.kernel_lookup", "cli.command"),
     },
     {  # the files that commands execute
@@ -71,6 +75,7 @@ LAYERS = (
         *("cli.run", "cli.kernels", "cli.kernelspecs", "cli.status"),
         *("cli.start", "cli.stop", "cli.interrupt", "cli.restart"),
         *("cli.exec", "cli.attach", "cli.console", "cli.shell", "cli.mcp"),
+        *("cli.bridge", "cli.install", "cli.profile"),
     },
     {"cli.app", "cli", "__main__"},  # the application
 )
@@ -92,6 +97,10 @@ SIDEWAYS = {
     "recovery": {"messages", "requests_table"},
     "collector": {"messages"},
     "pool_state": {"errors", "timeouts"},
+    "bridge.routing": {"errors", "escape"},
+    "bridge.kernelspecs": {"models"},
+    "bridge.bridge": {"bridge.client", "bridge.outbox", "bridge.sockets"},
+    "bridge.kernel": {"bridge.client"},
     "actions": {"errors", "messages", "requests_table"},
     "outcomes": {"advice", "errors", "liveness", "requests_table"},
     "reconnection": {"actions", "errors"},
@@ -155,7 +164,8 @@ SIDEWAYS = {
     "mcp_tools": {"mcp_session"},
     "mcp_server": {"mcp_session", "mcp_tools"},
     "cli.argv": {"cli.errors"},
-    "cli.command": {"cli.argv", "cli.errors", "cli.kernel_lookup", "cli.terminal"},
+    "cli.command": {"cli.argv", "cli.errors", "cli.kernel_lookup", "cli.profiles", "cli.terminal"},
+    "cli.profiles": {"cli.errors"},
     "cli.files": {"cli.errors"},
     "cli.notebook_log": {"cli.errors", "cli.files"},
     "cli.kernel_lookup": {"cli.errors", "cli.started"},
@@ -181,11 +191,14 @@ HOMES = {
     | {"papermill_engine"}
     | MIRROR - {"clients", "lifecycle", "ownership"} - POOL
     | {f"cli.{name}" for name in ("argv", "command", "exec", "notebook_job", "run")}
-    | {f"cli.{name}" for name in ("mcp", "shell", "status", "stop")},
+    | {f"cli.{name}" for name in ("mcp", "shell", "status", "stop", "bridge", "install")}
+    | {"bridge.client", "bridge.kernel"},
     "jupyter_client": {"errors", "messages", "wire", "channels", "connector", "kernel_requests"}
     | {"protocol", "recovery_driver", "connection", "reader", "sender"}
-    | MIRROR - {"clients", "ownership", "sessions"} - POOL,
-    "jupyter_core": {"cli.app", "cli.command", "cli.started"},
+    | MIRROR - {"clients", "ownership", "sessions"} - POOL
+    | {"bridge.bridge", "bridge.sockets", "cli.bridge", "cli.install"},
+    "zmq": {"bridge.bridge", "bridge.sockets"},
+    "jupyter_core": {"cli.app", "cli.bridge", "cli.command", "cli.profiles", "cli.started"},
     "IPython": {"interactive"},
     "nbclient": {"cli.notebook_file", "cli.notebook_job"},
     "nbformat": {"cli.notebook_file"},
@@ -199,7 +212,7 @@ HOMES = {
     "anyio": {"mcp_server"},
     "asyncio": {"coroutines", "cli.notebook_job", "cli.shell"},
     "subprocess": {"local", "reaper", "lifecycle"},  # of the latter only the names of its arguments
-    "socket": {"advice", "tls", "transport", "handshake", "cli.status"},
+    "socket": {"advice", "tls", "transport", "handshake", "cli.status", "bridge.outbox"},
     "ssl": {"advice", "config", "tls", "failures", "launch", "transport", "handshake", "cli.status"}
     | {"reaper_process"},
     "threading": {  # locks; who starts threads, see below
@@ -335,9 +348,10 @@ def test_foreign_imports_are_installed_with_the_package() -> None:
     at_once = {
         name for module in set(MODULES) - ON_DEMAND for name in _imported_at_once(tree_of(module))
     }
-    assert at_once - sys.stdlib_module_names == required
+    assert at_once - sys.stdlib_module_names - {"zmq"} == required
     later = {name for module in MODULES for name in foreign_of(tree_of(module))}
     brought = {"tornado": "jupyter_kernel_gateway", "IPython": "ipykernel"}
+    required |= {"zmq"}  # jupyter_client requires it
     brought |= {"mcp_types": "mcp", "anyio": "mcp"}
     named = {"kernel_gateway": "jupyter_kernel_gateway"}
     for name in later - sys.stdlib_module_names - required:

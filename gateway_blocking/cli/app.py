@@ -111,6 +111,22 @@ class GatewayApp(Command):
         ),
         "restart": ("gateway_blocking.cli.restart.RestartCommand", "Restart a kernel."),
         "exec": ("gateway_blocking.cli.exec.ExecCommand", "Execute a snippet of code."),
+        "bridge": (
+            "gateway_blocking.cli.bridge.BridgeCommand",
+            "Be a kernel of this machine for a front end.",
+        ),
+        "install": (
+            "gateway_blocking.cli.install.InstallCommand",
+            "Install the gateway's kernelspecs for the front ends of this machine.",
+        ),
+        "uninstall": (
+            "gateway_blocking.cli.install.UninstallCommand",
+            "Remove these kernelspecs.",
+        ),
+        "profile": (
+            "gateway_blocking.cli.profile.ProfileCommand",
+            "Keep the options of a gateway in a file.",
+        ),
         "attach": ("gateway_blocking.cli.attach.AttachCommand", "Show the output of a kernel."),
         "console": (
             "gateway_blocking.cli.console.ConsoleCommand",

@@ -22,6 +22,7 @@ from typing import Any
 
 from jupyter_core.application import JupyterApp
 from traitlets import Bool, TraitError, Unicode
+from traitlets.config import Config
 from traitlets.config.application import AnyLogger, LevelFormatter
 from traitlets.config.configurable import Configurable
 from traitlets.config.loader import KVArgParseConfigLoader
@@ -38,6 +39,7 @@ from ..traits import Text
 from .argv import StrictLoader, option_error
 from .errors import FAILED, GATEWAY, USAGE, Signal, UsageError, may_still_execute
 from .kernel_lookup import find_kernel
+from .profiles import read_profile
 from .terminal import echo, renderer, write
 
 __all__ = [
@@ -63,6 +65,7 @@ ALIASES = {
         " other users of this machine can read command lines.",
     ),
     "config": "JupyterApp.config_file",
+    "profile": "Command.profile",
 }
 FLAGS: dict[str, tuple[dict[str, dict[str, object]], str]] = {
     "debug": (
@@ -90,6 +93,10 @@ class Command(JupyterApp):
         "Any option can be given by its full name, such as --GatewayClient.headers=..."
     )
     config_file_name = Unicode("jupyter_gateway_config")
+    profile = Unicode(
+        help="Profile with the options of the gateway: see jupyter gateway profile."
+    ).tag(config=True)
+
     aliases = ALIASES
     flags = FLAGS
     _log_formatter_cls = _EscapingFormatter
@@ -148,6 +155,10 @@ class Command(JupyterApp):
             Path(self.config_file).with_suffix(ending).is_file() for ending in (".py", ".json")
         ):
             raise UsageError(f"--config={self.config_file}: there is no such file")
+        if self.profile:
+            whole = Config({"GatewayClient": read_profile(self.profile)})
+            whole.merge(self.config)  # the command line has precedence
+            self.config = whole
 
     def load_config_file(self, suppress_errors: bool = True) -> None:  # type: ignore[override]
         """Read the configuration files; a file that cannot be read is an error."""

@@ -6,12 +6,14 @@ import re
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
+from ..suggest import suggestion
 from .errors import UsageError
 
 __all__ = ["ParameterValue", "parameter_warnings", "split_parameters"]
 
 ParameterValue = bool | int | float | str | None
 
+_LONG_NAMES = ("--parameters", "--parameter", "--params", "--param")  # papermill has the first
 _PARAMETER = re.compile(r"([^\W\d][\w.]*)(?:=(.*))?", re.DOTALL)
 
 
@@ -21,12 +23,15 @@ def split_parameters(words: list[str]) -> tuple[dict[str, ParameterValue], list[
     Raises
     ------
     UsageError
-        A ``-p`` is not followed by a name and a value, or by NAME=VALUE.
+        A ``-p`` is not followed by a name and a value, or by NAME=VALUE; or it is spelt as in
+        papermill.
     """
     parameters: dict[str, ParameterValue] = {}
     others: list[str] = []
     left = iter(words)
     for word in left:
+        if (name := word.partition("=")[0]) in _LONG_NAMES:
+            raise UsageError(f"there is no option {name}{suggestion('-p')}")
         if word != "-p":
             others.append(word)
             continue

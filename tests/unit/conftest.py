@@ -8,6 +8,8 @@ from typing import Any
 
 import pytest
 
+from gateway_blocking.http import Requester
+
 
 @pytest.fixture(autouse=True)
 def _no_server_and_no_process(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -25,3 +27,19 @@ def _no_server_and_no_process(monkeypatch: pytest.MonkeyPatch) -> None:
 def gateway() -> None:
     """Fail what uses the gateway of the session, such as the fixtures ``kc`` and ``terminal``."""
     pytest.fail("a unit test has no gateway: it belongs into another folder")
+
+
+class UnwatchedHold:
+    """A hold on a kernel that no second process watches."""
+
+    def release(self) -> None:
+        """End it."""
+
+    def started(self) -> None:
+        """Note that the kernel has started."""
+
+
+@pytest.fixture
+def _without_reaper(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let managers own kernels without the process that deletes them in the end."""
+    monkeypatch.setattr(Requester, "hold", lambda *_: UnwatchedHold())

@@ -376,6 +376,13 @@ def test_parameters_are_taken_from_the_command_line(
         assert split_parameters(words.split()) == (parameters, others)
 
 
+@pytest.mark.parametrize("word", ["--parameters", "--parameters=rows=5", "--param"])
+def test_the_long_name_of_papermill_leads_to_the_short_one(word: str) -> None:
+    """papermill has ``--parameters`` for ``-p``; traitlets would not know what is meant."""
+    with pytest.raises(UsageError, match="^there is no option --param[a-z]*; the nearest is -p$"):
+        split_parameters([word, "rows=5", "a.ipynb"])
+
+
 def test_a_parameter_that_the_notebook_does_not_have_is_told() -> None:
     """A variable of this name is nowhere in its code; or no cell says where parameters belong."""
     cells = [markdown(source="rows"), code(source="limit = 1\nprint(limit, x.row)")]

@@ -1,0 +1,57 @@
+"""The local kernelspecs of a bridge: made from those of a gateway (no I/O)."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from typing import Any
+
+from ..models import KernelSpecModel
+
+__all__ = ["MARK", "kernel_json", "local_name"]
+
+MARK = "gateway_blocking"
+"""Name in the metadata by which the kernelspecs of this package are known."""
+
+
+def local_name(kernel_name: str, profile: str, host: str) -> str:
+    """Return the name of a local kernelspec, which has small letters, digits and ``-._`` only.
+
+    >>> local_name("Python3", "", "gateway.example.org")
+    'gateway.example.org-python3'
+    """
+    return re.sub(r"[^a-z0-9._-]+", "-", f"{profile or host}-{kernel_name}".lower())
+
+
+def kernel_json(model: KernelSpecModel, python: str, profile: str, host: str) -> dict[str, Any]:
+    """Return the content of the ``kernel.json`` of a local kernelspec.
+
+    It has no ``kernel_protocol_version``, because from 5.6 on jupyter_client may start the process
+    without a connection file.
+
+    Parameters
+    ----------
+    model : dict
+        The kernelspec of the gateway.
+    python : str
+        Absolute path of the Python that runs the bridge.
+    profile : str
+        Name of the profile, or "" if the environment names the gateway.
+    host : str
+        Host name of the gateway, for the display name.
+    """
+    spec: Mapping[str, Any] = model["spec"]
+    name = model["name"]
+    metadata = dict(spec.get("metadata") or {})
+    metadata.pop("kernel_provisioner", None)  # it is the gateway's
+    metadata["supported_encryption"] = ["curve"]
+    metadata[MARK] = {"kernel": name, "profile": profile}
+    of_profile = [f"--profile={profile}"] if profile else []
+    bridge = ["-m", "gateway_blocking", "bridge", f"--kernel={name}", *of_profile]
+    return {
+        "argv": [python, *bridge, "-f", "{connection_file}"],
+        "display_name": f"{spec.get('display_name') or name} ({profile or host})",
+        "language": spec.get("language", ""),
+        "interrupt_mode": "message",
+        "metadata": metadata,
+    }

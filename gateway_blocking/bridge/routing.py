@@ -1,0 +1,103 @@
+"""The routes of a bridge: which front end gets which reply, and the bridge's own messages (no I/O).
+
+The sources of the protocol facts are jupyter_client's documentation ("Messaging in Jupyter") and
+the Jupyter Enhancement Proposal 65, which describes ``iopub_welcome``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+from ..errors import GatewayError
+from ..escape import printable
+
+__all__ = ["Route", "RouteTable", "failure_messages", "lost_output_text", "topic"]
+
+_REMEMBERED = 10_000  # requests whose reply was sent
+
+
+class Route(NamedTuple):
+    """The way back to the front end that sent a request."""
+
+    channel: str
+    """``"shell"`` or ``"control"``."""
+    identities: tuple[bytes, ...]
+    """The routing prefix of the request; the front end's stdin socket has the same one."""
+    header: dict[str, Any]
+    """The header of the request, the parent header of its replies."""
+
+
+class RouteTable:
+    """The routes of the requests that front ends sent.
+
+    A request without a reply is always kept.  Those whose reply was sent are kept until there are
+    10,000 of them, because a thread of a kernel may ask for input after its reply.
+    """
+
+    def __init__(self) -> None:
+        self._open: dict[str, Route] = {}
+        self._closed: dict[str, Route] = {}
+
+    def add(self, channel: str, identities: Sequence[bytes], header: dict[str, Any]) -> None:
+        """Add a request that is passed on to the kernel."""
+        self._open[header["msg_id"]] = Route(channel, tuple(identities), header)
+
+    def close(self, msg_id: str) -> Route | None:
+        """Return the route of a request whose reply is about to be sent; None if it is unknown."""
+        route = self._open.pop(msg_id, None)
+        if route is None:
+            return self._closed.get(msg_id)
+        self._closed[msg_id] = route
+        if len(self._closed) > _REMEMBERED:
+            del self._closed[next(iter(self._closed))]
+        return route
+
+    def find(self, msg_id: str) -> Route | None:
+        """Return the route of a request, or None if it is unknown."""
+        return self._open.get(msg_id) or self._closed.get(msg_id)
+
+
+def topic(message: dict[str, Any]) -> bytes:
+    """Return the topic of a message on iopub, which front ends subscribe to by its beginning."""
+    content = message["content"]
+    name = f".{content.get('name')}" if message["msg_type"] == "stream" else ""
+    return f"kernel.{message['header'].get('session', '')}.{message['msg_type']}{name}".encode()
+
+
+def failure_messages(
+    header: dict[str, Any], error: GatewayError
+) -> list[tuple[str, str, dict[str, Any]]]:
+    """Return the messages that end a request whose reply does not come.
+
+    Parameters
+    ----------
+    header : dict
+        Header of the request.
+    error : GatewayError
+        Why no reply comes.
+
+    Returns
+    -------
+    list of (str, str, dict)
+        Channel (``"reply"``: the one that the request came on), message type and content of each.
+        The last is the ``idle`` that ends the output, so that no cell seems to run for ever.
+    """
+    failure = {
+        "ename": type(error).__name__,
+        "evalue": str(error),
+        "traceback": [f"{type(error).__name__}: {error}"],
+    }
+    msg_type = str(header["msg_type"])
+    messages: list[tuple[str, str, dict[str, Any]]] = []
+    if msg_type == "execute_request":
+        messages.append(("iopub", "error", failure))
+    if msg_type.endswith("_request"):
+        reply = msg_type.removesuffix("_request") + "_reply"
+        messages.append(("reply", reply, {"status": "error", **failure}))
+    return [*messages, ("iopub", "status", {"execution_state": "idle"})]
+
+
+def lost_output_text(missing: int) -> str:
+    """Return the line below a cell whose output is incomplete."""
+    return printable(f"[gateway] at least {missing} messages of this output were lost") + "\n"

@@ -1,0 +1,124 @@
+"""The ZMQ sockets of a bridge, and the connection file that names them."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, TypedDict
+
+import zmq
+from jupyter_client.connect import write_connection_file
+
+from ..errors import GatewayError
+
+__all__ = ["BridgeSockets", "ConnectionFile", "read_connection_file", "write_new_connection_file"]
+
+_PORTS = ("shell_port", "iopub_port", "stdin_port", "control_port", "hb_port")
+_LINGER = 1000  # milliseconds for what was sent last, as ipykernel has it
+_UNREAD = 100_000  # messages that are kept for a front end that does not read
+
+
+class ConnectionFile(TypedDict, total=False):
+    """The content of a connection file, as jupyter_client writes it."""
+
+    ip: str
+    transport: str
+    key: str
+    signature_scheme: str
+    kernel_name: str
+    curve_publickey: str
+    curve_secretkey: str
+    shell_port: int
+    iopub_port: int
+    stdin_port: int
+    control_port: int
+    hb_port: int
+
+
+def read_connection_file(path: Path) -> ConnectionFile:
+    """Return the content of a connection file.
+
+    Raises
+    ------
+    GatewayError
+        The file cannot be read, or is not a connection file.
+    """
+    try:
+        content: Any = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise GatewayError(f"the connection file {path} cannot be read: {error}") from error
+    ports = [content.get(name) for name in _PORTS] if isinstance(content, dict) else [None]
+    if not all(isinstance(port, int) for port in ports):
+        raise GatewayError(f"{path} is not a connection file: it must have {', '.join(_PORTS)}")
+    checked: ConnectionFile = content
+    return checked
+
+
+def write_new_connection_file(path: Path, kernel_name: str) -> ConnectionFile:
+    """Write a connection file with new ports and a new key, which only this user can read."""
+    write_connection_file(str(path), kernel_name=kernel_name)
+    return read_connection_file(path)
+
+
+class BridgeSockets:
+    """The sockets that front ends connect to.  One thread uses them.
+
+    Parameters
+    ----------
+    connection : ConnectionFile
+        Where to bind them, and the CURVE keys if they are encrypted.
+
+    Raises
+    ------
+    GatewayError
+        A port is in use, or the transport is unknown.
+    """
+
+    def __init__(self, connection: ConnectionFile) -> None:
+        self._context = zmq.Context()
+        self._connection = connection
+        self.by_name: dict[str, zmq.Socket[bytes]] = {}
+        """The sockets: ``shell``, ``control``, ``stdin``, ``iopub`` and ``hb``."""
+        kinds = {
+            "shell": zmq.ROUTER,
+            "control": zmq.ROUTER,
+            "stdin": zmq.ROUTER,
+            "iopub": zmq.XPUB,
+            "hb": zmq.REP,
+        }
+        try:
+            for name, kind in kinds.items():
+                self.by_name[name] = self._bound(name, kind)
+        except zmq.ZMQError as error:
+            self.close()
+            raise GatewayError(
+                f"the port of {name} ({self._address(name)}) cannot be used: {error}"
+            ) from error
+
+    def _bound(self, name: str, kind: int) -> zmq.Socket[bytes]:
+        socket: zmq.Socket[bytes] = self._context.socket(kind)
+        socket.linger = _LINGER
+        if kind == zmq.ROUTER:
+            socket.router_handover = 1  # a front end that connects again takes its own place
+        if kind == zmq.XPUB:
+            socket.xpub_verbose = 1  # each subscription is welcomed
+            socket.sndhwm = _UNREAD
+        if secret := self._connection.get("curve_secretkey"):
+            socket.curve_server = 1
+            socket.curve_secretkey = secret.encode()
+            socket.curve_publickey = self._connection["curve_publickey"].encode()
+        socket.bind(self._address(name))
+        return socket
+
+    def _address(self, name: str) -> str:
+        values: Mapping[str, Any] = self._connection
+        transport, ip = values.get("transport", "tcp"), values.get("ip", "127.0.0.1")
+        separator = "-" if transport == "ipc" else ":"
+        return f"{transport}://{ip}{separator}{values[f'{name}_port']}"
+
+    def close(self) -> None:
+        """Close the sockets; what was sent may take a second to leave."""
+        for socket in self.by_name.values():
+            socket.close()
+        self._context.term()

@@ -1,0 +1,156 @@
+"""``jupyter gateway bridge``: the process of a local kernelspec whose kernel is remote."""
+
+from __future__ import annotations
+
+import os
+import signal
+from pathlib import Path
+from types import FrameType
+
+from jupyter_client.session import Session
+from jupyter_core.paths import jupyter_runtime_dir
+from jupyter_core.utils import ensure_dir_exists
+from traitlets import Bool, Unicode
+
+from ..bridge.bridge import Bridge, BridgeEnd
+from ..bridge.kernel import attach, start, take_record, write_record
+from ..bridge.sockets import (
+    BridgeSockets,
+    ConnectionFile,
+    read_connection_file,
+    write_new_connection_file,
+)
+from ..config import GatewayClient
+from ..errors import GatewayError
+from ..manager import BlockingGatewayKernelManager
+from ..traits import safe_url
+from .command import ALIASES, FLAGS, Command
+from .errors import UsageError
+from .kernel_lookup import find_kernel
+from .terminal import echo
+
+__all__ = ["BridgeCommand"]
+
+
+class BridgeCommand(Command):
+    """``jupyter gateway bridge``."""
+
+    name = "jupyter-gateway-bridge"
+    description = """
+    Be a kernel of this machine for a front end, and pass everything on to a kernel behind a
+    gateway.
+
+    Usage: jupyter gateway bridge [OPTIONS] -f FILE
+
+    A front end runs this command as the process of a kernelspec that "jupyter gateway install"
+    has made. FILE is the connection file, which says where to listen. With --kernel-id, the
+    bridge attaches to a kernel that runs already, and never shuts it down; if there is no FILE, it
+    is made, and the command says how to connect to it.
+
+    The kernel ends with the bridge, and the bridge with the process that started it.
+
+    The exit status:
+
+        0    a front end shut the kernel down
+        1    the kernel did not start or died, the connection was lost, or the front end ended
+        2    the command was not understood, or FILE cannot be used
+        3    no gateway is configured, or a port of FILE is in use
+    """
+    examples = """\
+jupyter gateway bridge --kernel=python3 -f connection.json
+jupyter gateway bridge --kernel-id=1f3a
+"""
+
+    file = Unicode(help="Connection file.").tag(config=True)
+    kernel_name = Unicode(help="The kernelspec to start.").tag(config=True)
+    kernel_id = Unicode(help="ID of a running kernel to attach to, or its beginning.").tag(
+        config=True
+    )
+    keep = Bool(help="Leave the kernel running at the end.").tag(config=True)
+
+    aliases = {  # noqa: RUF012
+        **ALIASES,
+        "f": "BridgeCommand.file",
+        "file": "BridgeCommand.file",
+        "kernel": "BridgeCommand.kernel_name",
+        "kernel-id": "BridgeCommand.kernel_id",
+    }
+    flags = {**FLAGS, "keep": ({"BridgeCommand": {"keep": True}}, keep.help)}  # noqa: RUF012
+
+    def run(self) -> int:
+        """Carry messages until the front end or the kernel ends."""
+        if bool(self.kernel_name) and bool(self.kernel_id):
+            raise UsageError("give either --kernel or --kernel-id, not both")
+        path, connection = self._connection_file()
+        session = Session(
+            key=connection.get("key", "").encode(),
+            signature_scheme=connection.get("signature_scheme", "hmac-sha256"),
+            config=self.config,
+        )
+        with self.gateway(local=False) as gateway:
+            sockets = BridgeSockets(connection)
+            bridge = Bridge(sockets, session, lambda: self._kernel(gateway, path), self.log)
+            _handle_signals(bridge)
+            try:
+                bridge.run()
+            except BridgeEnd as end:
+                self._end(bridge.manager, path, restarts=end.restarts)
+                if str(end):
+                    echo(f"{self.typed_name}: {end}")
+                return end.status
+            finally:
+                sockets.close()
+        raise AssertionError("the bridge ended without a reason")
+
+    def _connection_file(self) -> tuple[Path, ConnectionFile]:
+        """Return the connection file; make one if there is none, and say how to connect."""
+        path = Path(self.file)
+        if not self.file:
+            ensure_dir_exists(jupyter_runtime_dir(), 0o700)
+            path = Path(jupyter_runtime_dir(), f"kernel-gateway-{os.getpid()}.json")
+        try:
+            if path.exists():
+                return path, read_connection_file(path)
+            connection = write_new_connection_file(path, self.kernel_name)
+        except (GatewayError, OSError) as error:
+            raise UsageError(f"cannot use {path}: {error}") from error
+        echo(f"to connect another front end: --existing {path}")
+        return path, connection
+
+    def _kernel(self, gateway: GatewayClient, path: Path) -> BlockingGatewayKernelManager:
+        """Return the manager of the kernel when it has started; a thread of the bridge calls."""
+        if self.kernel_id:
+            with BlockingGatewayKernelManager(gateway=gateway) as lookup:
+                kernel_id = find_kernel(lookup.rest, self.kernel_id)["id"]
+            return attach(gateway, self.config, kernel_id)
+        record = take_record(path, str(gateway.url))
+        manager = start(gateway, self.config, self.kernel_name, str(Path.cwd()), record)
+        if self.keep:
+            manager.owned_kernel = False
+        return manager
+
+    def _end(
+        self, manager: BlockingGatewayKernelManager | None, path: Path, *, restarts: bool
+    ) -> None:
+        """Shut an owned kernel down, or leave it to the next bridge for the connection file."""
+        if manager is None or not manager.owned_kernel:
+            return
+        if restarts and manager.kernel_id:
+            url = safe_url(str(manager.gateway.url))
+            write_record(path, {"kernel_id": manager.kernel_id, "url": url})
+            manager.owned_kernel = False
+        else:
+            manager.shutdown_kernel()
+
+
+def _handle_signals(bridge: Bridge) -> None:
+    """Let SIGINT interrupt the kernel, and SIGTERM end the bridge."""
+
+    def interrupt(_number: int, _frame: FrameType | None) -> None:
+        bridge.interrupt()
+
+    def end(number: int, _frame: FrameType | None) -> None:
+        bridge.stop(BridgeEnd(128 + number, f"stopped by {signal.Signals(number).name}"))
+
+    signal.signal(signal.SIGINT, interrupt)
+    signal.signal(signal.SIGTERM, end)

@@ -1,0 +1,174 @@
+"""``jupyter gateway install`` and ``uninstall``: local kernelspecs for the kernels of a gateway."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+import tempfile
+from pathlib import Path
+from urllib.parse import urlsplit
+
+from jupyter_client.kernelspec import KernelSpecManager, NoSuchKernel
+from traitlets import Bool, Unicode
+
+from ..bridge.kernelspecs import MARK, kernel_json, local_name
+from ..errors import GatewayError
+from ..models import KernelSpecModel
+from ..rest import GatewayREST
+from .command import ReportCommand
+from .errors import OK, UsageError
+from .terminal import echo, write
+
+__all__ = ["InstallCommand", "UninstallCommand"]
+
+
+class InstallCommand(ReportCommand):
+    """``jupyter gateway install``."""
+
+    name = "jupyter-gateway-install"
+    description = """
+    Install a kernelspec on this machine for each kernelspec of the gateway, so that JupyterLab,
+    VS Code, jupyter console and other front ends use the remote kernels.
+
+    Usage: jupyter gateway install [OPTIONS] [NAME...]
+
+    Without NAME, give --all. Without --profile, the front end's own environment variables name
+    the gateway, which most graphical front ends do not have: see "jupyter gateway profile".
+
+    The exit status:
+
+        0    the kernelspecs are installed
+        2    the command was not understood, or a kernelspec cannot be written
+        3    the gateway cannot be reached, refused, or has no such kernelspec
+    """
+    examples = """\
+jupyter gateway install --all --profile=work
+jupyter gateway install --sys-prefix python3
+"""
+
+    everything = Bool(help="Install all kernelspecs of the gateway.").tag(config=True)
+    user = Bool(help="Install for this user. This is the default.").tag(config=True)
+    sys_prefix = Bool(help="Install into the environment of this Python.").tag(config=True)
+    prefix = Unicode(help="Install into the environment of this folder.").tag(config=True)
+
+    aliases = {**ReportCommand.aliases, "prefix": "InstallCommand.prefix"}  # noqa: RUF012
+    flags = {  # noqa: RUF012
+        **ReportCommand.flags,
+        "all": ({"InstallCommand": {"everything": True}}, everything.help),
+        "user": ({"InstallCommand": {"user": True}}, user.help),
+        "sys-prefix": ({"InstallCommand": {"sys_prefix": True}}, sys_prefix.help),
+    }
+
+    def run(self) -> int:
+        """Install the kernelspecs."""
+        if bool(self.extra_args) == self.everything:
+            raise UsageError("give the names of kernelspecs, or --all; see --help")
+        if self.user + self.sys_prefix + bool(self.prefix) > 1:
+            raise UsageError("give one of --user, --sys-prefix and --prefix")
+        with self.rest() as rest:
+            if self.everything:
+                models = list(rest.list_kernelspecs()["kernelspecs"].values())
+            else:
+                models = [rest.get_kernelspec(name) for name in self.extra_args]
+            host = urlsplit(str(rest.gateway.url)).hostname or "gateway"
+            installed = {model["name"]: self._install(rest, model, host) for model in models}
+        if self.as_json:
+            self.write_json(installed)
+        else:
+            for name, place in installed.items():
+                echo(f"installed {name} in {place}")
+            if not self.profile:
+                echo(
+                    "the front end's environment must name the gateway (JUPYTER_GATEWAY_URL); with"
+                    " --profile it need not"
+                )
+        return OK
+
+    def _install(self, rest: GatewayREST, model: KernelSpecModel, host: str) -> str:
+        """Install one kernelspec, and return its folder."""
+        content = kernel_json(model, sys.executable, self.profile, host)
+        prefix = sys.prefix if self.sys_prefix else self.prefix or None
+        with tempfile.TemporaryDirectory() as folder:
+            Path(folder, "kernel.json").write_text(json.dumps(content, indent=1), "utf-8")
+            for name in model.get("resources") or {}:
+                if name.startswith("logo-"):
+                    self._copy(rest, model["name"], name, Path(folder))
+            Path(folder).chmod(0o755)  # not private, as a temporary folder is
+            try:
+                return str(
+                    KernelSpecManager().install_kernel_spec(
+                        folder,
+                        local_name(model["name"], self.profile, host),
+                        user=prefix is None,
+                        prefix=prefix,
+                    )
+                )
+            except OSError as error:
+                raise UsageError(f"cannot install {model['name']}: {error}") from error
+
+    def _copy(self, rest: GatewayREST, kernel_name: str, name: str, folder: Path) -> None:
+        """Copy a logo; a front end can do without it."""
+        # The gateway chooses the key, and must not choose a path on this machine.
+        file = Path(name).name + ("" if "." in name else ".png")
+        try:
+            data = rest.get_kernelspec_resource(kernel_name, file)
+        except GatewayError as error:
+            self.log.info("no %s of %s: %s", file, kernel_name, str(error))
+        else:
+            (folder / file).write_bytes(data)
+
+
+class UninstallCommand(ReportCommand):
+    """``jupyter gateway uninstall``."""
+
+    name = "jupyter-gateway-uninstall"
+    description = """
+    Remove kernelspecs of this machine that "jupyter gateway install" has made, and no others.
+
+    Usage: jupyter gateway uninstall [OPTIONS] [NAME...]
+
+    NAME is the name on this machine, as "jupyter kernelspec list" shows it. Without NAME, give
+    --all.
+
+    The exit status:
+
+        0    the kernelspecs are removed
+        2    the command was not understood, or a kernelspec is not one of these
+    """
+    examples = """\
+jupyter gateway uninstall --all
+jupyter gateway uninstall work-python3
+"""
+
+    everything = Bool(help="Remove all kernelspecs of this kind.").tag(config=True)
+
+    flags = {  # noqa: RUF012
+        **ReportCommand.flags,
+        "all": ({"UninstallCommand": {"everything": True}}, everything.help),
+    }
+
+    def run(self) -> int:
+        """Remove the kernelspecs."""
+        if bool(self.extra_args) == self.everything:
+            raise UsageError("give the names of kernelspecs, or --all; see --help")
+        specs = KernelSpecManager(ensure_native_kernel=False)
+        ours = {
+            name: model["resource_dir"]
+            for name, model in specs.get_all_specs().items()
+            if MARK in (model["spec"].get("metadata") or {})
+        }
+        wanted = list(ours) if self.everything else self.extra_args
+        for name in wanted:
+            if name not in ours:
+                raise UsageError(f"{name!r} is not a kernelspec that jupyter gateway install made")
+        for name in wanted:
+            try:
+                specs.remove_kernel_spec(name)
+            except (OSError, NoSuchKernel) as error:
+                raise UsageError(f"cannot remove {ours[name]}: {error}") from error
+        if self.as_json:
+            self.write_json({name: os.fspath(ours[name]) for name in wanted})
+        else:
+            write(sys.stdout, "".join(f"removed {name}\n" for name in wanted))
+        return OK

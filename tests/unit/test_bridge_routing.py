@@ -1,0 +1,133 @@
+"""The routes of a bridge, and the messages that it makes itself."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from gateway_blocking.bridge import routing
+from gateway_blocking.bridge.kernelspecs import kernel_json, local_name
+from gateway_blocking.bridge.routing import RouteTable, failure_messages, lost_output_text, topic
+from gateway_blocking.errors import ReplyLost
+
+
+def header(msg_id: str, msg_type: str = "execute_request") -> dict[str, Any]:
+    return {"msg_id": msg_id, "msg_type": msg_type, "session": "s"}
+
+
+def test_a_reply_goes_to_the_front_end_that_asked() -> None:
+    """Several front ends share a bridge, and each has its own identity."""
+    routes = RouteTable()
+    routes.add("shell", [b"one"], header("1"))
+    routes.add("control", [b"two", b"more"], header("2"))
+    found = routes.find("2")
+    assert found == routes.close("2")
+    assert found is not None
+    assert (found.channel, found.identities) == ("control", (b"two", b"more"))
+    assert routes.find("3") is routes.close("3") is None
+
+
+def test_a_question_after_the_reply_has_a_route() -> None:
+    """A thread of the kernel may call input() after the cell has ended."""
+    routes = RouteTable()
+    routes.add("shell", [b"one"], header("1"))
+    assert routes.close("1") is not None
+    assert routes.find("1") is not None
+
+
+def test_open_requests_are_never_forgotten(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Only those whose reply was sent are, the oldest first."""
+    monkeypatch.setattr(routing, "_REMEMBERED", 2)
+    routes = RouteTable()
+    for number in range(10):
+        routes.add("shell", [b"x"], header(str(number)))
+    for number in range(5, 10):
+        routes.close(str(number))
+    assert [number for number in range(10) if routes.find(str(number))] == [0, 1, 2, 3, 4, 8, 9]
+
+
+def test_a_lost_reply_ends_its_cell() -> None:
+    """The error is shown, the request has a reply, and the cell is idle."""
+    messages = failure_messages(header("1"), ReplyLost("it was lost"))
+    assert [(channel, msg_type) for channel, msg_type, _ in messages] == [
+        ("iopub", "error"),
+        ("reply", "execute_reply"),
+        ("iopub", "status"),
+    ]
+    assert messages[1][2]["status"] == "error"
+    assert messages[1][2]["ename"] == "ReplyLost"
+    assert messages[1][2]["evalue"] == "it was lost"
+
+
+def test_a_lost_message_without_a_reply_only_ends() -> None:
+    """A comm message has none; a completion shows no error."""
+    assert [each[:2] for each in failure_messages(header("1", "comm_msg"), ReplyLost("x"))] == [
+        ("iopub", "status")
+    ]
+    completion = failure_messages(header("1", "complete_request"), ReplyLost("x"))
+    assert [each[:2] for each in completion] == [("reply", "complete_reply"), ("iopub", "status")]
+
+
+def test_topic_is_the_one_of_ipykernel() -> None:
+    """Front ends may subscribe to a part of the output."""
+    message = {"header": {"session": "s"}, "msg_type": "stream", "content": {"name": "stderr"}}
+    assert topic(message) == b"kernel.s.stream.stderr"
+    assert topic({**message, "msg_type": "status"}) == b"kernel.s.status"
+
+
+def test_the_line_about_lost_output() -> None:
+    """It is one line, below the cell."""
+    assert lost_output_text(3) == "[gateway] at least 3 messages of this output were lost\n"
+
+
+# --- kernelspecs ----------------------------------------------------------------------------------
+
+MODEL: Any = {
+    "name": "python3",
+    "spec": {
+        "argv": ["python", "-m", "ipykernel"],
+        "display_name": "Python 3",
+        "language": "python",
+        "metadata": {"debugger": True, "kernel_provisioner": {"provisioner_name": "k8s"}},
+    },
+    "resources": {},
+}
+
+
+def test_a_local_kernelspec_runs_the_bridge() -> None:
+    """It keeps the debugger, names profile and gateway, and holds no secret."""
+    spec = kernel_json(MODEL, "/usr/bin/python3", "work", "gateway.example.org")
+    assert spec == {
+        "argv": [
+            *("/usr/bin/python3", "-m", "gateway_blocking", "bridge", "--kernel=python3"),
+            *("--profile=work", "-f", "{connection_file}"),
+        ],
+        "display_name": "Python 3 (work)",
+        "language": "python",
+        "interrupt_mode": "message",
+        "metadata": {
+            "debugger": True,
+            "supported_encryption": ["curve"],
+            "gateway_blocking": {"kernel": "python3", "profile": "work"},
+        },
+    }
+
+
+def test_a_local_kernelspec_without_a_profile() -> None:
+    """The environment of the bridge names the gateway."""
+    spec = kernel_json(MODEL, "/usr/bin/python3", "", "gateway.example.org")
+    assert spec["argv"][4:] == ["--kernel=python3", "-f", "{connection_file}"]
+    assert spec["display_name"] == "Python 3 (gateway.example.org)"
+
+
+@pytest.mark.parametrize(
+    ("args", "name"),
+    [
+        (("python3", "", "Gateway.example.org"), "gateway.example.org-python3"),
+        (("IR 4/x", "work", "h"), "work-ir-4-x"),
+    ],
+)
+def test_local_names_are_valid(args: tuple[str, str, str], name: str) -> None:
+    """jupyter_client accepts these characters only."""
+    assert local_name(*args) == name
