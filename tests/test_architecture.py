@@ -96,11 +96,11 @@ SIDEWAYS = {
     "requests_table": {"messages", "sequence"},
     "recovery": {"messages", "requests_table"},
     "collector": {"messages"},
-    "pool_state": {"errors", "timeouts"},
     "bridge.routing": {"errors", "escape"},
     "bridge.kernelspecs": {"models"},
     "bridge.bridge": {"bridge.client", "bridge.outbox", "bridge.sockets"},
     "bridge.kernel": {"bridge.client"},
+    "pool_state": {"errors", "timeouts"},
     "actions": {"errors", "messages", "requests_table"},
     "outcomes": {"advice", "errors", "liveness", "requests_table"},
     "reconnection": {"actions", "errors"},
@@ -195,7 +195,7 @@ HOMES = {
     | {"bridge.client", "bridge.kernel"},
     "jupyter_client": {"errors", "messages", "wire", "channels", "connector", "kernel_requests"}
     | {"protocol", "recovery_driver", "connection", "reader", "sender"}
-    | MIRROR - {"clients", "ownership", "sessions"} - POOL
+    | (MIRROR - {"clients", "ownership", "sessions"} - POOL)
     | {"bridge.bridge", "bridge.sockets", "cli.bridge", "cli.install"},
     "zmq": {"bridge.bridge", "bridge.sockets"},
     "jupyter_core": {"cli.app", "cli.bridge", "cli.command", "cli.profiles", "cli.started"},
