@@ -162,6 +162,8 @@ class SessionKernel:
     def __init__(self, gateway: GatewayClient, name: str = "", kernel_id: str = "") -> None:
         self._manager = BlockingGatewayKernelManager(kernel_name=name, gateway=gateway)
         self._turns = Turns()
+        self.death_is_known = False
+        """Whether the answer to a call said that the kernel died."""
         try:
             self._manager.start_kernel(cwd=str(Path.cwd()), kernel_id=kernel_id or None)
             self.client: BlockingGatewayKernelClient = self._manager.client()
@@ -224,6 +226,7 @@ class SessionKernel:
                 on_output=None if report is None else lambda output: report(_text_of(output)),
             )
             self._is_usable = done.status not in ("died", "lost")
+            self.death_is_known = done.status == "died"
         return done
 
     def state(self) -> str:
@@ -327,11 +330,13 @@ class KernelSession:
         if kernel_id:
             return self._revived(self.existing_kernel(kernel_id))
         with self._starting:
-            if self._default is not None:
+            kernel = self._default
+            if kernel is not None:
                 try:
-                    return self._revived(self._default)
-                except ToolError:  # the call that found it dead has told so
-                    pass
+                    return self._revived(kernel)
+                except ToolError:
+                    if not kernel.death_is_known:
+                        raise
             self._default = self._add(SessionKernel(self._gateway, **self._first))
             return self._default
 

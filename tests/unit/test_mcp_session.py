@@ -22,7 +22,7 @@ class FakeKernel:
         self.name, self.is_owned = name, not kernel_id
         self.kernel_id = kernel_id or f"k{len(self.made)}"
         self.gone: Exception | None = None
-        self.closed = self.stopped = False
+        self.closed = self.stopped = self.death_is_known = False
         self.made.append(self)
 
     def revive(self) -> None:
@@ -85,11 +85,24 @@ def test_a_kernel_that_is_started_after_the_end_is_closed(
     assert made[0].closed
 
 
-def test_a_default_kernel_that_is_gone_is_replaced(
+def test_a_default_kernel_that_is_gone_is_replaced_after_it_was_told(
+    session: KernelSession, made: list[FakeKernel]
+) -> None:
+    """The model must know that the variables are lost before it uses the new kernel."""
+    session.kernel()
+    made[0].gone = KernelGone("gone")
+    with pytest.raises(ToolError, match="its variables are lost"):
+        session.kernel()
+    assert session.kernel() is made[1]
+    assert made[0].closed
+    assert session.kernels() == [made[1]]
+
+
+def test_a_death_that_is_known_is_not_told_again(
     session: KernelSession, made: list[FakeKernel]
 ) -> None:
     session.kernel()
-    made[0].gone = KernelGone("gone")
+    made[0].gone, made[0].death_is_known = KernelGone("gone"), True
     assert session.kernel() is made[1]
     assert made[0].closed
     assert session.kernels() == [made[1]]
