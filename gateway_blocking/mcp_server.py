@@ -21,8 +21,9 @@ from ._version import __version__
 from .deadline import Deadline
 from .errors import GatewayError
 from .locks import apart
+from .mcp_answers import Answer, last_line
 from .mcp_session import Call, KernelSession
-from .mcp_tools import Answer, ToolOptions, call_tool, last_line, offered_tools
+from .mcp_tools import ToolOptions, call_tool, offered_tools
 from .threads import DaemonThread
 
 __all__ = ["serve"]

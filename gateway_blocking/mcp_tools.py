@@ -5,43 +5,28 @@ Nothing here needs the MCP SDK: arguments and answers are dicts as they are on t
 
 from __future__ import annotations
 
-import base64
-import json
 import logging
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
 from .deadline import Deadline
-from .errors import GatewayError, KernelGone
-from .escape import plain_text, printable
-from .execution import Execution
+from .errors import DeadKernelError, GatewayError
+from .escape import printable
+from .mcp_answers import Answer, answer_of, death_of, json_answer, shortened_text, text_answer
 from .mcp_session import Call, CallCancelled, KernelSession, SessionKernel, ToolError
 from .suggest import closest, suggestion
 
 __all__ = [
-    "Answer",
-    "Block",
     "Tool",
     "ToolOptions",
-    "answer_of",
     "call_tool",
     "check_arguments",
-    "encodable",
-    "last_line",
     "offered_tools",
-    "shortened_text",
     "time_limit",
 ]
 
-Block = dict[str, Any]
-"""A part of an answer: text, or an image."""
-
 _log = logging.getLogger(__name__)
-
-_IMAGES = ("image/png", "image/jpeg", "image/gif", "image/webp")  # that language models know
-_LONGEST_LINE = 200  # characters of a notification
-_LONGEST_IMAGES = 4_000_000  # bytes of all images of one answer
 
 
 @dataclass(frozen=True)
@@ -64,14 +49,6 @@ class ToolOptions:
     max_output: int = 20_000
     allow_start: bool = False
     allow_stop: bool = False
-
-
-@dataclass(frozen=True)
-class Answer:
-    """The answer to a call."""
-
-    content: list[Block]
-    is_error: bool = False
 
 
 @dataclass(frozen=True)
@@ -119,105 +96,6 @@ class Tool:
         }
 
 
-# --- answers --------------------------------------------------------------------------------------
-
-
-def _text(text: str, is_error: bool = False) -> Answer:
-    return Answer([{"type": "text", "text": encodable(text)}], is_error)
-
-
-def _json(value: object) -> Answer:
-    return _text(json.dumps(value, indent=2, ensure_ascii=False))
-
-
-def encodable(text: str) -> str:
-    r"""Return a text with each lone surrogate as an escape, because UTF-8 cannot encode it.
-
-    >>> print(encodable("a\udc80"))
-    a\udc80
-    """
-    return text.encode("utf-8", "backslashreplace").decode()
-
-
-def shortened_text(text: str, longest: int, was_cut: bool = False) -> str:
-    """Return a text with its beginning and its end, and between them how much was cut.
-
-    Parameters
-    ----------
-    text : str
-        The text.
-    longest : int
-        Characters to keep.
-    was_cut : bool
-        Whether some was cut before, so that the number is only a lower bound.
-    """
-    if len(text) <= longest:
-        return text
-    half = longest // 2
-    cut, end = len(text) - 2 * half, text[-half:] if half else ""
-    about = "more than " if was_cut else ""
-    return f"{text[:half]}\n[... {about}{cut:,} characters were cut here ...]\n{end}"
-
-
-def last_line(text: str) -> str:
-    r"""Return the last line of a text that is not blank, shortened.
-
-    >>> last_line("a\nepoch 1\r\n\n")
-    'epoch 1'
-    """
-    lines = plain_text(text[-_LONGEST_LINE:]).split("\n")
-    return encodable(next((line.strip() for line in reversed(lines) if line.strip()), ""))
-
-
-def answer_of(done: Execution, longest: int) -> Answer:
-    """Return the answer for an execution: its text, what went wrong, and its images."""
-    text = shortened_text(done.text(), longest, done.truncated)
-    notes = list(_notes(done))
-    images, omitted = _images(done)
-    if omitted:
-        notes.append(f"{omitted} images are too large to be shown")
-    if not (text or notes or images):
-        notes.append("the code ended without output")
-    if text and notes and not text.endswith("\n"):
-        text += "\n"
-    text += "\n".join(f"[{shortened_text(note, longest)}]" for note in notes)
-    content: list[Block] = [{"type": "text", "text": encodable(text)}] if text else []
-    return Answer(content + images, is_error=not done.ok)
-
-
-def _notes(done: Execution) -> Iterator[str]:
-    """Yield sentences about the end of an execution that its outputs do not say."""
-    if done.status == "died":  # the exception advises a programmer
-        gone = isinstance(done.exception, KernelGone)
-        what = "was shut down, or removed by the gateway" if gone else "died, or was restarted"
-        yield f"the kernel {what}; its variables are lost"
-    elif done.detail:
-        yield f"{done.status}: {done.detail}"
-    elif done.status == "aborted":
-        yield "the kernel skipped the code, because an earlier request failed"
-    elif done.error and not any(each["output_type"] == "error" for each in done.outputs):
-        yield f"{done.error.ename}: {done.error.evalue}"
-    if done.complete is False:
-        yield "some output is missing, because it was lost on its way"
-
-
-def _images(done: Execution) -> tuple[list[Block], int]:
-    """Return the images that an answer has room for, and the number of the others."""
-    images: list[Block] = []
-    left, omitted = _LONGEST_IMAGES, 0
-    for image in done.images:
-        if image.mime not in _IMAGES:
-            continue
-        left -= len(image.data)
-        if left < 0:
-            omitted += 1
-            left += len(image.data)
-            continue
-        data = base64.b64encode(image.data).decode()
-        images.append({"type": "image", "data": data, "mimeType": image.mime})
-    return images, omitted
-
-
 # --- calls ----------------------------------------------------------------------------------------
 
 
@@ -250,12 +128,15 @@ def call_tool(
         check_arguments(tools[name], arguments)
         return tools[name].function(_Request(session, call, options, arguments))
     except CallCancelled:
-        return _text(f"{name}: the call was cancelled, or the session has ended", is_error=True)
-    except (GatewayError, ToolError, OSError, ValueError, TypeError) as error:
-        return _text(shortened_text(f"{name}: {error}", options.max_output), is_error=True)
+        text = "the call was cancelled, or the session has ended"
+    except DeadKernelError as error:
+        text = death_of(error)
+    except (GatewayError, ToolError, OSError, NameError, ValueError, TypeError) as error:
+        text = str(error)
     except Exception as error:  # the client gets an answer in any case
         _log.exception("tool %s failed", printable(name))
-        return _text(f"{name}: {type(error).__name__}: {printable(error)}", is_error=True)
+        text = f"{type(error).__name__}: {printable(error)}"
+    return text_answer(shortened_text(f"{name}: {text}", options.max_output), is_error=True)
 
 
 _TYPES: dict[str, tuple[type, ...]] = {"string": (str,), "number": (int, float)}
@@ -301,7 +182,7 @@ def _run_code(request: _Request) -> Answer:
 
 def _list_kernels(request: _Request) -> Answer:
     kernels = [_describe(request.session, kernel) for kernel in request.session.kernels()]
-    return _json(kernels) if kernels else _text("no kernel runs; run_code starts one")
+    return json_answer(kernels) if kernels else text_answer("no kernel runs; run_code starts one")
 
 
 def _describe(session: KernelSession, kernel: SessionKernel) -> dict[str, Any]:
@@ -316,21 +197,21 @@ def _describe(session: KernelSession, kernel: SessionKernel) -> dict[str, Any]:
 def _interrupt(request: _Request) -> Answer:
     kernel = request.session.existing_kernel(request.kernel_id)
     kernel.client.interrupt_kernel()
-    return _text(f"kernel {kernel.kernel_id} was interrupted")
+    return text_answer(f"kernel {kernel.kernel_id} was interrupted")
 
 
 def _restart(request: _Request) -> Answer:
     kernel = request.session.existing_kernel(request.kernel_id)
     kernel.restart()
-    return _text(f"kernel {kernel.kernel_id} was restarted; its variables are lost")
+    return text_answer(f"kernel {kernel.kernel_id} was restarted; its variables are lost")
 
 
 def _list_kernelspecs(request: _Request) -> Answer:
-    return _json(request.session.kernelspecs())
+    return json_answer(request.session.kernelspecs())
 
 
 def _start(request: _Request) -> Answer:
-    return _json(
+    return json_answer(
         _describe(request.session, request.session.start(request.arguments.get("name", "")))
     )
 
@@ -338,7 +219,7 @@ def _start(request: _Request) -> Answer:
 def _stop(request: _Request) -> Answer:
     kernel = request.session.existing_kernel(request.kernel_id)
     request.session.stop(kernel)
-    return _text(f"kernel {kernel.kernel_id} was stopped")
+    return text_answer(f"kernel {kernel.kernel_id} was stopped")
 
 
 _KERNEL = {

@@ -8,11 +8,14 @@ import subprocess
 import sys
 from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from gateway_blocking import GatewayClient, run_kernel
+from gateway_blocking.local import LocalGateway
 from gateway_blocking.rest import GatewayREST
 from support.faultproxy import FaultProxy
 from support.servers import kernels_of
@@ -22,6 +25,7 @@ from support.waiting import wait_until
 pytest.importorskip("mcp", reason="the MCP SDK is not installed")
 
 import anyio
+from anyio.from_thread import BlockingPortal, start_blocking_portal
 from mcp import ClientSession, StdioServerParameters
 from mcp.client.stdio import stdio_client
 from mcp_types import CallToolResult, ImageContent, TextContent
@@ -36,22 +40,63 @@ display(Image(base64.b64decode("iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAYAAAAfFcSJAAAA
 """
 
 
-def converse(terminal: Terminal, *args: str, scenario: Scenario, **env: str) -> None:
-    """Let the SDK's client start the server, and do what the scenario does with it."""
-    server = StdioServerParameters(
-        command=sys.executable,
-        args=["-m", "gateway_blocking", "mcp", *args],
-        env={**terminal.env, **env},
-        cwd=terminal.directory,
+def server_of(terminal: Terminal, *args: str) -> StdioServerParameters:
+    command = ["-m", "gateway_blocking", "mcp", *args]
+    directory = terminal.directory
+    return StdioServerParameters(
+        command=sys.executable, args=command, env=terminal.env, cwd=directory
     )
+
+
+def converse(terminal: Terminal, *args: str, scenario: Scenario) -> None:
+    """Let the SDK's client start the server, and do what the scenario does with it."""
 
     async def main() -> None:
         with anyio.fail_after(90):
+            server = server_of(terminal, *args)
             async with stdio_client(server) as pipes, ClientSession(*pipes) as session:
                 await session.initialize()
                 await scenario(session)
 
     anyio.run(main)
+
+
+@dataclass
+class Conversation:
+    """A session that several tests share, because a server takes seconds to start."""
+
+    portal: BlockingPortal
+    session: ClientSession
+
+    def __call__(self, scenario: Scenario) -> None:
+        async def within_a_time() -> None:
+            with anyio.fail_after(90):
+                await scenario(self.session)
+
+        self.portal.call(within_a_time)
+
+
+@pytest.fixture(scope="module")
+def shared(
+    gateway: LocalGateway, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Conversation]:
+    """A session whose kernel runs already, and in which ``x`` is 1."""
+    server = server_of(Terminal(tmp_path_factory.mktemp("shared"), gateway))
+    with (
+        start_blocking_portal() as portal,
+        portal.wrap_async_context_manager(stdio_client(server)) as pipes,
+        portal.wrap_async_context_manager(ClientSession(*pipes)) as session,
+    ):
+        portal.call(session.initialize)
+        portal.call(run_code, session, "import pathlib, time; x = 1")
+        yield Conversation(portal, session)
+
+
+@pytest.fixture
+def new_kernels(gateway: LocalGateway) -> Callable[[], list[str]]:
+    """``new_kernels()`` returns the kernels that were started since the test began."""
+    before = kernels_of(gateway)
+    return lambda: [kernel_id for kernel_id in kernels_of(gateway) if kernel_id not in before]
 
 
 async def run_code(session: ClientSession, code: str, **more: Any) -> tuple[bool, str]:
@@ -68,16 +113,18 @@ def text_of(done: Any) -> str:
 # --- what the tools do ----------------------------------------------------------------------------
 
 
-def test_code_is_executed_in_one_kernel_that_ends_with_the_session(terminal: Terminal) -> None:
+def test_code_is_executed_in_one_kernel_that_ends_with_the_session(
+    terminal: Terminal, new_kernels: Callable[[], list[str]]
+) -> None:
     """The first call starts it, and later calls have its variables."""
 
     async def scenario(session: ClientSession) -> None:
         names = [tool.name for tool in (await session.list_tools()).tools]
         assert names[:4] == ["run_code", "list_kernels", "interrupt_kernel", "restart_kernel"]
         assert not {"start_kernel", "stop_kernel", "upload_file", "download_file"} & set(names)
-        assert kernels_of(terminal.gateway) == []
+        assert new_kernels() == []
         assert await run_code(session, "x = 6\nprint('hi')\nx * 7") == (False, "hi\n42")
-        [kernel_id] = kernels_of(terminal.gateway)
+        [kernel_id] = new_kernels()
         assert await run_code(session, "x") == (False, "6")
         assert await run_code(session, "pass") == (False, "[the code ended without output]")
         [listed] = json.loads(text_of(await session.call_tool("list_kernels", {})))
@@ -89,10 +136,10 @@ def test_code_is_executed_in_one_kernel_that_ends_with_the_session(terminal: Ter
         }
 
     converse(terminal, scenario=scenario)
-    wait_until(lambda: kernels_of(terminal.gateway) == [])
+    wait_until(lambda: new_kernels() == [])
 
 
-def test_an_exception_and_a_wrong_call_are_errors_that_the_model_sees(terminal: Terminal) -> None:
+def test_an_exception_and_a_wrong_call_are_errors_that_the_model_sees(shared: Conversation) -> None:
     async def scenario(session: ClientSession) -> None:
         is_error, text = await run_code(session, "1 / 0")
         assert is_error
@@ -105,20 +152,20 @@ def test_an_exception_and_a_wrong_call_are_errors_that_the_model_sees(terminal: 
             "stop_kernel: there is no tool 'stop_kernel'"
         )
 
-    converse(terminal, scenario=scenario)
+    shared(scenario)
 
 
-def test_images_are_images(terminal: Terminal) -> None:
+def test_images_are_images(shared: Conversation) -> None:
     async def scenario(session: ClientSession) -> None:
         done = await session.call_tool("run_code", {"code": PICTURE})
         [image] = [each for each in done.content if isinstance(each, ImageContent)]
         assert image.mime_type == "image/png"
         assert image.data.startswith("iVBORw0KGgo")
 
-    converse(terminal, scenario=scenario)
+    shared(scenario)
 
 
-def test_progress_has_the_last_line_of_output(terminal: Terminal) -> None:
+def test_progress_has_the_last_line_of_output(shared: Conversation) -> None:
     async def scenario(session: ClientSession) -> None:
         told: list[tuple[float, str | None]] = []
 
@@ -131,10 +178,12 @@ def test_progress_has_the_last_line_of_output(terminal: Terminal) -> None:
         assert told == sorted(told)
         assert told[-1][1] in [f"epoch {i}" for i in range(4)]
 
-    converse(terminal, scenario=scenario)
+    shared(scenario)
 
 
-def test_further_kernels_are_started_and_stopped_if_that_is_allowed(terminal: Terminal) -> None:
+def test_further_kernels_are_started_and_stopped_if_that_is_allowed(
+    terminal: Terminal, new_kernels: Callable[[], list[str]]
+) -> None:
     async def scenario(session: ClientSession) -> None:
         await run_code(session, "x = 1")
         specs = json.loads(text_of(await session.call_tool("list_kernelspecs", {})))
@@ -148,7 +197,7 @@ def test_further_kernels_are_started_and_stopped_if_that_is_allowed(terminal: Te
         assert await run_code(session, "x") == (False, "1")
         assert await run_code(session, "x", kernel=second) == (False, "2")
         await session.call_tool("stop_kernel", {"kernel": second})
-        assert second not in kernels_of(terminal.gateway)
+        assert second not in new_kernels()
         is_error, text = await run_code(session, "x", kernel=second)
         assert is_error
         assert f"this session has no kernel {second!r}" in text
@@ -198,43 +247,43 @@ def test_code_that_does_not_end_is_interrupted_after_the_timeout(terminal: Termi
     converse(terminal, "--timeout=1", scenario=scenario)
 
 
-def test_a_cancelled_call_interrupts_its_code(terminal: Terminal) -> None:
+def test_a_cancelled_call_interrupts_its_code(shared: Conversation) -> None:
     async def scenario(session: ClientSession) -> None:
-        await run_code(session, "import time; x = 1")
         with anyio.move_on_after(1):
             await run_code(session, "while True: time.sleep(0.1)")
         assert await run_code(session, "x") == (False, "1")
 
-    converse(terminal, scenario=scenario)
+    shared(scenario)
 
 
-def test_a_cancelled_call_leaves_the_code_of_another_alone(terminal: Terminal) -> None:
+def test_a_cancelled_call_leaves_the_code_of_another_alone(
+    shared: Conversation, tmp_path: Path
+) -> None:
     """The second call waits for the first, and its cancellation does not interrupt that."""
 
     async def scenario(session: ClientSession) -> None:
-        await run_code(session, "import time, pathlib")
         results: list[tuple[bool, str]] = []
+        begun = tmp_path / "begun"
 
         async def first() -> None:
-            code = "pathlib.Path('begun').touch(); time.sleep(3); print('whole')"
+            code = f"pathlib.Path({str(begun)!r}).touch(); time.sleep(3); print('whole')"
             results.append(await run_code(session, code))
 
         async with anyio.create_task_group() as group:
             group.start_soon(first)
-            while not (terminal.directory / "begun").exists():
+            while not begun.exists():
                 await anyio.sleep(0.05)
             with anyio.move_on_after(0.5):
                 await run_code(session, "print('never')", timeout=0.1)
         assert results == [(False, "whole\n")]
 
-    converse(terminal, scenario=scenario)
+    shared(scenario)
 
 
-def test_two_calls_at_once_are_executed_one_after_another(terminal: Terminal) -> None:
+def test_two_calls_at_once_are_executed_one_after_another(shared: Conversation) -> None:
     """The timeout of a call begins with its turn."""
 
     async def scenario(session: ClientSession) -> None:
-        await run_code(session, "import time")
         results: dict[int, tuple[bool, str]] = {}
 
         async def call(number: int) -> None:
@@ -246,7 +295,7 @@ def test_two_calls_at_once_are_executed_one_after_another(terminal: Terminal) ->
                 group.start_soon(call, number)
         assert results == {number: (False, f"{number}\n") for number in range(4)}
 
-    converse(terminal, scenario=scenario)
+    shared(scenario)
 
 
 def test_code_that_ignores_interrupts_is_ended_by_a_restart(terminal: Terminal) -> None:
@@ -289,7 +338,7 @@ def test_much_output_is_cut_in_the_middle(terminal: Terminal) -> None:
     converse(terminal, "--max-output=5000", scenario=scenario)
 
 
-def test_text_that_is_no_text_does_not_end_the_session(terminal: Terminal) -> None:
+def test_text_that_is_no_text_does_not_end_the_session(shared: Conversation) -> None:
     """A lone surrogate cannot be encoded, and NaN is no JSON."""
 
     async def scenario(session: ClientSession) -> None:
@@ -302,7 +351,7 @@ def test_text_that_is_no_text_does_not_end_the_session(terminal: Terminal) -> No
         assert (await run_code(session, publish))[0] is False
         assert await run_code(session, "1 + 1") == (False, "2")
 
-    converse(terminal, scenario=scenario)
+    shared(scenario)
 
 
 # --- what fails -----------------------------------------------------------------------------------
@@ -320,12 +369,14 @@ def test_a_kernel_that_dies_is_replaced(terminal: Terminal) -> None:
     converse(terminal, scenario=scenario)
 
 
-def test_a_kernel_that_is_gone_is_replaced(terminal: Terminal) -> None:
+def test_a_kernel_that_is_gone_is_replaced(
+    terminal: Terminal, new_kernels: Callable[[], list[str]]
+) -> None:
     """Somebody shut it down, or the gateway removed it because it was idle."""
 
     async def scenario(session: ClientSession) -> None:
         await run_code(session, "x = 1")
-        [kernel_id] = kernels_of(terminal.gateway)
+        [kernel_id] = new_kernels()
         with GatewayREST(GatewayClient(**terminal.gateway.options())) as rest:
             rest.delete_kernel(kernel_id)
         is_error, text = await run_code(session, "x")
@@ -377,29 +428,33 @@ def busy_server(
             pipe.close()
 
 
-def test_a_client_that_disconnects_ends_code_and_kernel(terminal: Terminal) -> None:
+def test_a_client_that_disconnects_ends_code_and_kernel(
+    terminal: Terminal, new_kernels: Callable[[], list[str]]
+) -> None:
     with busy_server(terminal) as process:
         assert process.stdin
         process.stdin.close()
         assert process.wait(60) == 0
-        assert kernels_of(terminal.gateway) == []
+        assert new_kernels() == []
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="Windows has no SIGTERM")
-def test_a_sigterm_ends_code_and_kernel(terminal: Terminal) -> None:
+def test_a_sigterm_ends_code_and_kernel(
+    terminal: Terminal, new_kernels: Callable[[], list[str]]
+) -> None:
     """The client need not close its end of the pipe."""
     with busy_server(terminal) as process:
         process.send_signal(signal.SIGTERM)
         assert process.wait(60) == 128 + signal.SIGTERM
-        assert kernels_of(terminal.gateway) == []
+        assert new_kernels() == []
         assert process.stderr
         assert process.stderr.read().splitlines() == ["jupyter gateway mcp: stopped by SIGTERM"]
 
 
-def test_a_kill_ends_the_kernel(terminal: Terminal) -> None:
+def test_a_kill_ends_the_kernel(terminal: Terminal, new_kernels: Callable[[], list[str]]) -> None:
     with busy_server(terminal) as process:
         process.kill()
-        wait_until(lambda: kernels_of(terminal.gateway) == [])
+        wait_until(lambda: new_kernels() == [])
 
 
 def test_the_code_of_a_session_ends_with_it_in_a_kernel_that_is_left(terminal: Terminal) -> None:
@@ -415,13 +470,15 @@ def test_the_code_of_a_session_ends_with_it_in_a_kernel_that_is_left(terminal: T
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="Windows has no SIGTERM")
-def test_a_client_that_does_not_read_keeps_nothing_from_ending(terminal: Terminal) -> None:
+def test_a_client_that_does_not_read_keeps_nothing_from_ending(
+    terminal: Terminal, new_kernels: Callable[[], list[str]]
+) -> None:
     """The pipe is full, and the server waits to write."""
     with busy_server(terminal, "--max-output=8000000", code="print('x' * 4_000_000)") as process:
         wait_until(lambda: waiting_to_be_read(process) > 60_000)
         process.send_signal(signal.SIGTERM)
         assert process.wait(60) == 128 + signal.SIGTERM
-        assert kernels_of(terminal.gateway) == []
+        assert new_kernels() == []
 
 
 def waiting_to_be_read(process: subprocess.Popen[str]) -> int:
