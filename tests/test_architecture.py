@@ -338,7 +338,7 @@ def test_pure_modules_do_no_io(module: str) -> None:
 
 
 def test_foreign_imports_are_installed_with_the_package() -> None:
-    """What a module imports at once is required; what it imports in a function is in an extra.
+    """A library that is imported at once is required; one that a function imports is in an extra.
 
     So is all that a module imports which is itself imported in functions only.
     """

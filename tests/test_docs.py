@@ -229,7 +229,7 @@ def test_the_page_of_errors_is_whole() -> None:
 
 
 def test_the_reference_has_every_public_name() -> None:
-    """What can be imported from gateway_blocking is described: errors apart, in api.rst."""
+    """Each name of gateway_blocking is described in api.rst, but for the errors."""
     page = (DOCS / "reference" / "api.rst").read_text()
     described = set(re.findall(r"^\.\. auto(?:class|function):: (\w+)$", page, re.MULTILINE))
     assert described == set(gateway_blocking.__all__) - _exceptions() - {"__version__"}

@@ -5,6 +5,7 @@ The guide is in ``docs/contributing.rst``.  These tests know its rules that a pr
 
 from __future__ import annotations
 
+import ast
 import io
 import re
 import tokenize
@@ -17,6 +18,7 @@ ROOT = next(folder for folder in Path(__file__).parents if (folder / "setup.cfg"
 PACKAGE = ROOT / "gateway_blocking"
 PAGES = [ROOT / "README.rst", *sorted((ROOT / "docs").rglob("*.rst"))]
 MODULES = sorted(PACKAGE.rglob("*.py"))
+TESTS = sorted((ROOT / "tests").rglob("test_*.py"))
 
 # Words of the style guide: in pages, and in docstrings, comments and texts of the package.
 BANNED = re.compile(
@@ -27,6 +29,7 @@ BANNED = re.compile(
 )
 VAGUE = re.compile(r"\b(whatever|those of|for ever)\b", re.IGNORECASE)  # in pages only
 BAD_BEGINNINGS = ("Of", "What", "Who", "Whose", "Where", "Those")
+NO_SUBJECT = ("What", "Where", "Whether")  # of a sentence that depends on the test's name
 MOST_WORDS = 25
 KINDS = ("Added", "Changed", "Deprecated", "Fixed")
 
@@ -137,3 +140,16 @@ def test_module_has_no_banned_word(module: Path) -> None:
     words = _words(module.read_text(encoding="utf-8"))
     found = [(line, match[0]) for line, text in words if (match := BANNED.search(text))]
     assert not found, f"(line, word): {found}"
+
+
+@pytest.mark.parametrize("module", TESTS, ids=_name)
+def test_docstring_of_a_test_is_a_sentence_of_its_own(module: Path) -> None:
+    """It does not begin with a word such as What, Where or Whether."""
+    found = [
+        (node.name, text)
+        for node in ast.walk(ast.parse(module.read_text(encoding="utf-8")))
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef)
+        and node.name.startswith("test_")
+        and (text := ast.get_docstring(node) or "").split(" ", 1)[0] in NO_SUBJECT
+    ]
+    assert not found

@@ -245,7 +245,7 @@ def test_an_ambiguous_prefix_stays_ambiguous(terminal: Terminal) -> None:
 
 
 def test_a_long_id_is_shortened(terminal: Terminal) -> None:
-    """What was pasted by mistake may be of any length."""
+    """A text that was pasted by mistake may be of any length."""
     with Canned(kernels=[]) as env:
         done = terminal("stop", "a" * 100_000, **env)
     assert done.returncode == 2
@@ -258,7 +258,7 @@ def test_a_long_id_is_shortened(terminal: Terminal) -> None:
 
 
 def test_interrupt_and_restart(terminal: Terminal, kc: BlockingGatewayKernelClient) -> None:
-    """What the kernel executes ends with KeyboardInterrupt; or it is as new, with the same id."""
+    """The code that runs ends with KeyboardInterrupt; or the kernel is as new, with the same ID."""
     # An error makes ipykernel abort what comes at its heels; stop_on_error=False does not.
     begin = "kept = 1; import time; print('begun', flush=True); time.sleep(600)"
     kc.execute(begin, stop_on_error=False)
@@ -451,7 +451,7 @@ def test_status_of_an_encrypted_gateway(terminal: Terminal, tmp_path: Path) -> N
 
 
 def test_status_with_a_renewer_that_fails(terminal: Terminal) -> None:
-    """What is sent then is the token that is configured; it says so, and why."""
+    """The configured token is sent then; the output says so, and why."""
     terminal.write("renewers.py", "class Broken:\n    def get_token(self, *args): 1 / 0")
     how = {"JUPYTER_GATEWAY_TOKEN_RENEWER_CLASS": "renewers.Broken"}
     done = terminal("status", **how, PYTHONPATH=str(terminal.directory))

@@ -264,8 +264,7 @@ def test_attach_shows_what_others_execute_until_ctrl_c(terminal: Terminal, runni
 
 
 def test_attach_ends_with_the_kernel(terminal: Terminal, km: BlockingGatewayKernelManager) -> None:
-    """Whether it dies, although the gateway starts it again, or is shut down: status 3, a line;
-    so does the snippet that killed it."""
+    """It ends with status 3 and a line if the kernel dies or is shut down; so does the snippet."""
     km.start_kernel()
     kernel_id = str(km.kernel_id)
     with watching(terminal, kernel_id) as process:
@@ -370,8 +369,7 @@ def far_away(terminal: Terminal, proxy: FaultProxy) -> Terminal:
 
 
 def test_a_console_far_away(far_away: Terminal, running: str, proxy: FaultProxy) -> None:
-    """What a cell prints appears while it runs, and what it asks for can be answered, also where
-    the end of an earlier question comes when the cell was sent already."""
+    """Output of a cell appears while it runs, and its questions can be answered."""
     with Person(far_away, "console", "--kernel-id", running) as person:
         person.sees(r"In \[1\]: $")
         for direction in ("up", "down"):
@@ -435,7 +433,7 @@ def states_of(gateway: LocalGateway) -> set[str]:
 
 
 def test_a_console_whose_cell_is_not_heard_of(far_away: Terminal, proxy: FaultProxy) -> None:
-    """Where the reply is lost with the connection, that is said, and the variables are there."""
+    """The console says that the reply was lost, and the variables are there."""
     with Person(far_away, "console") as person:
         person.sees(r"In \[1\]: $")
         loop = "while not os.path.exists('go on'): time.sleep(0.01)"

@@ -522,7 +522,7 @@ def test_stop_channels_ends_a_waiting_call(kc: Client) -> None:
 
 @pytest.mark.parametrize("fate", ["alive", "stopped", "vanished"])
 def test_stop_channels_takes_two_seconds_at_most(fate: str) -> None:
-    """Whether the gateway lives, stands still or is gone; no thread is left (see conftest)."""
+    """The gateway may live, stand still or be gone; no thread is left (see conftest)."""
 
     def stop() -> float:
         with own_gateway() as own:
@@ -559,7 +559,7 @@ def test_a_session_that_does_not_pack_json(packer: str) -> None:
 def test_stop_channels_wins_over_a_start_channels_under_way(
     km: Manager, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """What another thread stops while it connects stays stopped."""
+    """A client that another thread stops while it connects stays stopped."""
     km.start_kernel()
     kc = km.client()
     connecting, go_on = threading.Event(), threading.Event()
@@ -690,7 +690,7 @@ def test_a_busy_kernel_is_ready_when_it_is_done(kc: Client) -> None:
 
 
 def test_wait_for_ready_leaves_no_message_behind(kc: Client) -> None:
-    """What it asked, and what the gateway asked before, is not mistaken for output later."""
+    """Answers to its questions, and to the gateway's, are not taken for output later."""
     kc.wait_for_ready(timeout=20)
     for get in (kc.get_shell_msg, kc.get_iopub_msg):
         with pytest.raises(Empty):

@@ -416,7 +416,7 @@ def inside(kc):
 
 @pytest.mark.usefixtures("gateway_env")
 def test_sigterm_ends_a_forked_child_as_ever(gateway: LocalGateway) -> None:
-    """What ``multiprocessing`` terminates does not unwind its parent's block; the kernel stays."""
+    """A child that ``multiprocessing`` terminates does not unwind the block; the kernel stays."""
     assert passes("""
 with run_kernel() as kc:
     process = multiprocessing.get_context("fork").Process(target=time.sleep, args=(60,))

@@ -228,7 +228,7 @@ def test_names_the_packages_that_are_missing(monkeypatch: pytest.MonkeyPatch) ->
 
 
 def test_environment(monkeypatch: pytest.MonkeyPatch) -> None:
-    """What is set for other gateways does not reach it; what the caller passes does."""
+    """Variables of other gateways do not reach it; those of the caller do."""
     monkeypatch.setenv("KG_API", "no_such_api")
     monkeypatch.setenv("JUPYTER_GATEWAY_URL", "http://127.0.0.1:9")
     with LocalGateway(env={"KG_BASE_URL": "/behind/a/proxy"}) as gateway:

@@ -212,7 +212,7 @@ def test_a_malformed_option_is_told_when_a_manager_is_made(monkeypatch: pytest.M
 
 
 def test_options_win_over_an_early_look_at_the_gateway() -> None:
-    """Where a subclass asks which one it is before its options were seen."""
+    """A subclass may ask which gateway it is before its options were seen."""
 
     class Eager(Manager):
         def __init__(self, **kwargs: Any) -> None:
@@ -495,7 +495,7 @@ MODEL = {"id": "k", "name": "python3", "execution_state": "idle", "connections":
     ids=["no-fraction", "null", "none"],
 )
 def test_the_time_of_the_last_activity_does_not_matter(activity: dict[str, str | None]) -> None:
-    """Whether it has no fraction of a second, or is not told: a model is a model."""
+    """It may have no fraction of a second, or be missing: a model is a model."""
     model = {**MODEL, **activity}
     with (
         scripted(says(model)) as server,

@@ -130,7 +130,7 @@ def test_kernels_that_are_gone(
 
 
 def test_shutting_down_all(kernels: Kernels, caplog: pytest.LogCaptureFixture) -> None:
-    """What fails does not keep the others; one error tells of all that failed, and they stay."""
+    """A kernel that fails does not keep the others; one error tells of all, and they stay."""
     ids = [kernels.start_kernel() for _ in range(3)]
     stubborn = kernels.get_kernel(ids[1])
     original = stubborn.shutdown_kernel
@@ -306,7 +306,7 @@ def test_a_failed_attachment_keeps_who_was_there(kernels: Kernels) -> None:
 
 
 def test_many_threads_on_a_fresh_one(gateway: LocalGateway) -> None:
-    """What is made when it is first asked for is made once."""
+    """An object that is made when it is first asked for is made once."""
     for _ in range(10):
         kernels = Kernels(**gateway.options())
         together = Barrier(8)

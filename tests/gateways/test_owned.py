@@ -238,7 +238,7 @@ km, kc = start_new_kernel()
 def test_without_a_reaper_the_end_of_the_script_still_ends_its_kernels(
     server: Server, tmp_path: Path
 ) -> None:
-    """Where no process can be started, and of a frozen program, which has no Python to start."""
+    """No process can be started, as in a frozen program, which has no Python to start."""
     code = """
 if sys.argv[1] == "frozen":
     sys.frozen = True

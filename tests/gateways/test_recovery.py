@@ -593,7 +593,7 @@ def test_a_restart_while_the_connection_is_lost(
 
 
 def test_our_own_restart(gateway: LocalGateway, once: Once) -> None:
-    """What waits gets KernelRestarted; the same client goes on, many times."""
+    """Calls that wait get KernelRestarted; the same client goes on, many times."""
     with Manager(**gateway.options()) as km:
         km.start_kernel()
         kc = km.client()

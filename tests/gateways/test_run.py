@@ -290,7 +290,7 @@ def test_a_timeout_can_be_an_exception(kc: BlockingGatewayKernelClient) -> None:
 
 
 def test_a_kernel_that_dies(gateway: LocalGateway) -> None:
-    """What came before is in the result, and the next run says the same until it is ready."""
+    """Output from before is in the result, and the next run says the same until it is ready."""
     with run_kernel(**gateway.options()) as client:
         dies = "import os, time; print('last', flush=True); time.sleep(0.5); os._exit(1)"
         done = client.run(dies, timeout=100)

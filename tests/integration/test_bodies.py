@@ -242,7 +242,7 @@ def test_gzip_data_without_end_are_not_read_on(kind: str, status: str) -> None:
 @pytest.mark.parametrize("status", ["200 OK", "302 Found", "500 Oops", "503 Busy"])
 @pytest.mark.parametrize("kind", ["gzip", "three times gzip", "without end", "arrays"])
 def test_no_answer_costs_much_memory(kind: str, status: str, bomb: bytes) -> None:
-    """Where 2 MB had become 12 GB: in a process of its own, less than 600 MB."""
+    """A response of 2 MB had become 12 GB: in a process of its own, less than 600 MB."""
     headers = {"Content_Encoding": "gzip", "Location": "/elsewhere"}
     scripts: dict[str, Script] = {
         "gzip": says(bomb, status, **headers),

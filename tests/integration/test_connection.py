@@ -633,7 +633,7 @@ def test_an_interrupted_close_is_no_end(monkeypatch: pytest.MonkeyPatch) -> None
 
 
 def test_abandon_ends_the_threads_without_waiting() -> None:
-    """What a client that is dropped does."""
+    """A client that is dropped ends its connection so."""
     with connected(stay) as connection:
         connection.close_nowait()
         wait_until(lambda: connection.state is State.CLOSED)
@@ -694,7 +694,7 @@ def test_an_announced_shutdown_is_looked_into() -> None:
 
 
 def test_a_kernel_that_stays_is_trusted_again(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Where the gateway goes on to know it, also where it cannot be asked now and then."""
+    """The gateway goes on to know it, even if it cannot be asked now and then."""
     monkeypatch.setattr(kernel_monitor, "_SHUTDOWN_POLL_INTERVAL", 0.01)
     asked: list[int] = []
 

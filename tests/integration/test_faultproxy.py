@@ -356,7 +356,7 @@ def test_nobody_hears_of_a_client_gone_behind_a_hole_up(client: Client, link: Li
 
 @pytest.mark.parametrize("how", BOTH)
 def test_a_hole_can_be_cut(echo: Echo, client: Client, link: Link, how: Cut) -> None:
-    """What is held back is gone with the cut."""
+    """The bytes that are held back are gone with the cut."""
     link.hole()
     client.send(b"lost")
     link.cut(how)

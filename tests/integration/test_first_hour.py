@@ -343,7 +343,7 @@ def check(text: str, *parts: str) -> None:
 
 @pytest.mark.parametrize("row", ROWS, ids=lambda row: row.id)
 def test_an_error_is_enough_to_go_on(row: Row, world: World) -> None:
-    """What was tried, what came back, what to do: in one line of some length, without a secret."""
+    """It says what was tried, what came back and what to do, in one line without a secret."""
     kinds = (GatewayError, TraitError, TypeError, RuntimeError, UserWarning)
     with (
         row.provoke(world) as options,

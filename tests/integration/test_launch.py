@@ -185,7 +185,7 @@ def test_a_close_ends_the_looking() -> None:
 
 @pytest.mark.usefixtures("quick_looks")
 def test_a_gateway_that_is_away_for_a_moment_is_asked_again() -> None:
-    """What a look meets may be the same fault that took the answer."""
+    """The search may meet the same fault that took the response."""
     scripts = (Peer.reset, sends(b""), BUSY, FAILED, sends(CUT_BODY), says(MODEL))
     with scripted(*scripts) as server, rest_of(server) as rest:
         assert start(rest) == MODEL

@@ -60,7 +60,7 @@ def test_a_host_may_be_excepted(
 def test_the_websockets_own_url_decides(
     gateway: LocalGateway, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Where ``ws_url`` is another host, that one counts."""
+    """If ``ws_url`` is another host, that one counts."""
     log: list[str] = []
     with http_proxy(gateway.url, log, []) as proxy:
         monkeypatch.setenv("http_proxy", f"http://{proxy}")

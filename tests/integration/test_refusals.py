@@ -140,7 +140,7 @@ FULL_GATEWAYS = [
 
 @pytest.mark.parametrize("message", FULL_GATEWAYS)
 def test_a_full_gateway_is_no_wrong_login(message: str) -> None:
-    """What a Kernel Gateway and an Enterprise Gateway say at their limits."""
+    """A Kernel Gateway and an Enterprise Gateway say so at their limits."""
     with scripted(says({"reason": "Forbidden", "message": message}, "403 Forbidden")) as server:
         error = error_of(start, server, auth_token="t")
     assert type(error) is GatewayFull
@@ -282,7 +282,7 @@ def test_the_kernelspecs_are_those_of_the_kernels_user() -> None:
 
 @pytest.mark.parametrize("second", [says(SPECS), says({}, "403 Forbidden"), FAILED])
 def test_a_500_for_another_reason_stays_one(second: Script) -> None:
-    """Where the kernelspec is there, or cannot be looked up."""
+    """The kernelspec is there, or the kernelspecs cannot be listed."""
     with scripted(FAILED, second) as server:
         error = error_of(lambda r: r.start_kernel("python3", {}), server)
     assert type(error) is GatewayHTTPError

@@ -157,14 +157,14 @@ def test_a_delete_that_was_done_by_a_lost_try_is_done(first: Script) -> None:
 
 
 def test_a_delete_is_done_when_its_status_says_so() -> None:
-    """What is lost behind it does not matter."""
+    """A body that is lost behind it does not matter."""
     with scripted(sends(b"HTTP/1.1 204 No Content\r\n")) as server, rest_of(server) as rest:
         rest.delete_kernel("k")
     assert len(server.lines) == 1
 
 
 def test_a_get_after_a_lost_try_still_finds_nothing() -> None:
-    """What is done for a DELETE is "no such kernel" for a GET."""
+    """A 404 that is a success for a DELETE is "no such kernel" for a GET."""
     with scripted(BUSY, NOT_THERE) as server:
         assert isinstance(error_of(CALLS["GET"], server), NoSuchKernel)
 

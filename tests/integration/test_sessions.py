@@ -191,7 +191,7 @@ def test_a_server_that_does_not_answer_is_an_error() -> None:
 def test_a_session_whose_kernel_is_gone_is_made_anew(
     sessions: BlockingGatewaySessionManager, kernels: BlockingGatewayMultiKernelManager
 ) -> None:
-    """Whether its kernel was culled, or shut down here."""
+    """Its kernel was culled, or shut down here."""
     for shut_down in (kernels.rest.delete_kernel, kernels.shutdown_kernel):
         first = sessions.create_session("a.ipynb")
         kernels.get_kernel(first["kernel"]["id"]).owned_kernel = True
@@ -218,7 +218,7 @@ def test_the_clients_of_a_sessions_kernel_are_told_of_its_end(
 
 
 def test_a_session_that_cannot_be_ended_stays(gateway: LocalGateway) -> None:
-    """Where the gateway does not end its kernel: it can be tried again."""
+    """If the gateway does not end its kernel, it can be tried again."""
     with BlockingGatewayMultiKernelManager(**gateway.options()) as kernels:
         sessions = BlockingGatewaySessionManager(kernel_manager=kernels)
         session = sessions.create_session("a.ipynb")

@@ -42,7 +42,7 @@ def redirected(
 def test_a_closed_stream_is_the_null_device(
     terminal: Terminal, redirection: str, args: list[str], status: int
 ) -> None:
-    """What would be written there is not, and the status says how it went."""
+    """Output for it is dropped, and the status says how it went."""
     done = redirected(terminal, redirection, *args)
     assert (done.returncode, done.stdout, done.stderr) == (status, "", "")
 

@@ -132,7 +132,7 @@ c.NotebookClient.on_cell_executed = hook
 def test_a_notebook_that_cannot_be_written_disturbs_nobody(
     terminal: Terminal, kc: BlockingGatewayKernelClient
 ) -> None:
-    """What a shared kernel executes by then is another's, and goes on."""
+    """A cell that a shared kernel executes by then is another client's, and goes on."""
     terminal.write("c.py", HOOK)
     ours, theirs, go_on = (terminal.directory / name for name in ("ours", "theirs", "go_on"))
     terminal.notebook("a.ipynb", f"import pathlib, time; pathlib.Path({str(ours)!r}).touch()")

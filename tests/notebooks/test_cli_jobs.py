@@ -117,7 +117,7 @@ def test_jobs_on_a_gateway_of_its_own(terminal: Terminal) -> None:
 
 
 def test_ctrl_c_stops_all_jobs(terminal: Terminal) -> None:
-    """What was executed is saved, what waited is not begun, and no kernel is left."""
+    """Executed cells are saved, waiting files are not begun, and no kernel is left."""
     slow = (
         "import time; print('begun', flush=True); time.sleep(2)\n"  # which is to arrive first
         "open(f'{name}.begun', 'w').close(); time.sleep(600)"
@@ -146,7 +146,7 @@ def test_ctrl_c_stops_all_jobs(terminal: Terminal) -> None:
 
 
 def test_a_gateway_that_refuses_is_asked_once(terminal: Terminal) -> None:
-    """What is hopeless for one file is for the next; the table has them all."""
+    """A refusal of one file holds for the next; the table has them all."""
     for name in ("a.ipynb", "b.ipynb"):
         terminal.notebook(name, "1")
     done = terminal("run", "--token=wrong", "a.ipynb", "b.ipynb")
@@ -172,7 +172,7 @@ def test_one_cause_is_told_once(terminal: Terminal) -> None:
 
 
 def test_one_bad_file_fails_alone(terminal: Terminal) -> None:
-    """What everything else executes is executed, and what is wrong with one stops no other."""
+    """All other files are executed, and a fault of one stops no other."""
     kernelspec = {"name": "python3", "display_name": "Python 3"}
     head = {"nbformat": 4, "nbformat_minor": 4, "metadata": {"kernelspec": kernelspec}}
     cells = [

@@ -135,7 +135,7 @@ def test_a_cell_has_the_same_outputs(name: str, executed: dict[str, Any]) -> Non
 
 
 def test_the_metadata_are_the_same(executed: dict[str, Any]) -> None:
-    """What the kernel says of its language, and the state of all widgets with their buffers."""
+    """They have the kernel's language, and the state of all widgets with their buffers."""
     here, there = (executed[manager].metadata for manager in (LOCAL, REMOTE))
     assert there["language_info"]["name"] == "python"
     (states,) = (w["state"].values() for w in there["widgets"].values())

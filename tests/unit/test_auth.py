@@ -103,7 +103,7 @@ def test_the_renewer_is_asked_for_each_request() -> None:
 
 
 def test_the_renewer_may_give_the_first_token() -> None:
-    """Where none is configured."""
+    """No token is configured."""
     gateway = GatewayClient(gateway_token_renewer_class=Counting)
     assert gateway.request_headers() == {"Authorization": "token t1"}
 

@@ -250,7 +250,7 @@ def test_a_switch_takes_what_python_has(value: Any) -> None:
 
 
 def test_repr_shows_no_secret() -> None:
-    """Where it goes and whether there is a token, for a log or a debugger."""
+    """It shows the URL and whether there is a token, for a log or a debugger."""
     gateway = GatewayClient(url=f"http://me:{SECRET}@h.example/x", auth_token=SECRET)
     assert repr(gateway) == "<GatewayClient http://h.example/x, a token>"
     assert repr(GatewayClient()) == "<GatewayClient no url, no token>"

@@ -769,7 +769,7 @@ def test_a_lost_reply_is_told_before_the_end(channel: Channel) -> None:
 
 
 def test_a_channel_is_a_queue_by_its_old_methods_too(channel: Channel) -> None:
-    """What comes wakes who waits in ``get``; and what ends the channel ends the wait."""
+    """A message wakes a thread that waits in ``get``; the end of the channel ends the wait."""
     one = message()
     with ThreadPoolExecutor(1) as pool:
         waiting = pool.submit(channel.get)

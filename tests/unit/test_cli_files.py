@@ -121,7 +121,7 @@ def test_a_link_to_itself_is_replaced(tmp_path: Path) -> None:
 
 
 def test_a_file_is_never_half_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Where writing fails in the middle, the old file is still there, whole and alone."""
+    """If writing fails in the middle, the old file is still there, whole and alone."""
     path = tmp_path / "a.ipynb"
     path.write_text("old")
 

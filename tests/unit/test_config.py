@@ -112,7 +112,7 @@ def test_an_empty_variable_is_none(
 
 
 def test_the_old_variable_of_allowed_envs_comes_second(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Where both are set, the new name counts."""
+    """If both are set, the new name counts."""
     monkeypatch.setenv("JUPYTER_GATEWAY_ENV_WHITELIST", "OLD")
     monkeypatch.setenv("JUPYTER_GATEWAY_ALLOWED_ENVS", "NEW")
     assert GatewayClient().allowed_envs == "NEW"
@@ -150,7 +150,7 @@ def test_the_order_is_keyword_configuration_environment_default(
 
 
 def test_a_keyword_may_also_be_the_default(monkeypatch: pytest.MonkeyPatch) -> None:
-    """What is said explicitly counts, also where it says "as usual"."""
+    """An explicit value counts, also if it is the default."""
     monkeypatch.setenv("JUPYTER_GATEWAY_AUTH_SCHEME", "env")
     assert GatewayClient(auth_scheme="token").auth_scheme == "token"
     assert GatewayClient(auth_scheme=None).auth_scheme is None
@@ -182,7 +182,7 @@ def test_a_parent_without_configuration_leaves_the_environment(
 
 
 def test_the_configuration_that_was_given_is_not_changed(monkeypatch: pytest.MonkeyPatch) -> None:
-    """What is read from the environment does not leak into a shared Config, nor back."""
+    """Values of the environment do not leak into a shared Config, nor back."""
     monkeypatch.setenv("JUPYTER_GATEWAY_AUTH_TOKEN", SECRET)
     config = section(url="http://h.example")
     GatewayClient(config=config)
@@ -274,14 +274,14 @@ def test_the_websocket_differs_in_its_scheme_only(url: str, websocket: str) -> N
 
 @given(st.text(st.characters(exclude_characters="?#\t\n\r"), max_size=20))
 def test_urls_stay_as_they_are_when_requests_sends_them(path: str) -> None:
-    """What REST and the websocket are given is normalized already, and ASCII."""
+    """The URLs of REST and of the websocket are normalized already, and ASCII."""
     url = GatewayClient(url="http://h/b", kernels_endpoint=path).kernels_url
     assert url.isascii()
     assert requests.Request("GET", url).prepare().url == url == canonical_url(url)
 
 
 def test_a_websocket_url_of_its_own_is_used() -> None:
-    """Where a proxy has the websockets elsewhere."""
+    """A proxy may have the websockets elsewhere."""
     gateway = GatewayClient(url="http://h", ws_url="WSS://W:1/b/")
     assert gateway.channels_url("k", "s") == "wss://w:1/b/api/kernels/k/channels?session_id=s"
     assert gateway.kernels_url == "http://h/api/kernels"

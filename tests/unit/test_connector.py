@@ -138,7 +138,7 @@ def test_an_endpoint_names_the_option_of_its_url(options: dict[str, str], option
 
 
 def test_a_group_tells_all_clients_and_forgets_dropped_ones() -> None:
-    """What one of them knows of the kernel's end, the manager knows."""
+    """The manager knows of the kernel's end what one of them knows."""
     group = ClientGroup()
     clients = [BlockingGatewayKernelClient(kernel_id="abc", url="http://127.0.0.1:9") for _ in "ab"]
     recorders = [Recorder(), Recorder(State.CLOSED)]

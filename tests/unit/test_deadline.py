@@ -12,7 +12,7 @@ from gateway_blocking.deadline import Deadline
 
 
 def test_it_counts_down_and_passes() -> None:
-    """What is left shrinks, is never negative, and is 0 when the moment has come."""
+    """The time that is left shrinks, is never negative, and is 0 at the deadline."""
     deadline = Deadline(0.05)
     first = deadline.left()
     time.sleep(0.01)

@@ -158,7 +158,7 @@ def test_what_a_terminal_obeys_or_answers_is_left_out(text: str) -> None:
     ],
 )
 def test_sequences_that_are_broken(text: str, left: str) -> None:
-    """What no terminal is shown, it cannot complete."""
+    """A terminal cannot complete a sequence that it is not shown."""
     assert OutputFilter()(text) == left
 
 
@@ -178,7 +178,7 @@ def test_chunks_change_nothing(text: str, data: Any) -> None:
 
 @given(st.lists(PIECES, max_size=12).map("".join))
 def test_a_second_filter_finds_nothing(text: str) -> None:
-    """What is left has no string but hyperlinks, and no query."""
+    """The rest has no string but hyperlinks, and no query."""
     left = OutputFilter()(text)
     assert OutputFilter()(left) == left
     assert not re.search("[\x05\x80-\x9f]|\x1b[PX^_Z]|\x1b\\](?!8;)", left)

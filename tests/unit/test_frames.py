@@ -55,7 +55,7 @@ messages = st.lists(st.tuples(st.sampled_from((TEXT, BINARY)), payloads), max_si
 
 @given(messages, st.integers(0, 2**32).map(random.Random))
 def test_any_messages_in_any_pieces(sent: list[tuple[int, bytes]], rng: random.Random) -> None:
-    """What is sent comes out, in order, however the stream was cut."""
+    """The messages come out in order, however the stream was cut."""
     stream = b"".join(server_frame(*message) for message in sent)
     assert read(stream, rng) == sent
 

@@ -187,7 +187,7 @@ def test_a_tunnel_is_asked_for_with_the_login_of_the_proxy(peer: Peer) -> None:
 
 
 def test_the_handshake_follows_in_the_tunnel(peer: Peer) -> None:
-    """What the proxy says first is not taken for the gateway's answer."""
+    """The proxy's response is not taken for the gateway's."""
     peer.sock.sendall(b"HTTP/1.1 200 Connection established\r\nVia: proxy\r\n\r\n")
     peer.answers("HTTP/1.1 404 Not Found")
     with pytest.raises(NoSuchKernel):

@@ -53,7 +53,7 @@ def beating() -> Beating:
 
 
 def test_actions_are_performed_on_the_websocket_that_they_are_meant_for(beating: Beating) -> None:
-    """What belongs to an older websocket is dropped."""
+    """An action that belongs to an older websocket is dropped."""
     for epoch in (1, 0, 2):
         beating.heartbeat._perform(SendRequest(epoch, 2, b"frame %d" % epoch))
         beating.heartbeat._perform(SendPing(epoch))

@@ -80,7 +80,7 @@ def test_get_whose_response_is_not_json_is_sent_again(mocker: Mocker) -> None:
 
 
 def test_post_whose_response_is_not_json_is_sent_once(mocker: Mocker) -> None:
-    """What it asks for may have been done."""
+    """The request may have been done."""
     mocker.post(KERNELS, text="no json")
     with pytest.raises(GatewayConnectionError, match="is not JSON"):
         requester(max_request_retries=3).request("POST", KERNELS, b"{}", wanted=KernelModel)
@@ -178,7 +178,7 @@ def test_xsrf_cookie_is_fetched_and_sent_in_a_header(mocker: Mocker) -> None:
 def test_credentials_that_expire_are_warned_of_once(
     mocker: Mocker, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """What runs on the gateway goes on; the user has to set another token."""
+    """The kernels run on; the user has to set another token."""
     responses = [{"json": KERNEL}, {"status_code": 401}, {"status_code": 401}]
     mocker.get(f"{KERNELS}/k", responses)
     http = requester()

@@ -94,7 +94,7 @@ def restarts(kernel: Kernel, _: str) -> None:
 
 
 def test_one_question_is_enough_for_a_kernel_that_is_ready() -> None:
-    """What else answers it later is dropped."""
+    """Later answers to it are dropped."""
     kernel = Kernel(both)
     assert kernel.wait()["msg_type"] == "kernel_info_reply"
     assert kernel.slot.given_up == kernel.asked

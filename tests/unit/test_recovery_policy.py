@@ -172,7 +172,7 @@ def test_nothing_is_repeated_for_ever(msg_type: str) -> None:
 
 @pytest.mark.parametrize("repeated", [True, False])
 def test_what_was_seen_was_executed(repeated: bool) -> None:
-    """Whether or not it was sent again."""
+    """It does not matter if it was sent again."""
     executed, why = execution_outcome(request(seen=True), repeated)
     assert executed is True
     assert "executed it, once" in why
@@ -329,7 +329,7 @@ def test_each_subshell_has_a_barrier_of_its_own() -> None:
 
 
 def test_a_subshell_that_was_deleted_holds_nothing_up() -> None:
-    """What was sent to it ends only by what is heard of itself."""
+    """A request to it ends only by messages about itself."""
     recovery, (main, _) = waiting(EXECUTION, Barrier("shell", True, "sub"))
     assert not recovery.forget_subshells()
     assert recovery.receive(answer(main, "execute_reply")) is Step.GRACE

@@ -275,7 +275,7 @@ def test_the_new_process_output_of_an_old_request_is_strange(
 
 
 def test_a_past_process_is_not_taken_for_a_new_one(client: Client, kernel: Kernel) -> None:
-    """What it still says, which may overtake nothing but comes late, is only output."""
+    """Its messages that come late are only output."""
     asked = client.asks()
     client.receives(kernel.busy(asked))
     client.table.end_incarnation()
@@ -336,7 +336,7 @@ def test_a_session_that_is_no_text_is_no_incarnation(client: Client, session: An
 
 
 def test_only_a_replay_makes_a_message_come_again(client: Client, kernel: Kernel) -> None:
-    """What came before the websocket was lost is no news; what came after it is."""
+    """A message from before the loss of the websocket is a duplicate; a later one is not."""
     asked = client.asks()
     busy, source, *rest = kernel.executes(asked)
     client.receives(busy, source)
@@ -351,7 +351,7 @@ def test_only_a_replay_makes_a_message_come_again(client: Client, kernel: Kernel
 
 
 def test_a_replay_does_not_hide_a_gap(client: Client, kernel: Kernel) -> None:
-    """What comes twice counts once, so that the missing message is missed."""
+    """A message that comes twice counts once, so that the missing one is missed."""
     asked = client.asks()
     busy, source, *lost_and_more = kernel.executes(asked)
     client.receives(busy, source)
@@ -466,7 +466,7 @@ def test_an_answer_to_another_that_began_before_hides_no_gap(
 def test_an_answer_to_another_that_is_not_over_is_no_gap(
     client: Client, stranger: Client, kernel: Kernel, dropped: int, missing: int | None
 ) -> None:
-    """Whether its reply is what did not come is not known when the execution ends."""
+    """The missing number may be that of its reply, when the execution ends."""
     asked, other = client.asks(), stranger.asks("kernel_info_request", "control")
     client.receives(kernel.busy(asked), kernel.busy(other))
     for _ in range(dropped):
@@ -545,7 +545,7 @@ def test_the_answer_to_what_was_abandoned_leaves_no_gap(client: Client, kernel: 
 def test_a_lost_question_of_the_connection_may_be_what_is_missing(
     client: Client, kernel: Kernel, dropped: int, missing: int | None
 ) -> None:
-    """Whether the kernel got it nobody knows."""
+    """It is not known if the kernel got it."""
     asked = client.asks()
     client.receives(kernel.busy(asked))
     client.table.ask((question := client.session.msg("kernel_info_request"))["msg_id"])
@@ -671,7 +671,7 @@ def test_the_gateways_notice_does_not_fill_the_gap(client: Client, kernel: Kerne
 
 
 def test_the_gateways_notice_is_not_the_first_number(client: Client, kernel: Kernel) -> None:
-    """Where busy was lost, too: its number is not the kernel's."""
+    """The "busy" was lost, too, and the notice has no number of the kernel's."""
     for _ in range(100):
         kernel.session.msg("stream")
     asked = client.asks()
@@ -776,7 +776,7 @@ def test_what_was_sent_on_the_newest_websocket_is_waited_for(
 
 
 def test_another_name_is_still_this_client(client: Client, kernel: Kernel) -> None:
-    """What a gateway says in it is no kernel's, and is delivered late, too."""
+    """A gateway's message in it is not the kernel's, and is delivered late, too."""
     client.table.change_session_id()
     name = client.table.session_id
     client.table.change_session_id()
@@ -941,7 +941,7 @@ def test_where_numbers_are_skipped_a_loss_is_not_counted(
 
 
 def test_a_restarted_kernel_skips_numbers_still(client: Client, skipping: Skipping) -> None:
-    """Whether it does is a matter of its program."""
+    """It depends on the program of the kernel."""
     client.receives_all(*skipping.shows(client.asks()))
     client.table.end_incarnation()
     asked, another = client.asks(), Skipping()
@@ -1035,7 +1035,7 @@ def test_past_processes_are_forgotten(client: Client) -> None:
 
 
 def test_another_reply_is_ignored_if_that_is_wanted(client: Client, kernel: Kernel) -> None:
-    """Whether the first one came before or not."""
+    """The first one may have come before."""
     replied, asked = client.asks(), client.asks()
     reply = kernel.replies(replied)
     assert client.receives_all(kernel.busy(replied), reply) is Disposition.DELIVER
