@@ -26,6 +26,7 @@ from urllib3.exceptions import (
     InvalidHeader,
     MaxRetryError,
     NewConnectionError,
+    ProxyError,
     ReadTimeoutError,
     SSLError,
 )
@@ -167,6 +168,8 @@ class RetryPolicy(Retry):
             raise error
         if isinstance(error, SSLError) and isinstance(error.args[0], NoTLSError):
             raise error  # the port will not speak TLS at the next attempt
+        if isinstance(error, ProxyError) and isinstance(error.original_error, ReadTimeoutError):
+            raise error  # the handshake with an https:// proxy, which probably speaks http://
         # A TLS or proxy error may come after the request was sent; urllib3 would send it again.
         repeatable = self._is_method_retryable(method or "")
         if error is not None and not repeatable and not self._is_connection_error(error):

@@ -62,6 +62,7 @@ def http_only(url_option: str = "url") -> str:
 
 
 WANTS_TLS = "this port wants https://"
+_IF_CERTIFICATE = f"set {option('client_cert')} if it wants a client certificate"
 HTTP_ONLY = http_only()
 NO_WAY = "check the address, and the way to it (network, firewall, proxy)"
 NO_LISTING = (
@@ -210,8 +211,27 @@ def for_timeout(cause: str, name: str) -> str:
 # --- connections ----------------------------------------------------------------------------------
 
 
-def for_proxy(proxy: str) -> str:
-    """Return what to do if the proxy that the environment names may have failed."""
+def for_proxy(proxy: str, cause: str = "") -> str:
+    """Return what to do if the proxy that the environment names may have failed.
+
+    Parameters
+    ----------
+    proxy : str
+        URL of the proxy.
+    cause : str, optional
+        Text of the error, if there is one.
+    """
+    if "Tunnel connection failed: 407" in cause:
+        return (
+            f"the proxy {proxy} that the environment names wants a login: put it into the proxy's"
+            " URL, as in http://user:password@proxy.example:3128"
+        )
+    if not proxy.startswith("http://"):
+        return (
+            f"this went through the proxy {proxy} that the environment names: write http:// before"
+            " the proxy's name, if it is an HTTP proxy; if the gateway needs none, add its host to"
+            " NO_PROXY"
+        )
     return (
         f"this went through the proxy {proxy} that the environment names (HTTP_PROXY, HTTPS_PROXY,"
         " ALL_PROXY); if the gateway needs none, add its host to NO_PROXY"
@@ -232,10 +252,7 @@ def for_tls(error: BaseException, url_option: str = "url") -> str:
         )
     if reason in _PLAIN_TEXT:  # which one depends on OpenSSL's version
         return http_only(url_option)
-    return (
-        "check that the gateway speaks TLS on this port; set"
-        f" {option('client_cert')} if it wants a client certificate"
-    )
+    return f"check that the gateway speaks TLS on this port; {_IF_CERTIFICATE}"
 
 
 def _for_certificate(verify_code: int, url_option: str) -> str:
@@ -252,7 +269,9 @@ def _for_certificate(verify_code: int, url_option: str) -> str:
     return f"set {option('ca_certs')} to the authority that signed it {_SEE_TLS}"
 
 
-def for_connection(error: BaseException, url_option: str = "url") -> str:
+def for_connection(
+    error: BaseException, url_option: str = "url", *, encrypted: bool = False
+) -> str:
     """Return what to do about a connection that failed, or ended without a response."""
     if isinstance(error, ssl.SSLError):
         return for_tls(error, url_option)
@@ -262,6 +281,8 @@ def for_connection(error: BaseException, url_option: str = "url") -> str:
         return NO_WAY
     if isinstance(error, ConnectionRefusedError):
         return "check that the gateway is running, and that the port is right"
+    if encrypted:  # a server may end the connection because a client certificate is missing
+        return f"check that it is a gateway; {_IF_CERTIFICATE}"
     return "check that it is a gateway, and whether it wants https://"
 
 

@@ -50,7 +50,7 @@ def connection_error(
     cause = causes[-1]
     if isinstance(error, requests.RequestException):
         error.request = None  # it has the login, and reports of errors show it
-    if late := _passed_timeout(error, causes, gateway, timeout):
+    if late := _passed_timeout(request, error, causes, gateway, timeout):
         text, advice = late
         return GatewayTimeout(f"{request}: {text}", advice=advice), cause
     if isinstance(error, requests.exceptions.SSLError) or not isinstance(
@@ -77,7 +77,11 @@ def _causes(error: BaseException | None) -> Iterator[BaseException]:
 
 
 def _passed_timeout(
-    error: Exception, causes: list[BaseException], gateway: GatewayClient, timeout: float | None
+    request: RequestInfo,
+    error: Exception,
+    causes: list[BaseException],
+    gateway: GatewayClient,
+    timeout: float | None,
 ) -> tuple[str, str] | None:
     """Return which timeout passed, and the advice for it; None if none did."""
     longest = gateway.effective_request_timeout
@@ -88,6 +92,8 @@ def _passed_timeout(
     elif any(isinstance(cause, HandshakeTimeout) for cause in causes):
         what, limit, name = "TLS handshake", gateway.connect_timeout, "connect_timeout"
         advice = HTTP_ONLY
+        if isinstance(error, requests.exceptions.ProxyError):  # its own TLS, not the gateway's
+            what, advice = "TLS handshake with the proxy", for_proxy(request.proxy)
     elif any(isinstance(cause, ReadTimeoutError) for cause in causes):  # in the body, too
         what, limit = "response", longest
         name = "request_timeout" if own else "kernel_launch_timeout"
@@ -103,9 +109,9 @@ def _advice(request: RequestInfo, error: Exception, cause: BaseException) -> str
     if isinstance(error, requests.exceptions.SSLError):
         return for_tls(cause)
     if isinstance(error, requests.exceptions.ProxyError | requests.exceptions.InvalidSchema):
-        return for_proxy(request.proxy)
+        return for_proxy(request.proxy, str(cause))
     if isinstance(error, requests.ConnectionError):
-        return for_connection(cause)
+        return for_connection(cause, encrypted=request.url.startswith("https:"))
     return "see the error that this one came from"
 
 

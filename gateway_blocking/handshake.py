@@ -147,9 +147,9 @@ class Handshake:
     def _tunnel_to(self, target: str, proxy: str, deadline: Deadline) -> socket.socket:
         """Return a socket that is connected to `target` through an HTTP proxy."""
         parts = urlsplit(proxy)
-        through = for_proxy(safe_url(proxy))
         if parts.scheme != "http":
-            raise self._error("a websocket can go through an http:// proxy only", through)
+            text = "a websocket can go through an http:// proxy only"
+            raise self._error(text, for_proxy(safe_url(proxy)))
         user, password = unquote(parts.username or ""), unquote(parts.password or "")
         login = f"{user}:{password}" if user else ""
         try:
@@ -158,7 +158,7 @@ class Handshake:
         except TimeoutError:
             raise
         except OSError as error:
-            raise self._error(str(error), through) from error
+            raise self._error(str(error), for_proxy(safe_url(proxy), str(error))) from error
         return sock
 
     def _hold(self, sock: _Socket) -> _Socket:
@@ -399,5 +399,6 @@ def _response(
 
 def _advice(error: Exception, endpoint: Endpoint) -> str:
     if isinstance(error, OSError | UnicodeError | websocket.WebSocketConnectionClosedException):
-        return for_connection(error, endpoint.url_option)
+        encrypted = endpoint.url.startswith("wss:")
+        return for_connection(error, endpoint.url_option, encrypted=encrypted)
     return ""

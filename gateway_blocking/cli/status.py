@@ -36,6 +36,7 @@ from ..manager import BlockingGatewayKernelManager
 from ..models import KernelSpecs
 from ..rest import GatewayREST
 from ..timeouts import READY_TIMEOUT, STATUS_REPLY_TIMEOUT, STATUS_TLS_TIMEOUT
+from ..tls import DirectTLSSocket, NoTLSError
 from ..tokens import NoOpTokenRenewer
 from ..traits import safe_url
 from .command import ALIASES, ReportCommand
@@ -253,7 +254,8 @@ def _encryption(gateway: GatewayClient, host: str | None, sock: socket.socket) -
     try:
         context = gateway.ssl_context()
     except GatewayError as error:
-        return _Result("encryption", str(error), "give such a file, or leave the option out", {})
+        return _Result("encryption", str(error.args[0]), error.advice, {})
+    context.sslsocket_class = DirectTLSSocket  # it notices a port that speaks plain HTTP
     try:
         with context.wrap_socket(sock, server_hostname=host) as wrapped:
             version = wrapped.version()
@@ -291,6 +293,8 @@ def _refused(error: OSError) -> tuple[str, str]:
     """Return why the TLS handshake failed, and the advice."""
     if isinstance(error, ssl.SSLCertVerificationError):
         return f"the certificate is not accepted: {error.verify_message}", for_tls(error)
+    if isinstance(error, NoTLSError):
+        return str(error.args[-1]), HTTP_ONLY
     if isinstance(error, TimeoutError):
         return "no TLS handshake in time", HTTP_ONLY
     return f"the TLS handshake failed: {error}", for_tls(error)

@@ -503,6 +503,31 @@ def test_status_of_a_gateway_without_encryption_by_https(terminal: Terminal) -> 
     assert "this port may speak http:// only" in done.stdout
 
 
+def test_status_asks_a_silent_port_whether_it_speaks_plain_http(terminal: Terminal) -> None:
+    """A gateway without TLS may wait for the rest of a line; the report says what the port is."""
+
+    def plain(peer: Peer) -> None:
+        if peer.sock.recv(65536).startswith(b"GET "):
+            peer.sock.sendall(b"HTTP/1.1 404 Not Found\r\n\r\n")
+        peer.wait_for_end()
+
+    with serving(plain) as where:
+        done = terminal("status", JUPYTER_GATEWAY_URL=f"https://{where}")
+    assert lines(done)["encryption"] == "FAILED the port answers plain HTTP, and not TLS"
+    assert "this port may speak http:// only" in done.stdout
+
+
+def test_status_tells_the_remedy_for_a_missing_file_once(terminal: Terminal) -> None:
+    """The line says what is wrong, and the next line what to do."""
+    with serving(Peer.wait_for_end) as where:
+        done = terminal(
+            "status", JUPYTER_GATEWAY_URL=f"https://{where}", JUPYTER_GATEWAY_CA_CERTS="no.pem"
+        )
+    failed = "FAILED ca_certs='no.pem' cannot be used: [Errno 2] No such file or directory"
+    assert lines(done)["encryption"] == failed
+    assert done.stdout.count("JUPYTER_GATEWAY_CA_CERTS") == 1
+
+
 def test_status_where_kernels_cannot_be_listed(
     terminal: Terminal, reserved: dict[str, str]
 ) -> None:

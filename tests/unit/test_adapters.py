@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import pytest
+from urllib3.exceptions import ProxyError, ReadTimeoutError
 
 from gateway_blocking import (
     BlockingGatewayKernelClient,
+    GatewayClient,
     GatewayConnectionError,
 )
-from gateway_blocking.adapters import proxy_for
+from gateway_blocking.adapters import RetryPolicy, proxy_for
 
 
 @pytest.mark.parametrize(
@@ -43,3 +45,12 @@ def test_a_proxy_that_a_websocket_cannot_use(scheme: str, monkeypatch: pytest.Mo
     with pytest.raises(GatewayConnectionError, match=f"proxy {scheme}://127.0.0.1:9 ") as caught:
         kc.start_channels()
     assert "sesame" not in f"{caught.value!r} {caught.value.__cause__!r}"
+
+
+def test_a_handshake_with_a_proxy_that_times_out_is_not_tried_again() -> None:
+    """Each attempt would take the whole connect_timeout."""
+    late = ReadTimeoutError(None, "/api", "Read timed out.")  # type: ignore[arg-type]
+    error = ProxyError("Unable to connect to proxy", late)
+    with pytest.raises(ProxyError) as caught:
+        RetryPolicy.of(GatewayClient()).increment("GET", "/api", error=error)
+    assert caught.value is error

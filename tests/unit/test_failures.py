@@ -102,6 +102,18 @@ def test_a_timeout_of_the_caller_is_named_without_an_option(error: Exception) ->
     assert "(request_timeout)" not in text
 
 
+def test_a_handshake_with_a_proxy_that_times_out_blames_the_proxy() -> None:
+    """The gateway's own URL is not the cause."""
+    error = requests.exceptions.ProxyError(HandshakeTimeout("The handshake operation timed out"))
+    url, proxy = "http://gateway.example/api/kernels", "https://proxy.example:3128"
+    found = error_for(error, url=url, proxy=proxy, connect_timeout=7)
+    assert isinstance(found, GatewayTimeout)
+    assert "no TLS handshake with the proxy within 7 s (connect_timeout)" in str(found)
+    assert proxy in found.advice
+    assert "url (JUPYTER_GATEWAY_URL)" not in found.advice
+    assert "write http:// before the proxy's name" in found.advice
+
+
 # --- connections that were not made, or ended -----------------------------------------------------
 
 
@@ -148,6 +160,25 @@ def test_a_proxy_that_fails_is_named(kind: type[Exception]) -> None:
     """It comes from the environment, which a user may not know of."""
     error = error_for(kind("Cannot connect to proxy."), proxy="http://proxy.example:3128")
     assert "the proxy http://proxy.example:3128 that the environment names" in error.advice
+
+
+def test_a_proxy_that_wants_a_login_is_told_apart() -> None:
+    """Its login belongs in its URL; NO_PROXY is not the first thing to try."""
+    refused = OSError("Tunnel connection failed: 407 Proxy Authentication Required")
+    error = error_for(requests.exceptions.ProxyError(refused), proxy="http://proxy.example:3128")
+    assert "http://user:password@" in error.advice
+
+
+def test_a_connection_with_tls_that_ends_does_not_ask_for_https() -> None:
+    """A server may close a connection without the client certificate that it wants."""
+    error = error_for(requests.ConnectionError(ConnectionResetError(104, "reset")))
+    assert "https://" not in error.advice
+    assert "client_cert (JUPYTER_GATEWAY_CLIENT_CERT)" in error.advice
+    plain = error_for(
+        requests.ConnectionError(ConnectionResetError(104, "reset")),
+        url="http://gateway.example/api/kernels",
+    )
+    assert plain.advice == "check that it is a gateway, and whether it wants https://"
 
 
 def test_an_error_of_another_kind_points_to_its_cause() -> None:
