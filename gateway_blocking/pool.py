@@ -17,7 +17,8 @@ from .locks import Lock, Waiters
 from .manager import BlockingGatewayKernelManager
 from .pool_kernel import PoolKernel
 from .pool_map import CodeMap
-from .pool_state import PoolLimits, PoolState, PoolStats, Reset, Ticket
+from .pool_model import PoolLimits, PoolStats, Reset, Ticket
+from .pool_state import PoolState
 from .pool_workers import PoolWorkers
 from .rest import GatewayREST
 from .running import OnTimeout

@@ -16,7 +16,8 @@ from .errors import PoolClosed, PoolTimeout, copy_for_raise
 from .forking import register_after_fork
 from .locks import Lock, Waiters, apart
 from .pool_kernel import PoolKernel
-from .pool_state import Job, Member, PoolState, Task, Ticket
+from .pool_model import Job, Member, Task, Ticket
+from .pool_state import PoolState
 from .threads import DaemonThread
 from .timeouts import POOL_CHECK_TIMEOUT, POOL_CHECK_TIMEOUT_MIN
 

@@ -31,7 +31,7 @@ from gateway_blocking import KernelPool, run_kernel
 from gateway_blocking.errors import GatewayError
 from gateway_blocking.execution import Execution
 from gateway_blocking.local import LocalGateway
-from gateway_blocking.pool_state import PoolStats, Reset
+from gateway_blocking.pool_model import PoolStats, Reset
 from gateway_blocking.timeouts import POOL_CHECK_TIMEOUT
 from support.servers import kernels_of
 

@@ -32,7 +32,7 @@ from gateway_blocking import (
     start_new_kernel,
 )
 from gateway_blocking.local import LocalGateway
-from gateway_blocking.pool_state import PoolStats
+from gateway_blocking.pool_model import PoolStats
 from support.faultproxy import FaultProxy
 from support.kernels import deaf_cell
 from support.leaks import nothing_left

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from gateway_blocking import KernelNotReady, KernelPool
-from gateway_blocking.pool_state import PoolStats
+from gateway_blocking.pool_model import PoolStats
 from support.waiting import wait_until
 
 URL = "http://127.0.0.1:1"

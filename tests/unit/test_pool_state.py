@@ -32,15 +32,8 @@ from gateway_blocking import (
     PoolClosed,
     PoolSetupFailed,
 )
-from gateway_blocking.pool_state import (
-    Job,
-    Member,
-    PoolLimits,
-    PoolState,
-    Task,
-    Ticket,
-    is_permanent,
-)
+from gateway_blocking.pool_model import Job, Member, PoolLimits, Task, Ticket, is_permanent
+from gateway_blocking.pool_state import PoolState
 
 AWAY, WRONG = GatewayConnectionError("away"), PoolSetupFailed("wrong")
 
