@@ -322,7 +322,7 @@ def test_a_request_that_comes_after_its_own_end_is_nothing() -> None:
 
 
 def test_a_cancelled_caller_fails_and_one_with_a_kernel_keeps_it() -> None:
-    """Whether it waits or is about to wait."""
+    """It fails if it waits, and also if it is about to wait."""
     state = opened(min_size=1, max_size=1)
     waiting, unknown = ask(state), Ticket()
     error = PoolClosed("cancelled")
