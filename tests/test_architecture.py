@@ -70,6 +70,7 @@ LAYERS = (
     },
     {  # the files that commands execute
         *("cli.batch", "cli.jobs", "cli.script_job", "cli.notebook_job", "cli.notebook_file"),
+        *("cli.kernel_program", "cli.program"),
         *("cli.outcomes", "cli.progress", "cli.parameters", "cli.destinations"),
     },
     {  # commands
@@ -177,7 +178,8 @@ SIDEWAYS = {
     "cli.notebook_job": {"cli.jobs", "cli.notebook_file", "cli.parameters"},
     "cli.outcomes": {"cli.jobs"},
     "cli.progress": {"cli.jobs"},
-    "cli.script_job": {"cli.jobs"},
+    "cli.script_job": {"cli.jobs", "cli.program"},
+    "cli.program": {"cli.kernel_program"},
     "cli.console": {"cli.shell"},
     "cli": {"cli.app"},
     "__main__": {"cli"},
@@ -212,14 +214,14 @@ HOMES = {
     "mcp": {"mcp_server"},
     "mcp_types": {"mcp_server"},
     "anyio": {"mcp_server"},
-    "asyncio": {"coroutines", "cli.notebook_job", "cli.shell"},
+    "asyncio": {"coroutines", "cli.kernel_program", "cli.notebook_job", "cli.shell"},
     "subprocess": {"local", "reaper", "lifecycle"},  # of the latter only the names of its arguments
     "socket": {"advice", "tls", "transport", "handshake", "cli.status", "bridge.outbox"},
     "ssl": {"advice", "config", "tls", "failures", "launch", "transport", "handshake", "cli.status"}
     | {"reaper_process"},
     "threading": {  # locks; who starts threads, see below
         *("tokens", "locks", "mailbox", "signals", "threads", "multikernelmanager"),
-        *("local", "cli.progress", "reaper_process"),
+        *("local", "cli.kernel_program", "cli.progress", "reaper_process"),
     },
 }
 
@@ -479,6 +481,7 @@ def test_what_is_imported_from_a_neighbour_is_public_there(module: str) -> None:
 
 # Names with an underscore of others that are used: of Python, and of the embedded gateway.
 FOREIGN_PRIVATE = {"_exit", "_get_running_loop", "_getframe", "_replace", "_build_ssl_options"}
+FOREIGN_PRIVATE |= {"_set_running_loop", "_enter_task", "_leave_task"}  # of asyncio
 
 
 @pytest.mark.parametrize("module", MODULES)

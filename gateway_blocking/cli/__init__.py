@@ -23,6 +23,8 @@ The subcommands share these modules:
     The execution of one file on a kernel that is ready.
 ``batch``, ``progress``, ``outcomes``
     The execution of several files, its display, and its result.
+``program``, ``kernel_program``
+    Scripts as programs: their arguments, and the code that executes them inside a Python kernel.
 ``parameters``, ``destinations``, ``notebook_file``
     Parameters of notebooks, where notebooks are written, and how they are read and repaired.
 

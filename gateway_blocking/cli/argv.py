@@ -12,7 +12,7 @@ from traitlets.config.loader import ArgumentError, KVArgParseConfigLoader
 from ..suggest import closest, suggestion
 from .errors import UsageError
 
-__all__ = ["StrictLoader", "option_error"]
+__all__ = ["StrictLoader", "UnknownOption", "option_error", "spellings"]
 
 _TRAIT = re.compile(r"The (?:value of the )?'(\w+)' trait of an? \w+ instance ")
 _WORDS = {
@@ -25,6 +25,10 @@ _WORDS = {
 _MUST_NOT_BE_EMPTY = ("kernel_id", "url")  # a shell variable that is not set makes them so
 
 
+class UnknownOption(UsageError):
+    """An option that the command does not have."""
+
+
 def option_error(text: str) -> str:
     """Return traitlets' text about a bad value in the words of the other errors."""
     text = _TRAIT.sub(lambda match: f"--{match[1].replace('_', '-')} ", text).rstrip(".")
@@ -33,11 +37,11 @@ def option_error(text: str) -> str:
     return text
 
 
-def _reject(message: str) -> NoReturn:
-    raise UsageError(message) from None
+def _reject(message: str, kind: type[UsageError] = UsageError) -> NoReturn:
+    raise kind(message) from None
 
 
-def _spellings(names: str | tuple[str, ...]) -> tuple[str, ...]:
+def spellings(names: str | tuple[str, ...]) -> tuple[str, ...]:
     """Return all names of one option; traitlets takes one name or a tuple of them."""
     return (names,) if isinstance(names, str) else names
 
@@ -72,7 +76,7 @@ class StrictLoader(KVArgParseConfigLoader):
     def _aliases(self) -> Iterator[tuple[str, str]]:
         """Yield each short name of an option with the full name."""
         for names, option in self.aliases.items():
-            yield from ((name, _spellings(option)[0]) for name in _spellings(names))
+            yield from ((name, spellings(option)[0]) for name in spellings(names))
 
     def load_config(self, *args: Any, **kwargs: Any) -> Config:
         """Return the configuration that the command line holds."""
@@ -100,8 +104,8 @@ class StrictLoader(KVArgParseConfigLoader):
     def _handle_unrecognized_alias(self, arg: str) -> NoReturn:
         if self.subcommands:
             _reject(f"there is no option --{arg} here; options of a command come after its name")
-        spellings = [name for each in (*self.aliases, *self.flags) for name in _spellings(each)]
-        names = [name for name in spellings if len(name) > 1]
+        every = [name for each in (*self.aliases, *self.flags) for name in spellings(each)]
+        names = [name for name in every if len(name) > 1]
         found = [name for name in names if name.startswith(arg) or arg.endswith(f"-{name}")]
         meant = found[0] if found else closest(arg, names)
-        _reject(f"there is no option --{arg}{suggestion(meant and f'--{meant}')}")
+        _reject(f"there is no option --{arg}{suggestion(meant and f'--{meant}')}", UnknownOption)

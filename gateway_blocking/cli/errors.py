@@ -9,6 +9,7 @@ from ..errors import DeadKernelError, GatewayError, KernelGone
 __all__ = [
     "FAILED",
     "GATEWAY",
+    "INTERRUPTED",
     "OK",
     "USAGE",
     "CodeError",
@@ -19,6 +20,7 @@ __all__ = [
 ]
 
 OK, FAILED, USAGE, GATEWAY = 0, 1, 2, 3
+INTERRUPTED = 130  # 128 and the number of SIGINT
 
 
 class UsageError(Exception):
@@ -36,11 +38,13 @@ class CodeError(Exception):
         Reason for the table of all files.
     running : bool
         Whether the kernel still executes the code.
+    status : int
+        Exit status of the command, which a script may choose.
     """
 
-    def __init__(self, text: str, why: str, running: bool = False) -> None:
+    def __init__(self, text: str, why: str, running: bool = False, *, status: int = FAILED) -> None:
         super().__init__(text)
-        self.why, self.running = why, running
+        self.why, self.running, self.status = why, running, status
 
 
 class Signal(KeyboardInterrupt):
@@ -66,9 +70,9 @@ def kernel_death(error: DeadKernelError, where: str = "") -> DeadKernelError:
             f"the gateway does not have the kernel any more{where}: it was shut down or culled, or"
             " the gateway was restarted"
         )
-    return DeadKernelError(
-        f"the kernel died{where}: out of memory, perhaps; the gateway's log says more"
-    )
+    # A notebook rarely ends its kernel.
+    why = "out of memory, perhaps" + ("" if where else ", or the code ended it, as os._exit() does")
+    return DeadKernelError(f"the kernel died{where}: {why}; the gateway's log says more")
 
 
 def may_still_execute(error: BaseException | None) -> bool:

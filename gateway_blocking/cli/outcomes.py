@@ -47,7 +47,7 @@ def affects_every_file(error: Exception, *, executed: bool, kernel_started: bool
 def outcome_of_error(job: Job, error: Exception) -> Outcome:
     """Return the outcome of a job that ended with an error."""
     if isinstance(error, CodeError):
-        return Outcome(FAILED, "failed", error.why)
+        return Outcome(error.status, "failed", error.why)
     if isinstance(error, MessageTooLarge | WireError):  # no gateway could execute this code
         return Outcome(FAILED, "failed", str(error))
     if job.is_executed and isinstance(error, GatewayError):

@@ -15,16 +15,18 @@ from traitlets.config import Config
 
 from ..config import GatewayClient
 from ..timeouts import READY_TIMEOUT
+from .argv import UnknownOption, spellings
 from .batch import Batch, ErrorReporter
 from .command import Kernel, KernelCommand
 from .destinations import Destinations, check_source, make_writable
 from .errors import USAGE, UsageError
-from .files import read_standard_input, read_text
+from .files import read_standard_input
 from .jobs import Job, Outcome
 from .notebook_file import silence_nbformat
 from .notebook_job import NotebookJob
 from .outcomes import summary_table
 from .parameters import split_parameters
+from .program import Program, read_script, runs_itself, split_arguments
 from .progress import open_progress
 from .script_job import ScriptJob
 from .terminal import echo
@@ -45,12 +47,17 @@ class RunCommand(KernelCommand):
     Execute notebooks and scripts on kernels behind a gateway.
 
     Usage: jupyter gateway run [OPTIONS] FILE...
+           jupyter gateway run [OPTIONS] SCRIPT -- ARGUMENT...
 
     A FILE.ipynb is a notebook. It is executed cell by cell, and written with its outputs to
     FILE.executed.ipynb, also when a cell fails. Any other FILE is a script, whose output is shown
     as it arrives; "-" is a script on standard input. Each file has a kernel of its own, or all
     share the one of --kernel-id. If a file fails, or cannot be read, the others are still
     executed. A table at the end shows the result of each file.
+
+    A Python script is executed as "python SCRIPT ARGUMENT..." would: with sys.argv, __file__ and
+    its own exit status. If its first line is "#!/usr/bin/env -S jupyter gateway run", and it is
+    executable, all words after its name are its arguments.
 
     "-p NAME VALUE" or "-p NAME=VALUE" sets a parameter of notebooks, as papermill does: in a cell
     after the one that is tagged "parameters". It may be given several times.
@@ -64,15 +71,17 @@ class RunCommand(KernelCommand):
         0    everything was executed
         1    the code raised an error or took too long; or, with --fail-on-lost-output, output
              is missing
+        n    a script called sys.exit(n)
         2    the command was not understood, or a file cannot be read or written
         3    the gateway cannot be reached or refused, or a kernel died or did not start
-        130  you pressed Ctrl-C; the kernels were shut down
+        130  you pressed Ctrl-C; the kernels were shut down; or a script was interrupted
     """
     examples = """\
 jupyter gateway run analysis.ipynb
 jupyter gateway run --jobs=4 --output-dir=done --timeout=600 *.ipynb
 jupyter gateway run -p alpha 0.6 -p name="first try" analysis.ipynb
 jupyter gateway run --kernel=ir --output=report.ipynb analysis.ipynb
+jupyter gateway run train.py -- --epochs 3
 echo "print(6 * 7)" | jupyter gateway run -
 """
 
@@ -115,10 +124,19 @@ echo "print(6 * 7)" | jupyter gateway run -
     }
 
     def parse_command_line(self, argv: list[str] | None = None) -> None:
-        """Read the command line: first ``-p NAME VALUE``, which traitlets cannot express."""
+        """Read the command line: first the parts that traitlets cannot express."""
         words = list(sys.argv[1:] if argv is None else argv)
+        valued = [name for names in self.aliases for name in spellings(names)]
+        words, self._arguments = split_arguments(words, valued, runs_itself)
         self._parameters, words = split_parameters(words)
-        super().parse_command_line([re.sub(r"^-j(\d+)$", r"-j=\1", word) for word in words])
+        try:
+            super().parse_command_line([re.sub(r"^-j(\d+)$", r"-j=\1", word) for word in words])
+        except UnknownOption as error:
+            if not any(word.endswith(".py") for word in words):
+                raise
+            raise UsageError(
+                f"{error}; the options of a script come after --, as in: run a.py -- --option"
+            ) from error
 
     def emit_alias_help(self) -> Iterator[str]:  # type: ignore[override]
         """Yield the lines of the help on options with a value."""
@@ -209,9 +227,10 @@ echo "print(6 * 7)" | jupyter gateway run -
         piped = name == "-"  # standard input is at its end then, and cannot answer input()
         return ScriptJob(
             name,
-            read_standard_input() if piped else read_text(Path(name)),
+            read_standard_input() if piped else read_script(Path(name)),
             self.kernel_name or "python3",
             allow_stdin=self.jobs == 1 and not piped,
+            program=Program(name, tuple(self._arguments), not (self.kernel_id or self.keep)),
             timeout=self.timeout,
             heading=f"{name}:" if len(self.extra_args) > 1 else "",
         )
@@ -222,6 +241,9 @@ echo "print(6 * 7)" | jupyter gateway run -
             for option, value in (("-p", self._parameters), ("--allow-errors", self.allow_errors)):
                 if value:
                     raise UsageError(f"{option} is for notebooks, and {scripts[0]} is a script")
+        if self._arguments and (len(files) > 1 or notebooks):
+            what = f"{files[0]} is a notebook" if notebooks == files else f"got {len(files)} files"
+            raise UsageError(f"arguments after -- are for one script, and {what}")
         if self.timeout is not None and self.timeout < 1:
             raise UsageError(
                 f"--timeout must be at least 1 second, got {self.timeout}; without it there is no"

@@ -214,7 +214,7 @@ def test_each_failure_names_its_file(terminal: Terminal) -> None:
     assert (done.returncode, done.stdout) == (1, "")
     lines = errors(done)
     assert lines[lines.index("a.ipynb: cell 2:") + 1].startswith("An error occurred")
-    assert "-----" in lines[lines.index("b.py:") + 1]
+    assert lines[lines.index("b.py:") + 1] == "Traceback (most recent call last):"
     assert "jupyter gateway run: c.py: took longer than 15 s" in lines
     assert report_of(done)[3].split(None, 4)[:2] == ["c.py", "failed"]
     assert (terminal.directory / "new" / "folder" / "a.ipynb").exists()
