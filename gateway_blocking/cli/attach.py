@@ -6,7 +6,7 @@ import signal
 
 from ..client import BlockingGatewayKernelClient
 from ..errors import DeadKernelError, KernelRestarted
-from .command import OutputCommand
+from .command import OneKernelCommand, OutputCommand
 from .errors import Signal
 from .kernel_lookup import find_kernel
 from .terminal import echo, renderer
@@ -14,7 +14,7 @@ from .terminal import echo, renderer
 __all__ = ["AttachCommand"]
 
 
-class AttachCommand(OutputCommand):
+class AttachCommand(OneKernelCommand, OutputCommand):
     """``jupyter gateway attach``."""
 
     name = "jupyter-gateway-attach"
@@ -22,9 +22,11 @@ class AttachCommand(OutputCommand):
     Show the output of a kernel, no matter who runs the code, until Ctrl-C.
 
     Usage: jupyter gateway attach [OPTIONS] ID
+           jupyter gateway attach [OPTIONS] --last
 
-    ID may be the beginning of the kernel's ID, if no other ID begins so. Earlier output is not
-    shown. The kernel is not affected: to interrupt it, use "jupyter gateway interrupt".
+    ID may be the beginning of the kernel's ID, if no other ID begins so, or its name. Earlier
+    output is not shown. The kernel is not affected: to interrupt it, use "jupyter gateway
+    interrupt".
 
     The exit status:
 
@@ -34,6 +36,8 @@ class AttachCommand(OutputCommand):
         130  you pressed Ctrl-C; the kernel continues
     """
     examples = "jupyter gateway attach 1f3a\n"
+
+    flags = {**OneKernelCommand.flags, **OutputCommand.flags}  # noqa: RUF012
 
     def run(self) -> int:
         """Show the output."""

@@ -38,7 +38,7 @@ from ..timeouts import BUSY_TIMEOUT, READY_TIMEOUT
 from ..traits import Text
 from .argv import StrictLoader, option_error
 from .errors import FAILED, GATEWAY, USAGE, Signal, UsageError, may_still_execute
-from .kernel_lookup import find_kernel
+from .kernel_lookup import LAST, find_kernel
 from .profiles import read_profile
 from .terminal import echo, renderer, write
 
@@ -47,7 +47,9 @@ __all__ = [
     "FLAGS",
     "Command",
     "KernelCommand",
+    "LAST_HELP",
     "Kernel",
+    "OneKernelCommand",
     "OutputCommand",
     "ReportCommand",
 ]
@@ -73,6 +75,9 @@ FLAGS: dict[str, tuple[dict[str, dict[str, object]], str]] = {
         "Show the log, and the traceback of every error.",
     ),
 }
+
+
+LAST_HELP = "Use the only kernel that you have started and that still runs."
 
 
 class _EscapingFormatter(LevelFormatter):
@@ -234,12 +239,6 @@ class Command(JupyterApp):
         echo(f"{self.typed_name}: {text}")
         return status
 
-    def kernel_id_argument(self) -> str:
-        """Return the only argument of the command: the ID of a kernel, or its beginning."""
-        if len(self.extra_args) != 1:
-            raise UsageError("give the ID of one kernel; see --help")
-        return str(self.extra_args[0])
-
     # --- the gateway ----------------------------------------------------------------------------
 
     @contextmanager
@@ -315,6 +314,24 @@ class ReportCommand(Command):
         write(sys.stdout, json.dumps(report, indent=2) + "\n")
 
 
+class OneKernelCommand(Command):
+    """A command for one running kernel, which its argument or --last names."""
+
+    last = Bool(help=LAST_HELP).tag(config=True)
+
+    flags = {**FLAGS, "last": ({"OneKernelCommand": {"last": True}}, LAST_HELP)}  # noqa: RUF012
+
+    def kernel_id_argument(self) -> str:
+        """Return the only argument of the command, or the word that means --last."""
+        if self.last and self.extra_args:
+            raise UsageError("give either an ID or --last, not both")
+        if self.last:
+            return LAST
+        if len(self.extra_args) != 1:
+            raise UsageError("give the ID of one kernel, or --last; see --help")
+        return str(self.extra_args[0])
+
+
 class OutputCommand(Command):
     """A command that shows the output of a kernel."""
 
@@ -338,9 +355,14 @@ class KernelCommand(OutputCommand):
         help="The kernelspec to start. By default the gateway's default, or a notebook's own."
     ).tag(config=True)
     kernel_id = Unicode(
-        help="ID of a running kernel, or its beginning; the kernel is left running."
+        help="ID of a running kernel, or its beginning, or its name; the kernel is left running."
     ).tag(config=True)
+    last = Bool(help=LAST_HELP).tag(config=True)
 
+    flags = {  # noqa: RUF012
+        **OutputCommand.flags,
+        "last": ({"KernelCommand": {"last": True}}, LAST_HELP),
+    }
     aliases = {  # noqa: RUF012 - as in every traitlets application
         **ALIASES,
         "kernel": "KernelCommand.kernel_name",
@@ -351,6 +373,11 @@ class KernelCommand(OutputCommand):
         """Raise UsageError if a kernel to start and a running kernel are both given."""
         if self.kernel_id and self.kernel_name:
             raise UsageError("give either --kernel or --kernel-id, not both")
+        if self.last:
+            if self.kernel_id or self.kernel_name:
+                other = "--kernel-id" if self.kernel_id else "--kernel"
+                raise UsageError(f"give either {other} or --last, not both")
+            self.kernel_id = LAST
 
     @contextmanager
     def open_kernel(

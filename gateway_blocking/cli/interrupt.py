@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from .command import Command
+from .command import OneKernelCommand
 from .errors import OK
 from .kernel_lookup import find_kernel
 from .terminal import echo
@@ -10,7 +10,7 @@ from .terminal import echo
 __all__ = ["InterruptCommand"]
 
 
-class InterruptCommand(Command):
+class InterruptCommand(OneKernelCommand):
     """``jupyter gateway interrupt``."""
 
     name = "jupyter-gateway-interrupt"
@@ -18,8 +18,9 @@ class InterruptCommand(Command):
     Interrupt the code that a kernel executes, as Ctrl-C does. The kernel keeps its variables.
 
     Usage: jupyter gateway interrupt [OPTIONS] ID
+           jupyter gateway interrupt [OPTIONS] --last
 
-    ID may be the beginning of the kernel's ID, if no other ID begins so.
+    ID may be the beginning of the kernel's ID, if no other ID begins so, or its name.
 
     The exit status:
 

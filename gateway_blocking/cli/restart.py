@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from .command import Command
+from .command import OneKernelCommand
 from .errors import OK
 from .kernel_lookup import find_kernel
 from .terminal import echo
@@ -10,7 +10,7 @@ from .terminal import echo
 __all__ = ["RestartCommand"]
 
 
-class RestartCommand(Command):
+class RestartCommand(OneKernelCommand):
     """``jupyter gateway restart``."""
 
     name = "jupyter-gateway-restart"
@@ -18,8 +18,9 @@ class RestartCommand(Command):
     Restart a kernel. It keeps its ID, and loses its variables and the code it was executing.
 
     Usage: jupyter gateway restart [OPTIONS] ID
+           jupyter gateway restart [OPTIONS] --last
 
-    ID may be the beginning of the kernel's ID, if no other ID begins so.
+    ID may be the beginning of the kernel's ID, if no other ID begins so, or its name.
 
     The exit status:
 

@@ -18,13 +18,19 @@ from ..traits import safe_url
 from .errors import UsageError
 from .terminal import echo
 
-__all__ = ["check_record", "forget_kernel", "record_kernel", "recorded_kernels"]
+__all__ = [
+    "check_record",
+    "forget_kernel",
+    "record_kernel",
+    "recorded_kernels",
+    "recorded_names",
+]
 
 _CHOOSE = "set JUPYTER_RUNTIME_DIR to a folder that you can write to"
 
 
-def record_kernel(url: str, kernel_id: str) -> None:
-    """Record that this kernel of the gateway at `url` was started here.
+def record_kernel(url: str, kernel_id: str, name: str = "") -> None:
+    """Record that this kernel of the gateway at `url` was started here, with this name if any.
 
     If the record cannot be written, a message says so; the kernel runs nevertheless.
     """
@@ -32,7 +38,9 @@ def record_kernel(url: str, kernel_id: str) -> None:
     new = path.with_suffix(f".{os.getpid()}")
     try:
         _make_directory()
-        new.write_text(json.dumps({"url": _key(url), "id": kernel_id}), encoding="utf-8")
+        new.write_text(
+            json.dumps({"url": _key(url), "id": kernel_id, "name": name}), encoding="utf-8"
+        )
         new.replace(path)
     except OSError as error:
         echo(
@@ -51,15 +59,26 @@ def forget_kernel(url: str, kernel_id: str) -> None:
 
 def recorded_kernels(url: str) -> list[str]:
     """Return the IDs of the kernels started here on the gateway at `url`, the oldest first."""
+    return [kernel_id for kernel_id, _ in _records(url)]
+
+
+def recorded_names(url: str) -> dict[str, str]:
+    """Return the names of the kernels started here with a name, by their IDs."""
+    return {kernel_id: name for kernel_id, name in _records(url) if name}
+
+
+def _records(url: str) -> list[tuple[str, str]]:
+    """Return ID and name of each kernel started here on the gateway at `url`, the oldest first."""
     found = []
     for path in _directory().glob("*.json"):
         try:
             record = json.loads(path.read_text(encoding="utf-8"))
             if record["url"] == _key(url):
-                found.append((path.stat().st_mtime, str(record["id"])))
+                name = str(record.get("name", ""))
+                found.append((path.stat().st_mtime, str(record["id"]), name))
         except (OSError, ValueError, KeyError, TypeError):
             continue  # it was deleted meanwhile, or is damaged
-    return [kernel_id for _, kernel_id in sorted(found)]
+    return [(kernel_id, name) for _, kernel_id, name in sorted(found)]
 
 
 def check_record() -> None:

@@ -6,9 +6,9 @@ from traitlets import Bool
 
 from ..errors import GatewayError, GatewayHTTPError, NoSuchKernel
 from ..rest import GatewayREST
-from .command import FLAGS, Command
+from .command import FLAGS, LAST_HELP, Command
 from .errors import OK, UsageError
-from .kernel_lookup import find_kernel
+from .kernel_lookup import LAST, find_kernel
 from .started import check_record, forget_kernel, recorded_kernels
 from .terminal import echo
 
@@ -23,10 +23,11 @@ class StopCommand(Command):
     Stop kernels.
 
     Usage: jupyter gateway stop [OPTIONS] ID...
+           jupyter gateway stop [OPTIONS] --last
            jupyter gateway stop [OPTIONS] --all-mine
 
-    An ID may be the beginning of a kernel's ID, if no other ID begins so. If one kernel cannot be
-    stopped, the others still are.
+    An ID may be the beginning of a kernel's ID, if no other ID begins so, or its name. If one
+    kernel cannot be stopped, the others still are.
 
     The exit status:
 
@@ -44,20 +45,27 @@ jupyter gateway stop --all-mine
         help='Stop the kernels that you started with "start" or "run --keep" from this machine.'
     ).tag(config=True)
 
+    last = Bool(help=LAST_HELP).tag(config=True)
+
     flags = {  # noqa: RUF012 - as in every traitlets application
         **FLAGS,
+        "last": ({"StopCommand": {"last": True}}, LAST_HELP),
         "all-mine": ({"StopCommand": {"all_mine": True}}, all_mine.help),
     }
 
     def run(self) -> int:
         """Stop the kernels."""
-        if self.all_mine and self.extra_args:
-            raise UsageError("give either --all-mine or kernels, not both")
-        if not self.all_mine and not self.extra_args:
-            raise UsageError("give the IDs of kernels, or --all-mine; see --help")
+        chosen = ["--last"] * self.last + ["--all-mine"] * self.all_mine
+        chosen += ["kernels"] * bool(self.extra_args)
+        if len(chosen) > 1:
+            raise UsageError(f"give either {' or '.join(chosen)}, not both")
+        if not chosen:
+            raise UsageError("give the IDs of kernels, --last or --all-mine; see --help")
         self._status = OK
         with self.rest() as rest:
-            given = self._recorded(rest) if self.all_mine else self.extra_args
+            given = (
+                self._recorded(rest) if self.all_mine else [LAST] if self.last else self.extra_args
+            )
             # All kernels are found before any is stopped: a prefix that matched two kernels must
             # not match the one that is left.
             found = [self._find(rest, text) for text in given]
