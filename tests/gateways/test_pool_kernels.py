@@ -272,8 +272,9 @@ def test_callers_wait_while_the_gateway_is_away(gateway: LocalGateway, proxy: Fa
                 for link in proxy.links:
                     link.cut("rst")
                 jobs = [threads.submit(pool.run, "6 * 7", kernel_timeout=None) for _ in range(3)]
-                with pytest.raises(PoolTimeout) as info:
-                    pool.kernel(timeout=3).__enter__()
+                wait_until(lambda: pool.stats().start_failures)
+                with pytest.raises(PoolTimeout, match="the last failure: ") as info:
+                    pool.kernel(timeout=0.5).__enter__()
                 assert isinstance(info.value.__cause__, GatewayError)
             assert [job.result(timeout=90).text() for job in jobs] == ["42"] * 3
             assert kc.run("6 * 7", timeout=60).text() == "42"
