@@ -195,7 +195,10 @@ HOMES = {
     | {"papermill_engine"}
     | MIRROR - {"clients", "lifecycle", "ownership"} - POOL
     | {f"cli.{name}" for name in ("argv", "command", "exec", "notebook_job", "run")}
-    | {f"cli.{name}" for name in ("mcp", "shell", "start", "status", "stop", "bridge", "install")}
+    | {
+        f"cli.{name}"
+        for name in ("console", "mcp", "shell", "start", "status", "stop", "bridge", "install")
+    }
     | {"bridge.client", "bridge.kernel"},
     "jupyter_client": {"errors", "messages", "wire", "channels", "connector", "kernel_requests"}
     | {"protocol", "recovery_driver", "connection", "reader", "sender"}

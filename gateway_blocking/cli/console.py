@@ -6,13 +6,18 @@ import signal
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import partial
+from pathlib import Path
 from types import FrameType
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
+
+from traitlets import Unicode
 
 from ..errors import GatewayError
 from ..manager import BlockingGatewayKernelManager
 from .command import KernelCommand
 from .errors import OK, Signal, UsageError
+from .notebook_log import NotebookLog
 from .terminal import echo
 
 if TYPE_CHECKING:
@@ -51,7 +56,14 @@ class ConsoleCommand(KernelCommand):
 jupyter gateway console
 jupyter gateway console --kernel=ir
 jupyter gateway console --kernel-id=1f3a
+jupyter gateway console --append-to=notes.ipynb
 """
+
+    append_to = Unicode(
+        help="Notebook to append each cell and its outputs to; made if there is none."
+    ).tag(config=True)
+
+    aliases = {**KernelCommand.aliases, "append-to": "ConsoleCommand.append_to"}  # noqa: RUF012
 
     def run(self) -> int:
         """Show the prompt until the user ends it."""
@@ -65,9 +77,12 @@ jupyter gateway console --kernel-id=1f3a
             raise UsageError(
                 'the console needs jupyter_console: pip install "gateway-blocking[console]"'
             ) from error
+        log = NotebookLog(Path(self.append_to)) if self.append_to else None
         failure: BaseException | None = None
         with self.open_kernel() as (km, kc):
             shell = Shell.instance(parent=self, manager=km, client=kc, confirm_exit=km.owned_kernel)
+            if log is not None:
+                shell.on_cell = partial(_append, log)
             shell.show_banner()
             try:
                 with _ctrl_c_interrupts(shell, km):
@@ -81,6 +96,14 @@ jupyter gateway console --kernel-id=1f3a
         if not km.owned_kernel:
             echo(f"kernel {km.kernel_id} is left running")
         return OK
+
+
+def _append(log: NotebookLog, cell: dict[str, Any]) -> None:
+    """Append a cell to the notebook; the prompt continues if it cannot be written."""
+    try:
+        log.append(cell)
+    except UsageError as error:
+        echo(str(error))
 
 
 @contextmanager

@@ -7,6 +7,8 @@ own reply, and the losses of connection and kernel are handled.
 from __future__ import annotations
 
 import asyncio
+import uuid
+from collections.abc import Callable
 from queue import Empty
 from typing import Any
 
@@ -15,6 +17,7 @@ from jupyter_console.ptshell import ZMQTerminalInteractiveShell
 from jupyter_console.zmqhistory import ZMQHistoryManager
 from traitlets import Float
 
+from ..collector import OutputCollector
 from ..deadline import Deadline
 from ..errors import GatewayError, GatewayTimeout, KernelRestarted, ReplyLost
 from ..messages import Message
@@ -90,8 +93,28 @@ class Shell(ZMQTerminalInteractiveShell):  # type: ignore[misc, unused-ignore]
             return False, ""
         return reply["content"]["status"] == "incomplete", reply["content"].get("indent", "")
 
+    on_cell: Callable[[dict[str, Any]], None] | None = None
+    """Called with each cell that was executed, as a code cell of format 4.5 of notebooks."""
+
     def run_cell(self, cell: str, store_history: bool = True) -> None:
         """Execute a cell; continue after a loss of the kernel or of the connection."""
+        self._outputs, self._count = OutputCollector(), None
+        try:
+            self._run_cell(cell, store_history)
+        finally:
+            if self.on_cell is not None and cell.strip():
+                self.on_cell(
+                    {
+                        "cell_type": "code",
+                        "id": uuid.uuid4().hex,
+                        "metadata": {},
+                        "source": cell,
+                        "execution_count": self._count,
+                        "outputs": self._outputs.outputs(),
+                    }
+                )
+
+    def _run_cell(self, cell: str, store_history: bool) -> None:
         try:
             if not self.client.channels_running:
                 self.client.start_channels()
@@ -127,6 +150,8 @@ class Shell(ZMQTerminalInteractiveShell):  # type: ignore[misc, unused-ignore]
         if msg["msg_type"] == "status" and msg["parent_header"].get("msg_id") != self._cell:
             return False
         self._silence = Deadline(CONSOLE_SILENCE)
+        if msg["parent_header"].get("msg_id") == self._cell:
+            self._outputs.add(msg)
         _filter(msg["content"])
         return super().include_output(msg)  # type: ignore[no-any-return, unused-ignore]
 
@@ -159,6 +184,7 @@ class Shell(ZMQTerminalInteractiveShell):  # type: ignore[misc, unused-ignore]
         """
         channel = self.client.shell_channel
         reply = channel.get_reply(msg_id, timeout)
+        self._count = reply["content"].get("execution_count")
         channel.get_msgs()
         channel.put(reply)
         super().handle_execute_reply(msg_id, timeout=timeout)

@@ -122,6 +122,30 @@ def test_last_means_the_only_kernel(user: Terminal, gateway: LocalGateway) -> No
     assert errors(user("stop", "--last")) == [f"kernel {kernel_id} was stopped"]
 
 
+def test_a_console_that_writes_a_notebook(user: Terminal) -> None:
+    """Each cell is appended with what came back; a file that cannot be written ends nothing."""
+    with Person(user, "console", "--append-to=notes.ipynb") as person:
+        person.sees(r"In \[1\]: ")
+        person.types("print('one'); 6 * 7\r")
+        person.sees(r"In \[2\]: ")
+        person.types("1 / 0\r")
+        person.sees(r"In \[3\]: ")
+        notebook = user.directory / "notes.ipynb"
+        written = notebook.read_text()
+        notebook.write_text("{")
+        person.types("2\r")
+        person.sees("cannot append to notes.ipynb")
+        person.sees(r"In \[4\]: ")
+        person.types("exit\r")
+        assert person.ends()[0] == 0
+    notebook.write_text(written)
+    first, second = user.read("notes.ipynb").cells
+    assert (first.source, first.execution_count) == ("print('one'); 6 * 7", 1)
+    assert [output.output_type for output in first.outputs] == ["stream", "execute_result"]
+    assert first.outputs[1].data["text/plain"] == "42"
+    assert second.outputs[0].ename == "ZeroDivisionError"
+
+
 @pytest.mark.parametrize(
     ("args", "text"),
     [
