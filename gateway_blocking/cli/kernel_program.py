@@ -12,6 +12,7 @@ import importlib.machinery
 import inspect
 import io
 import linecache
+import os
 import sys
 import threading
 import traceback
@@ -45,6 +46,7 @@ def run_program(
     argv: list[str],
     directory: str,
     ends_with_script: bool,
+    in_color: bool,
 ) -> None:
     """Execute a script as ``python FILE ARGUMENT...`` does.
 
@@ -62,6 +64,8 @@ def run_program(
         Directory of the script where it was read, or an empty text.
     ends_with_script : bool
         Whether the kernel is shut down after the script.  The threads of the script then end first.
+    in_color : bool
+        Whether the output goes to a terminal.  ipykernel asks programs for colors in any case.
 
     Raises
     ------
@@ -74,6 +78,8 @@ def run_program(
     with ExitStack() as stack:
         stack.enter_context(_main_module(namespace, file))
         stack.enter_context(_system(argv, directory))
+        if not in_color:
+            stack.enter_context(_without_colors())
         stack.enter_context(_without_running_loop())
         end = _end_of(file, _execute, source, file, namespace)
         if ends_with_script:
@@ -189,6 +195,19 @@ def _system(argv: list[str], directory: str) -> Iterator[None]:
         sys.argv = before
         if exists and directory in sys.path:
             sys.path.remove(directory)
+
+
+@contextmanager
+def _without_colors() -> Iterator[None]:
+    """Take back what ipykernel sets in the environment to get colors."""
+    names = ("FORCE_COLOR", "CLICOLOR_FORCE", "NO_COLOR")
+    before = {name: os.environ.pop(name) for name in names if name in os.environ}
+    os.environ["NO_COLOR"] = "1"
+    try:
+        yield
+    finally:
+        os.environ.pop("NO_COLOR", None)  # which the script may have deleted
+        os.environ.update(before)
 
 
 @contextmanager

@@ -33,11 +33,14 @@ class Program:
         Arguments of the script.
     ends_with_script : bool
         Whether the kernel is shut down after the script, which then waits for its threads.
+    in_color : bool
+        Whether the output goes to a terminal.
     """
 
     name: str
     arguments: tuple[str, ...] = ()
     ends_with_script: bool = True
+    in_color: bool = False
 
     def code(self, source: str) -> str:
         """Return the code that executes the script `source` as a program; it is ASCII.
@@ -50,7 +53,8 @@ class Program:
             # As Python does, which resolves symbolic links for sys.path only.
             file = os.path.abspath(self.name)  # noqa: PTH100 - keeps ".." of a link's target
             directory = os.path.dirname(os.path.realpath(self.name))  # noqa: PTH120
-        call = (source, file, [self.name, *self.arguments], directory, self.ends_with_script)
+        argv = [self.name, *self.arguments]
+        call = (source, file, argv, directory, self.ends_with_script, self.in_color)
         module = inspect.getsource(sys.modules[run_program.__module__])
         scope = f"{{'__name__': 'gateway_program', 'main': globals(), 'call': {call!a}}}"
         return f"exec({module + 'run_program(main, *call)'!a}, {scope})"

@@ -230,7 +230,12 @@ echo "print(6 * 7)" | jupyter gateway run -
             read_standard_input() if piped else read_script(Path(name)),
             self.kernel_name or "python3",
             allow_stdin=self.jobs == 1 and not piped,
-            program=Program(name, tuple(self._arguments), not (self.kernel_id or self.keep)),
+            program=Program(
+                name,
+                tuple(self._arguments),
+                ends_with_script=not (self.kernel_id or self.keep),
+                in_color=sys.stdout.isatty() and sys.stderr.isatty(),
+            ),
             timeout=self.timeout,
             heading=f"{name}:" if len(self.extra_args) > 1 else "",
         )

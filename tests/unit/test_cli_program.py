@@ -114,6 +114,18 @@ def test_standard_input_has_no_file(run: Run) -> None:
     assert '  File "<stdin>", line 1, in <module>' in failure(run, "1 / 0", name="-")[2]
 
 
+@pytest.mark.parametrize("in_color", [True, False])
+def test_a_kernel_asks_for_colors_on_a_terminal_only(
+    run: Run, in_color: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Python 3.14 would put them into a pipe, because ipykernel sets FORCE_COLOR."""
+    monkeypatch.setenv("FORCE_COLOR", "1")
+    monkeypatch.delenv("NO_COLOR", raising=False)
+    source = "import os\nseen = [os.environ.get(n) for n in ('FORCE_COLOR', 'NO_COLOR')]"
+    assert run(source, in_color=in_color)["seen"] == (["1", None] if in_color else [None, "1"])
+    assert (os.environ["FORCE_COLOR"], os.environ.get("NO_COLOR")) == ("1", None)
+
+
 # --- how it is executed ---------------------------------------------------------------------------
 
 
