@@ -2,17 +2,23 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any, cast
+from pathlib import Path
+from typing import IO, TYPE_CHECKING, Any, cast
 
 from .connector import ConnectionSlot
 from .kernel_requests import KernelRequests
+from .messages import Message
 from .timeouts import READY_TIMEOUT
 
 if TYPE_CHECKING:  # imported when they are needed, because many clients never do
     from .collector import Output
     from .execution import Execution
+    from .kernel_calls import CallingClient, KernelCalls
     from .running import CodeRun, OnTimeout, OutputStream, RunningClient, RunOptions
+    from .transfer import Progress
+    from .variables import Language
 
 __all__ = ["KernelOperations"]
 
@@ -28,6 +34,7 @@ class KernelOperations(KernelRequests):
     connection_slot: ConnectionSlot
     iopub_channel: Any
     wait_for_ready: Any
+    _kernel_info: dict[str, Any] | None = None  # what kernel_info() replied
 
     # --- code -----------------------------------------------------------------------------------
 
@@ -163,6 +170,119 @@ class KernelOperations(KernelRequests):
         )
         message = self._new_message("execute_request", content)
         return CodeRun(cast("RunningClient", self), message, options)
+
+    # --- variables ------------------------------------------------------------------------------
+
+    def put(self, /, **values: Any) -> None:
+        """Assign variables in the kernel: ``put(rows=5, names=["a", "b"])``.
+
+        A value is None, a bool, int, float or str, a list or dict of these, or bytes.  A tuple
+        becomes a list.  Nothing is pickled.  Kernels of Python, bash and R are supported.
+
+        Raises
+        ------
+        TypeError
+            A value is of another type.
+        GatewayError
+            The kernel's language is not supported, or it did not assign the variable.
+        """
+        from .variables import encoded
+
+        language = self._language()
+        texts = {name: encoded(name, value) for name, value in values.items()}
+        for name, (text, is_bytes) in texts.items():
+            self.run(language.assign(name, text, is_bytes), silent=True, check=True)
+
+    def get(self, name: str) -> Any:
+        """Return the value of a variable of the kernel, as :meth:`put` could send it.
+
+        Raises
+        ------
+        NameError
+            The kernel has no such variable.
+        TypeError
+            JSON cannot represent its value.
+        GatewayError
+            The kernel's language is not supported, or there was no answer.
+        """
+        from .variables import check_name, read
+
+        check_name(name)
+        return read(self.run, self._language(), name)
+
+    def _language(self) -> Language:
+        from .variables import language_of
+
+        if self._kernel_info is None:
+            self._kernel_info = dict(self.kernel_info(reply=True)["content"])
+        return language_of(self._kernel_info)
+
+    # --- files ----------------------------------------------------------------------------------
+
+    def upload(
+        self,
+        local: str | os.PathLike[str] | IO[bytes],
+        remote: str,
+        *,
+        progress: Progress | None = None,
+        timeout: float | None = None,
+    ) -> str:
+        """Copy a file of this machine to the kernel's machine; return its path there.
+
+        The file appears there whole, after its SHA-256 digest was compared, or not at all.  It
+        may be larger than the memory.  After a lost connection the transfer goes on.
+
+        Parameters
+        ----------
+        local : path or binary file
+            The file, or an object that is open for reading.
+        remote : str
+            Path in the kernel; a relative one begins at the kernel's working directory.  In a
+            directory, the file gets the name that it has here.
+        progress : callable, optional
+            ``progress(done, total)``, called with numbers of bytes.
+        timeout : float, optional
+            Seconds to wait for each answer; by default as long as the kernel lives.  A busy
+            kernel answers when it is done.
+
+        Raises
+        ------
+        OSError
+            The file cannot be read here, or written there.
+        GatewayError, queue.Empty
+            The kernel is not a Python kernel, died, or did not answer in time.
+        """
+        from .transfer import upload
+
+        return upload(self._file_calls(), local, remote, progress, timeout)
+
+    def download(
+        self,
+        remote: str,
+        local: str | os.PathLike[str] | IO[bytes],
+        *,
+        progress: Progress | None = None,
+        timeout: float | None = None,
+    ) -> Path | None:
+        """Copy a file of the kernel's machine to this one; return its path here.
+
+        Parameters and errors are those of :meth:`upload`.  The result is None if `local` is a file
+        object, which is open for writing.
+        """
+        from .transfer import download
+
+        return download(self._file_calls(), remote, local, progress, timeout)
+
+    def _file_calls(self) -> KernelCalls:
+        from .kernel_calls import KernelCalls
+        from .transfer import SOURCE
+
+        self.connection_slot.check_process()
+        return KernelCalls(cast("CallingClient", self), self._new_call, SOURCE)
+
+    def _new_call(self, expressions: dict[str, str]) -> Message:
+        content = self._execute_content("", True, False, expressions, False, stop_on_error=False)
+        return self._new_message("execute_request", content)
 
     # --- the kernel -----------------------------------------------------------------------------
 

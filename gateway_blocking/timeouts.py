@@ -56,6 +56,7 @@ __all__ = [
     "STATUS_TLS_TIMEOUT",
     "TLS_PATIENCE",
     "TLS_PROBE_TIMEOUT",
+    "TRANSFER_CLEANUP_TIMEOUT",
     "UP_PAUSE",
     "UP_PAUSE_MAX",
     "UP_TIMEOUT",
@@ -119,6 +120,8 @@ PROMPT_SLICE = 0.5
 
 KERNEL_POLL_TIMEOUT = 1.5
 """One request for the state of a kernel whose websocket is open."""
+TRANSFER_CLEANUP_TIMEOUT = 5.0
+"""Removal of the part of a file that a failed transfer has left on the kernel's machine."""
 IDLE_GRACE = 10.0
 """Wait for the "idle" of an execution after its reply, which a lost connection may swallow."""
 DEATH_GRACE = 3.0

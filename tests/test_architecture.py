@@ -50,6 +50,7 @@ LAYERS = (
     {  # parts of a client
         *("connector", "kernel_requests", "readiness", "interactive"),
         *("execution", "kernel_operations", "running"),
+        *("kernel_calls", "kernel_files", "transfer", "variables"),
     },
     {  # mirror
         *("remote", "client", "clients", "ownership", "lifecycle"),
@@ -77,7 +78,7 @@ LAYERS = (
         *("cli.run", "cli.kernels", "cli.kernelspecs", "cli.status"),
         *("cli.start", "cli.stop", "cli.interrupt", "cli.restart"),
         *("cli.exec", "cli.attach", "cli.console", "cli.shell", "cli.mcp"),
-        *("cli.bridge", "cli.install", "cli.profile"),
+        *("cli.bridge", "cli.install", "cli.profile", "cli.cp"),
     },
     {"cli.app", "cli", "__main__"},  # the application
 )
@@ -150,7 +151,10 @@ SIDEWAYS = {
     "channels": {"backlog", "coroutines", "locks", "mailbox"},
     "handshake": {"responses", "tls", "traits", "transport"},
     "readiness": {"connector"},
-    "kernel_operations": {"connector", "execution", "kernel_requests", "running"},
+    "kernel_operations": {"connector", "execution", "kernel_requests", "running"}
+    | {"kernel_calls", "transfer", "variables"},
+    "transfer": {"kernel_calls"},
+    "variables": {"execution"},
     "running": {"connector", "execution", "interactive"},
     "client": {"remote"},
     "kernelspec": {"remote"},

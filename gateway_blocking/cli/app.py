@@ -127,6 +127,7 @@ class GatewayApp(Command):
             "gateway_blocking.cli.profile.ProfileCommand",
             "Keep the options of a gateway in a file.",
         ),
+        "cp": ("gateway_blocking.cli.cp.CopyCommand", "Copy files to a kernel, or from one."),
         "attach": ("gateway_blocking.cli.attach.AttachCommand", "Show the output of a kernel."),
         "console": (
             "gateway_blocking.cli.console.ConsoleCommand",

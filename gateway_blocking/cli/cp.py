@@ -1,0 +1,116 @@
+"""``jupyter gateway cp``."""
+
+from __future__ import annotations
+
+import re
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import NamedTuple
+
+from ..client import BlockingGatewayKernelClient
+from .command import Command
+from .errors import OK, UsageError
+from .terminal import echo, write
+
+__all__ = ["CopyCommand", "Place", "parse_place"]
+
+_REMOTE = re.compile(r"([^/\\:]{2,}):(.*)", re.DOTALL)
+
+
+class Place(NamedTuple):
+    """One end of a copy: a path on this machine, or on the machine of a kernel."""
+
+    kernel: str
+    """ID of the kernel, or its beginning; "" for this machine."""
+    path: str
+
+
+def parse_place(text: str) -> Place:
+    r"""Return the place that an argument means: ``KERNEL:path``, or a path on this machine.
+
+    One letter before the colon is a drive of Windows.  A path on this machine that contains a
+    colon is written with its directory, as in ``./a:b``.
+
+    >>> parse_place("1f3a:data/a.csv")
+    Place(kernel='1f3a', path='data/a.csv')
+    >>> parse_place("./a:b"), parse_place("c:\\x")
+    (Place(kernel='', path='./a:b'), Place(kernel='', path='c:\\x'))
+    """
+    found = _REMOTE.fullmatch(text)
+    return Place(found[1], found[2]) if found else Place("", text)
+
+
+class CopyCommand(Command):
+    """``jupyter gateway cp``."""
+
+    name = "jupyter-gateway-cp"
+    description = """
+    Copy files to the machine of a Python kernel, or from there.
+
+    Usage: jupyter gateway cp [OPTIONS] SOURCE... DESTINATION
+
+    Either all sources or the destination are KERNEL:PATH: KERNEL is the ID of a running kernel, or
+    its beginning. A relative PATH begins at the kernel's working directory. With several sources,
+    the destination is a directory. A file with a colon in its name needs its directory: ./a:b.
+
+    A file appears at its destination whole and verified, or not at all. The copy waits while the
+    kernel is busy, and goes on after a lost connection.
+
+    The exit status:
+
+        0    all files are copied
+        2    the command was not understood, a file cannot be read or written, or KERNEL matches no
+             kernel, or several
+        3    the gateway cannot be reached or refused, or the kernel died or is not a Python kernel
+        130  you pressed Ctrl-C
+    """
+    examples = """\
+jupyter gateway cp data.csv 1f3a:
+jupyter gateway cp 1f3a:out/model.bin 1f3a:out/log.txt results/
+"""
+
+    def run(self) -> int:
+        """Copy the files."""
+        if len(self.extra_args) < 2:
+            raise UsageError("give SOURCE and DESTINATION; see --help")
+        *sources, destination = map(parse_place, self.extra_args)
+        kernels = {place.kernel for place in (*sources, destination) if place.kernel}
+        if len(kernels) != 1 or bool(destination.kernel) == bool(sources[0].kernel):
+            raise UsageError(
+                "either the sources or the destination must be KERNEL:PATH, of one kernel"
+            )
+        if len({bool(source.kernel) for source in sources}) > 1:
+            raise UsageError("all sources must be on the same side")
+        [kernel] = kernels
+        several = len(sources) > 1
+        with self.gateway(local=False) as gateway, self.kernel(gateway, "", kernel_id=kernel) as it:
+            for source in sources:
+                self._copy(it[1], source, destination, several=several)
+        return OK
+
+    def _copy(
+        self, kc: BlockingGatewayKernelClient, source: Place, destination: Place, *, several: bool
+    ) -> None:
+        """Copy one file."""
+        target = destination.path or "."
+        if several and not target.endswith("/"):
+            target += "/"
+        if destination.kernel:
+            kc.upload(Path(source.path), target, progress=_progress(source.path))
+        else:
+            kc.download(source.path, target, progress=_progress(source.path))
+
+
+def _progress(name: str) -> Callable[[int, int | None], None] | None:
+    """Return the function that shows the progress on a terminal, in one line."""
+    if not sys.stderr.isatty():
+        return None
+
+    def show(done: int, total: int | None) -> None:
+        part = f"{done / total:4.0%}" if total else ""
+        end = "\n" if done == total else ""
+        write(sys.stderr, f"\r\x1b[K{part}  {done / 1e6:,.1f} MB  {name!a}{end}")
+
+    echo()
+    return show

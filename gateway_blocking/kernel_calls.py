@@ -1,0 +1,190 @@
+"""Calls of Python functions in a kernel, with nothing installed there and no trace left behind.
+
+A call is a silent ``execute_request`` without code: its ``user_expressions`` hold one expression,
+and the reply holds the result.  Requests and replies travel on ``shell``, where a gateway limits no
+rate.  A kernel evaluates the expression without IPython's transformations of code, which would take
+seconds for a large argument.
+"""
+
+from __future__ import annotations
+
+import ast
+import json
+import re
+from collections.abc import Callable
+from types import TracebackType
+from typing import Any, Protocol
+
+from .channels import Channel, Claim
+from .deadline import Deadline
+from .errors import ExecutionError, GatewayError, ReplyLost
+from .messages import Message
+
+__all__ = ["CallingClient", "KernelCall", "KernelCalls"]
+
+_NAME = "result"
+_BASE64 = re.compile("[A-Za-z0-9+/=]*")
+_MOST_TRIES = 5  # of a call whose reply was lost, or that the kernel skipped
+
+
+class CallingClient(Protocol):
+    """The parts of a client that a call uses."""
+
+    @property
+    def shell_channel(self) -> Channel:
+        """The channel of the request and its reply."""
+
+    @property
+    def iopub_channel(self) -> Channel:
+        """The channel on which the kernel says that it is busy."""
+
+
+class KernelCalls:
+    """Calls of the functions of one module, whose source is sent along.
+
+    Any number of threads may use one object.
+
+    Parameters
+    ----------
+    client : CallingClient
+        The client, whose channels run.
+    new_request : callable
+        ``new_request(expressions)``, which returns a silent ``execute_request``.
+    source : str
+        Source of the functions, which use the standard library only.  Each returns what JSON can
+        represent.
+    """
+
+    def __init__(
+        self,
+        client: CallingClient,
+        new_request: Callable[[dict[str, str]], Message],
+        source: str,
+    ) -> None:
+        self._client, self._new_request, self._source = client, new_request, source
+
+    def __call__(self, function: str, *args: Any, timeout: float | None = None) -> Any:
+        """Call a function, and return its result.
+
+        Parameters
+        ----------
+        function : str
+            Name of the function.
+        *args
+            Arguments, of the types that Python writes and reads as literals.
+        timeout : float, optional
+            Seconds to wait; by default as long as the kernel lives.
+
+        Raises
+        ------
+        ExecutionError
+            The function raised an exception.
+        OSError
+            The function raised one; the number and the text are its own.
+        queue.Empty, GatewayError
+            There was no reply.
+        """
+        with self.start(function, *args) as call:
+            return call.result(Deadline(timeout))
+
+    def start(self, function: str, *args: Any) -> KernelCall:
+        """Return a call that has been sent, to be used as a context manager."""
+        # The namespace of the functions is a new dict, so that the user's has no new name.
+        scope = f"(lambda scope: exec({self._source!r}, scope) or scope)({{}})"
+        arguments = "".join(f"{_literal(arg)}, " for arg in args)
+        expression = f"{scope}['call']({function!r}, ({arguments}))"
+        call = KernelCall(self._client, lambda: self._new_request({_NAME: expression}))
+        call.send()
+        return call
+
+
+class KernelCall:
+    """A call that was sent.
+
+    A call must be such that it can be made again: if its reply is lost, that is done.
+    """
+
+    def __init__(self, client: CallingClient, new_request: Callable[[], Message]) -> None:
+        self._client, self._new_request = client, new_request
+        self._claim: Claim | None = None
+
+    def send(self) -> None:
+        """Send the request."""
+        request = self._new_request()
+        self.release()
+        claim = Claim(
+            request["header"]["msg_id"],
+            self._client.shell_channel,
+            self._client.iopub_channel,
+            give_back=False,
+        )
+        claim.__enter__()
+        self._claim = claim
+        self._client.shell_channel.send(request)
+
+    def __enter__(self) -> KernelCall:
+        return self
+
+    def __exit__(
+        self,
+        exc_type: type[BaseException] | None,
+        exc: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self.release()
+
+    def release(self) -> None:
+        """Drop the reply, if it comes."""
+        claim, self._claim = self._claim, None
+        if claim is not None:
+            claim.__exit__()
+
+    def result(self, deadline: Deadline) -> Any:
+        """Wait for the reply, and return the result: see :meth:`KernelCalls.__call__`."""
+        for _ in range(_MOST_TRIES):
+            try:
+                content = self._reply(deadline)["content"]
+            except ReplyLost:
+                self.send()
+                continue
+            if content["status"] not in ("aborted", "abort"):
+                return _result_of(content)
+            self.send()  # an earlier request failed, and the kernel skipped what followed
+        raise GatewayError(f"the kernel did not answer any of {_MOST_TRIES} requests")
+
+    def _reply(self, deadline: Deadline) -> Message:
+        assert self._claim is not None
+        while True:
+            message = self._claim.take(deadline)
+            if self._claim.origin is self._client.shell_channel:
+                return message
+
+
+def _literal(value: Any) -> str:
+    r"""Return a value as a literal of Python; base64 text, which may be long, without a look at it.
+
+    >>> _literal("YQ=="), _literal("it's")
+    ("'YQ=='", '"it\'s"')
+    """
+    if isinstance(value, str) and _BASE64.fullmatch(value):
+        return f"'{value}'"
+    return repr(value)
+
+
+def _result_of(content: dict[str, Any]) -> Any:
+    """Return what a function returned, or raise what it raised."""
+    found = (content.get("user_expressions") or {}).get(_NAME)
+    if not isinstance(found, dict):
+        raise GatewayError(
+            "the kernel evaluates no user_expressions: it is not a Python kernel, or an old one"
+        )
+    if found.get("status") == "error":
+        lines = [str(line) for line in found.get("traceback") or ()]
+        raise ExecutionError(str(found.get("ename")), str(found.get("evalue")), lines)
+    try:
+        answer = json.loads(ast.literal_eval(found["data"]["text/plain"]))
+    except (KeyError, ValueError, SyntaxError, TypeError) as error:
+        raise GatewayError(f"the kernel's answer cannot be read: {error}") from error
+    if "errno" in answer:
+        raise OSError(answer["errno"], f"in the kernel: {answer['text']}", answer["path"])
+    return answer["value"]

@@ -1,0 +1,196 @@
+"""Files to a kernel and back, in chunks over the shell channel.
+
+Several chunks are on their way at once.  A chunk names its offset, so that it can be sent again if
+its reply is lost.  The destination appears whole and verified, or not at all.
+"""
+
+from __future__ import annotations
+
+import base64
+import errno
+import hashlib
+import os
+import tempfile
+from collections import deque
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from importlib.resources import files
+from pathlib import Path
+from typing import IO, Any
+
+from .deadline import Deadline
+from .errors import GatewayError
+from .kernel_calls import KernelCall, KernelCalls
+from .timeouts import TRANSFER_CLEANUP_TIMEOUT
+
+__all__ = ["SOURCE", "Progress", "download", "upload"]
+
+Progress = Callable[[int, int | None], Any]
+"""``progress(done, total)``, in bytes; the total is None if it is not known."""
+
+SOURCE = files(__package__).joinpath("kernel_files.py").read_text("utf-8")
+"""The functions that are called in the kernel."""
+
+_CHUNK = 2 << 20  # bytes; a gateway accepts messages of 10 MB, and base64 makes 2.7 MB of these
+_IN_FLIGHT = 4  # chunks
+
+
+def upload(
+    calls: KernelCalls,
+    local: str | os.PathLike[str] | IO[bytes],
+    remote: str,
+    progress: Progress | None = None,
+    timeout: float | None = None,
+) -> str:
+    """Send a file to the kernel: see ``upload()`` of the client."""
+    with _opened(local) as (file, name, total):
+        part, path = calls("begin_upload", remote, name, timeout=timeout)
+        try:
+            size, sha256 = _send_chunks(calls, file, part, total, progress, timeout)
+            if not calls("end_upload", part, path, size, sha256, timeout=timeout):
+                raise GatewayError(f"the upload of {name} was damaged on its way; nothing is left")
+        except BaseException:
+            with suppress(Exception):  # the first error is the one that counts
+                calls("discard", part, timeout=TRANSFER_CLEANUP_TIMEOUT)
+            raise
+    return str(path)
+
+
+def download(
+    calls: KernelCalls,
+    remote: str,
+    local: str | os.PathLike[str] | IO[bytes],
+    progress: Progress | None = None,
+    timeout: float | None = None,
+) -> Path | None:
+    """Fetch a file from the kernel: see ``download()`` of the client."""
+    path, total = calls("find", remote, timeout=timeout)
+    with _destination(local, _base_name(path)) as (file, destination):
+        sha256, done = hashlib.sha256(), 0
+        for data in _received_chunks(calls, path, total, timeout):
+            file.write(data)
+            sha256.update(data)
+            done += len(data)
+            if progress is not None:
+                progress(done, total)
+        if calls("digest", path, timeout=timeout) != [done, sha256.hexdigest()]:
+            raise GatewayError(f"{remote} changed in the kernel while it was read")
+    return destination
+
+
+class _Pipeline:
+    """Calls that are on their way at once; their results come in the order of the calls."""
+
+    def __init__(self, calls: KernelCalls, timeout: float | None) -> None:
+        self._calls, self._timeout = calls, timeout
+        self._in_flight: deque[KernelCall] = deque()
+
+    def __enter__(self) -> _Pipeline:
+        return self
+
+    def __exit__(self, *exc_info: object) -> None:
+        for call in self._in_flight:
+            call.release()
+
+    def __len__(self) -> int:
+        return len(self._in_flight)
+
+    def start(self, function: str, *args: Any) -> None:
+        """Send a call."""
+        self._in_flight.append(self._calls.start(function, *args))
+
+    def result(self) -> Any:
+        """Wait for the result of the oldest call."""
+        with self._in_flight.popleft() as call:
+            return call.result(Deadline(self._timeout))
+
+
+def _send_chunks(
+    calls: KernelCalls,
+    file: IO[bytes],
+    part: str,
+    total: int | None,
+    progress: Progress | None,
+    timeout: float | None,
+) -> tuple[int, str]:
+    """Send all chunks; return the size and the digest of the file."""
+    sha256, size, confirmed = hashlib.sha256(), 0, 0
+    with _Pipeline(calls, timeout) as pipeline:
+        data = file.read(_CHUNK)
+        while data or pipeline:
+            if data and len(pipeline) < _IN_FLIGHT:
+                pipeline.start("write", part, size, base64.b64encode(data).decode())
+                sha256.update(data)
+                size += len(data)
+                data = file.read(_CHUNK)
+            else:
+                confirmed += pipeline.result()
+                if progress is not None:
+                    progress(confirmed, total)
+    return size, sha256.hexdigest()
+
+
+def _received_chunks(
+    calls: KernelCalls, path: str, total: int, timeout: float | None
+) -> Iterator[bytes]:
+    """Yield the content of a file in the kernel."""
+    offset = 0
+    with _Pipeline(calls, timeout) as pipeline:
+        while offset < total or pipeline:
+            if offset < total and len(pipeline) < _IN_FLIGHT:
+                pipeline.start("read", path, offset, _CHUNK)
+                offset += _CHUNK
+            else:
+                yield base64.b64decode(pipeline.result())
+
+
+@contextmanager
+def _opened(
+    local: str | os.PathLike[str] | IO[bytes],
+) -> Iterator[tuple[IO[bytes], str, int | None]]:
+    """Give a local file that is open for reading, its name, and its size if that is known."""
+    if not isinstance(local, str | os.PathLike):
+        name = getattr(local, "name", "")
+        yield local, Path(name).name if isinstance(name, str) else "", None
+        return
+    path = Path(local).expanduser()
+    with path.open("rb") as file:
+        yield file, path.name, os.fstat(file.fileno()).st_size
+
+
+@contextmanager
+def _destination(
+    local: str | os.PathLike[str] | IO[bytes], name: str
+) -> Iterator[tuple[IO[bytes], Path | None]]:
+    """Give a file to write; at the end, it gets the name `local`, unless there was an error."""
+    if not isinstance(local, str | os.PathLike):
+        yield local, None
+        return
+    path = Path(local).expanduser()
+    if path.is_dir() or os.fspath(local).endswith(("/", os.sep)):
+        path = path / name
+    path = path.resolve()
+    if path.exists() and not path.is_file():  # a device must not be replaced
+        raise OSError(errno.EINVAL, "not a regular file", str(path))
+    handle, part = tempfile.mkstemp(dir=path.parent, prefix=".", suffix=".part")
+    try:
+        with os.fdopen(handle, "wb") as file:
+            yield file, path
+        mode = path.stat().st_mode & 0o7777 if path.exists() else 0o666 & ~_umask()
+        Path(part).chmod(mode)
+        Path(part).replace(path)
+    except BaseException:
+        with suppress(OSError):
+            Path(part).unlink()
+        raise
+
+
+def _base_name(path: str) -> str:
+    """Return the name of a file of a system that may be another one."""
+    return path.replace("\\", "/").rpartition("/")[2] or "file"
+
+
+def _umask() -> int:
+    umask = os.umask(0o077)  # the only way to read it is to set it
+    os.umask(umask)
+    return umask

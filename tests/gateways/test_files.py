@@ -1,0 +1,242 @@
+"""Variables and files to real kernels and back, also through a connection that breaks."""
+
+from __future__ import annotations
+
+import io
+import json
+import os
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from gateway_blocking import (
+    BlockingGatewayKernelClient,
+    BlockingGatewayKernelManager,
+    GatewayError,
+    run_kernel,
+)
+from gateway_blocking.local import LocalGateway
+from support.faultproxy import FaultProxy
+from support.kernels import needs
+from support.servers import own_gateway
+from support.terminal import Terminal
+
+
+@pytest.fixture(scope="module")
+def kc(gateway: LocalGateway) -> Iterator[BlockingGatewayKernelClient]:
+    with run_kernel(**gateway.options()) as client:
+        yield client
+
+
+# --- variables ------------------------------------------------------------------------------------
+
+
+def test_variables_go_both_ways(kc: BlockingGatewayKernelClient) -> None:
+    """They leave no other name behind, and the execution count stays."""
+    before = kc.run("sorted(globals())[-1:]; 0", timeout=60)
+    kc.put(n=10**30, text="ü\ud800\n'", data=b"\0\xff", rows=[{"a": [1.5, None, True]}])
+    assert (kc.get("n"), kc.get("text"), kc.get("data")) == (10**30, "ü\ud800\n'", b"\0\xff")
+    assert kc.get("rows") == [{"a": [1.5, None, True]}]
+    after = kc.run("[name for name in globals() if 'json' in name or 'base64' in name]")
+    assert after.text() == "[]"
+    assert after.execution_count == (before.execution_count or 0) + 1
+
+
+def test_variables_that_cannot_be_read(kc: BlockingGatewayKernelClient) -> None:
+    """The error says what the kernel said."""
+    with pytest.raises(NameError, match="the kernel has no variable 'missing'"):
+        kc.get("missing")
+    kc.run("thing = object()", timeout=60, check=True)
+    with pytest.raises(TypeError, match=r"thing: .*not JSON serializable; .*use download\(\)"):
+        kc.get("thing")
+
+
+def test_a_large_value_is_not_lost(kc: BlockingGatewayKernelClient) -> None:
+    """It does not come as output, whose rate a gateway may limit."""
+    kc.run("large = list(range(500_000))", timeout=60, check=True)
+    assert kc.get("large") == list(range(500_000))
+
+
+@pytest.fixture
+def bash(
+    gateway: LocalGateway, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> Iterator[BlockingGatewayKernelClient]:
+    """The client of a bash kernel, on a gateway that has its kernelspec."""
+    folder = tmp_path / "kernels" / "bash"
+    folder.mkdir(parents=True)
+    argv = [sys.executable, "-m", "bash_kernel", "-f", "{connection_file}"]
+    spec = {"argv": argv, "display_name": "Bash", "language": "bash", "env": {"PS1": "$"}}
+    (folder / "kernel.json").write_text(json.dumps(spec))
+    monkeypatch.setenv("JUPYTER_PATH", str(tmp_path))
+    with own_gateway() as own, run_kernel(kernel_name="bash", **own.options()) as client:
+        yield client
+
+
+def test_variables_of_bash(bash: BlockingGatewayKernelClient) -> None:
+    """Another language, by its row in the table; a text comes back as bytes."""
+    bash.put(text='it\'s $(date) "ü"', n=5)
+    assert bash.get("text") == 'it\'s $(date) "ü"'.encode()
+    assert bash.get("n") == b"5"
+    with pytest.raises(NameError, match="missing"):
+        bash.get("missing")
+    with pytest.raises(GatewayError, match="Python kernel"):
+        bash.upload(io.BytesIO(b"x"), "x", timeout=60)
+
+
+@needs("ir")
+def test_variables_of_r(gateway: LocalGateway) -> None:
+    """A vector of one element is a number, as jsonlite has it."""
+    with run_kernel(kernel_name="ir", **gateway.options()) as client:
+        client.put(text='it\'s "ü"', n=5, numbers=[1, 2.5], data=b"\0\xff")
+        assert client.get("text") == 'it\'s "ü"'
+        assert client.get("n") == 5
+        assert client.get("numbers") == [1, 2.5]
+        assert client.get("data") == b"\0\xff"
+        with pytest.raises(NameError, match="absent"):
+            client.get("absent")
+
+
+# --- files ----------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("size", [0, 1, (2 << 20) - 1, 2 << 20, (2 << 20) + 1, 9_000_000])
+def test_files_go_both_ways(kc: BlockingGatewayKernelClient, tmp_path: Path, size: int) -> None:
+    """Of any size, with any name, and with the progress."""
+    data = os.urandom(size)
+    source = tmp_path / 'it\'s "ü"\n.bin'
+    source.write_bytes(data)
+    seen: list[tuple[int, int | None]] = []
+    there = tmp_path / "there"
+    there.mkdir()
+    path = kc.upload(source, str(there), progress=lambda *args: seen.append(args))
+    assert path == str(there / source.name)
+    assert Path(path).read_bytes() == data
+    assert (seen[-1:] == [(size, size)]) == (size > 0)
+    back = kc.download(path, tmp_path / "back")
+    assert back == tmp_path / "back"
+    assert back.read_bytes() == data
+    assert sorted(each.name for each in tmp_path.iterdir()) == ["back", source.name, "there"]
+
+
+def test_file_objects(kc: BlockingGatewayKernelClient, tmp_path: Path) -> None:
+    """Anything that reads or writes bytes."""
+    kc.upload(io.BytesIO(b"abc"), str(tmp_path / "x"))
+    target = io.BytesIO()
+    assert kc.download(str(tmp_path / "x"), target) is None
+    assert target.getvalue() == b"abc"
+
+
+@pytest.mark.parametrize(
+    ("local", "remote", "error"),
+    [
+        ("missing", "x", FileNotFoundError),
+        ("here", "no/such/folder/x", FileNotFoundError),
+        ("here", "/dev/null", OSError),
+    ],
+)
+def test_an_upload_that_fails_leaves_nothing(
+    kc: BlockingGatewayKernelClient, tmp_path: Path, local: str, remote: str, error: Any
+) -> None:
+    """The error is the one of the system, here or there."""
+    (tmp_path / "here").write_text("x")
+    with pytest.raises(error):
+        kc.upload(tmp_path / local, remote if remote[0] == "/" else str(tmp_path / remote))
+    assert [each.name for each in tmp_path.iterdir()] == ["here"]
+
+
+def test_a_download_that_fails_leaves_the_old_file(
+    kc: BlockingGatewayKernelClient, tmp_path: Path
+) -> None:
+    """Whether the source is missing or a directory."""
+    (tmp_path / "old").write_text("old")
+    for remote in ("missing", "."):
+        with pytest.raises(OSError, match="in the kernel"):
+            kc.download(str(tmp_path / remote), tmp_path / "old")
+    assert (tmp_path / "old").read_text() == "old"
+    assert [each.name for each in tmp_path.iterdir()] == ["old"]
+
+
+def test_a_file_that_grows_is_told(kc: BlockingGatewayKernelClient, tmp_path: Path) -> None:
+    """The copy would be of a state that never was."""
+    source = tmp_path / "log"
+    source.write_bytes(bytes(5 << 20))
+
+    def grow(done: int, total: int | None) -> None:
+        with source.open("ab") as file:
+            file.write(b"more")
+
+    with pytest.raises(GatewayError, match="changed in the kernel while it was read"):
+        kc.download(str(source), tmp_path / "copy", progress=grow)
+    assert [each.name for each in tmp_path.iterdir()] == ["log"]
+
+
+@pytest.mark.parametrize("direction", ["up", "down"])
+def test_a_transfer_goes_on_after_a_cut(
+    direction: str, proxy: FaultProxy, gateway: LocalGateway, tmp_path: Path
+) -> None:
+    """A chunk whose reply is lost is sent again."""
+    data = os.urandom(20_000_000)
+    (tmp_path / "source").write_bytes(data)
+    cuts = iter([True, False, False, True])
+
+    def cut(done: int, total: int | None) -> None:
+        if next(cuts, False):
+            proxy.websocket.cut("rst")
+
+    with run_kernel(**{**gateway.options(), "url": proxy.url}) as client:
+        if direction == "up":
+            client.upload(tmp_path / "source", str(tmp_path / "copy"), progress=cut)
+        else:
+            client.download(str(tmp_path / "source"), tmp_path / "copy", progress=cut)
+    assert (tmp_path / "copy").read_bytes() == data
+
+
+# --- jupyter gateway cp ---------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def kernel(gateway: LocalGateway) -> Iterator[str]:
+    with BlockingGatewayKernelManager(**gateway.options()) as km:
+        km.start_kernel()
+        with km.client() as client:
+            client.wait_for_ready(timeout=60)
+        yield str(km.kernel_id)
+
+
+def test_cp(terminal: Terminal, kernel: str, tmp_path: Path) -> None:
+    """To the kernel, and several files back into a directory."""
+    for name in "ab":
+        (terminal.directory / name).write_text(name)
+    assert terminal("cp", "a", "b", f"{kernel}:{tmp_path}").returncode == 0
+    assert sorted(each.name for each in tmp_path.iterdir()) == ["a", "b"]
+    (terminal.directory / "back").mkdir()
+    done = terminal("cp", f"{kernel[:8]}:{tmp_path}/a", f"{kernel[:8]}:{tmp_path}/b", "back")
+    assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
+    assert (terminal.directory / "back" / "b").read_text() == "b"
+
+
+@pytest.mark.parametrize(
+    ("args", "error"),
+    [
+        (["a"], "give SOURCE and DESTINATION"),
+        (["a", "b"], "must be KERNEL:PATH"),
+        (["KERNEL:a", "KERNEL:b"], "must be KERNEL:PATH"),
+        (["a", "KERNEL:b", "c"], "must be KERNEL:PATH"),
+        (["KERNEL:a", "b", "c"], "all sources must be on the same side"),
+        (["missing", "KERNEL:b"], "missing"),
+        (["KERNEL:/missing", "."], "in the kernel: No such file or directory"),
+        (["a", "unknown-kernel:b"], "no kernel whose id begins with"),
+    ],
+)
+def test_cp_that_cannot_be_done(
+    terminal: Terminal, kernel: str, args: list[str], error: str
+) -> None:
+    """One line says why, and the exit status is 2."""
+    (terminal.directory / "a").write_text("a")
+    done = terminal("cp", *[arg.replace("KERNEL", kernel) for arg in args])
+    assert done.returncode == 2
+    assert error in done.stderr
+    assert done.stderr.count("\n") == 1

@@ -1,0 +1,114 @@
+"""The functions that a file transfer calls in the kernel, and how they are called."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import json
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from gateway_blocking import kernel_files
+from gateway_blocking.cli.cp import Place, parse_place
+from gateway_blocking.kernel_calls import KernelCalls
+from gateway_blocking.transfer import SOURCE
+
+
+def test_an_upload_appears_whole_at_the_end(tmp_path: Path) -> None:
+    """Chunks may come in any order and twice; each step may be repeated."""
+    part, path = kernel_files.begin_upload(str(tmp_path / "new"), "name")
+    for offset, data in ((3, b"def"), (0, b"abc"), (3, b"def")):
+        assert kernel_files.write(part, offset, base64.b64encode(data).decode()) == 3
+    assert not Path(path).exists()
+    digest = hashlib.sha256(b"abcdef").hexdigest()
+    assert kernel_files.end_upload(part, path, 6, digest)
+    assert kernel_files.end_upload(part, path, 6, digest)  # its first reply was lost
+    assert Path(path).read_bytes() == b"abcdef"
+    assert [each.name for each in tmp_path.iterdir()] == ["new"]
+
+
+def test_a_damaged_upload_leaves_the_old_file(tmp_path: Path) -> None:
+    """What was written is discarded."""
+    old = tmp_path / "old"
+    old.write_text("old")
+    part, path = kernel_files.begin_upload(str(old), "name")
+    assert not kernel_files.end_upload(part, path, 6, "other")
+    kernel_files.discard(part)
+    kernel_files.discard(part)
+    assert old.read_text() == "old"
+    assert [each.name for each in tmp_path.iterdir()] == ["old"]
+
+
+def test_an_upload_keeps_permissions_and_links(tmp_path: Path) -> None:
+    """A link stays a link: the file that it points to is replaced."""
+    (tmp_path / "old").touch(0o640)
+    (tmp_path / "old").chmod(0o640)
+    (tmp_path / "link").symlink_to("old")
+    part, path = kernel_files.begin_upload(str(tmp_path / "link"), "name")
+    assert kernel_files.end_upload(part, path, 0, hashlib.sha256().hexdigest())
+    assert (tmp_path / "link").is_symlink()
+    assert (tmp_path / "old").stat().st_mode & 0o777 == 0o640
+
+
+def test_a_directory_gets_a_file_of_the_same_name(tmp_path: Path) -> None:
+    """As cp does it."""
+    part, path = kernel_files.begin_upload(str(tmp_path), "name")
+    kernel_files.discard(part)
+    assert path == str((tmp_path / "name").resolve())
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="Windows has no such files")
+@pytest.mark.parametrize("function", ["begin_upload", "find"])
+def test_a_device_is_refused(function: str) -> None:
+    """It must not be replaced by a file, and reading it may never end."""
+    args = ("/dev/null", "name") if function == "begin_upload" else ("/dev/null",)
+    answer = json.loads(kernel_files.call(function, args))
+    assert (answer["text"], answer["path"]) == ("not a regular file", "/dev/null")
+    assert Path("/dev/null").is_char_device()
+
+
+def test_an_error_of_the_system_is_an_answer(tmp_path: Path) -> None:
+    """The caller raises it with its number."""
+    answer = json.loads(kernel_files.call("find", (str(tmp_path / "missing"),)))
+    assert (answer["errno"], answer["path"]) == (2, str(tmp_path / "missing"))
+
+
+def test_the_call_is_one_expression_without_a_trace(tmp_path: Path) -> None:
+    """It defines nothing in the namespace of the user."""
+    sent: list[dict[str, str]] = []
+
+    class Recorded(Exception):
+        """Ends the call after its request was made."""
+
+    def new_request(expressions: dict[str, str]) -> Any:
+        sent.append(expressions)
+        raise Recorded
+
+    file = tmp_path / "it's \\ ü"
+    file.write_bytes(b"abc")
+    with pytest.raises(Recorded):
+        KernelCalls(None, new_request, SOURCE)("read", str(file), 1, 10)  # type: ignore[arg-type]
+    scope: dict[str, Any] = {}
+    [expression] = sent[0].values()
+    assert json.loads(eval(expression, scope)) == {"value": base64.b64encode(b"bc").decode()}
+    assert set(scope) == {"__builtins__"}
+
+
+@pytest.mark.parametrize(
+    ("text", "place"),
+    [
+        ("1f3a:", Place("1f3a", "")),
+        ("trainer:a:b", Place("trainer", "a:b")),
+        ("a.txt", Place("", "a.txt")),
+        ("./a:b", Place("", "./a:b")),
+        ("/x/a:b", Place("", "/x/a:b")),
+        ("C:\\a", Place("", "C:\\a")),
+        (":x", Place("", ":x")),
+    ],
+)
+def test_places_of_a_copy(text: str, place: Place) -> None:
+    """A drive of Windows is not a kernel."""
+    assert parse_place(text) == place
