@@ -5,9 +5,12 @@ Nothing here needs the MCP SDK: arguments and answers are dicts as they are on t
 
 from __future__ import annotations
 
+import base64
+import json
 import logging
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from pathlib import Path, PurePosixPath
 from typing import Any
 
 from .deadline import Deadline
@@ -23,6 +26,7 @@ __all__ = [
     "call_tool",
     "check_arguments",
     "offered_tools",
+    "path_within",
     "time_limit",
 ]
 
@@ -43,12 +47,16 @@ class ToolOptions:
         Whether further kernels may be started.
     allow_stop : bool
         Whether kernels may be stopped.
+    files : Path or None
+        The folder of this machine whose files may be sent to kernels and received; None for no
+        folder.
     """
 
     timeout: float | None = None
     max_output: int = 20_000
     allow_start: bool = False
     allow_stop: bool = False
+    files: Path | None = None
 
 
 @dataclass(frozen=True)
@@ -64,6 +72,12 @@ class _Request:
     def kernel_id(self) -> str:
         """ID of the kernel that the call names, or ""."""
         return str(self.arguments.get("kernel", ""))
+
+    def report_bytes(self, done: int, total: int | None) -> None:
+        """Report the progress of a transfer."""
+        if self.call.on_text is not None:
+            whole = "" if total is None else f" of {total:,}"
+            self.call.on_text(f"{done:,}{whole} bytes")
 
 
 @dataclass(frozen=True)
@@ -170,6 +184,20 @@ def time_limit(asked: float | None, allowed: float | None) -> float | None:
     return min(limits, default=None)
 
 
+def path_within(folder: Path, given: str) -> Path:
+    """Return the path that is meant in a folder.
+
+    Raises
+    ------
+    ToolError
+        The path leads out of the folder, perhaps by a symbolic link.
+    """
+    path = (folder / given).resolve()
+    if not path.is_relative_to(folder.resolve()):
+        raise ToolError(f"{given!r} is not in {folder}, the folder that the user allows")
+    return path
+
+
 # --- the tools ------------------------------------------------------------------------------------
 
 
@@ -204,6 +232,47 @@ def _restart(request: _Request) -> Answer:
     kernel = request.session.existing_kernel(request.kernel_id)
     kernel.restart()
     return text_answer(f"kernel {kernel.kernel_id} was restarted; its variables are lost")
+
+
+def _read_variable(request: _Request) -> Answer:
+    kernel = request.session.kernel(request.kernel_id)
+    with kernel.turn_of(request.call) as client:
+        value = client.get(request.arguments["name"])
+    if isinstance(value, bytes):
+        value = {"base64": base64.b64encode(value).decode()}
+    text = json.dumps(value, ensure_ascii=False)
+    return text_answer(shortened_text(text, request.options.max_output))
+
+
+def _write_variable(request: _Request) -> Answer:
+    name = request.arguments["name"]
+    kernel = request.session.kernel(request.kernel_id)
+    with kernel.turn_of(request.call) as client:
+        client.put(**{name: request.arguments["value"]})
+    return text_answer(f"{name} was assigned")
+
+
+def _upload(request: _Request) -> Answer:
+    local = _local_path(request, request.arguments["local"])
+    kernel = request.session.kernel(request.kernel_id)
+    with kernel.turn_of(request.call) as client:
+        remote = request.arguments.get("remote", local.name)
+        path = client.upload(local, remote, progress=request.report_bytes)
+    return text_answer(f"the file is {path} in the kernel")
+
+
+def _download(request: _Request) -> Answer:
+    remote = request.arguments["remote"]
+    local = _local_path(request, request.arguments.get("local", PurePosixPath(remote).name))
+    kernel = request.session.kernel(request.kernel_id)
+    with kernel.turn_of(request.call) as client:
+        client.download(remote, local, progress=request.report_bytes)
+    return text_answer(f"the file is {local} on the user's machine")
+
+
+def _local_path(request: _Request, given: str) -> Path:
+    assert request.options.files is not None
+    return path_within(request.options.files, given)
 
 
 def _list_kernelspecs(request: _Request) -> Answer:
@@ -268,6 +337,58 @@ _TOOLS = (
         _restart,
         _KERNEL,
         hints=_DESTROYS,
+    ),
+    Tool(
+        "read_variable",
+        "Return the value of a variable of the kernel as JSON.",
+        _read_variable,
+        {"name": {"type": "string", "description": "Name of the variable."}, **_KERNEL},
+        required=("name",),
+        hints=_READS,
+    ),
+    Tool(
+        "write_variable",
+        "Assign a JSON value to a variable of the kernel.",
+        _write_variable,
+        {
+            "name": {"type": "string", "description": "Name of the variable."},
+            "value": {"description": "The value: any JSON."},
+            **_KERNEL,
+        },
+        required=("name", "value"),
+        hints=_DESTROYS,
+    ),
+    Tool(
+        "upload_file",
+        "Copy a file of the user's folder to the kernel's machine.",
+        _upload,
+        {
+            "local": {"type": "string", "description": "Path in the user's folder."},
+            "remote": {
+                "type": "string",
+                "description": "Path in the kernel; by default the same name in its directory.",
+            },
+            **_KERNEL,
+        },
+        required=("local",),
+        hints=_DESTROYS,
+        is_offered=lambda options: options.files is not None,
+    ),
+    Tool(
+        "download_file",
+        "Copy a file of the kernel's machine to the user's folder.",
+        _download,
+        {
+            "remote": {"type": "string", "description": "Path in the kernel."},
+            "local": {
+                "type": "string",
+                "description": "Path in the user's folder; by default the same name.",
+            },
+            **_KERNEL,
+        },
+        required=("remote",),
+        hints=_DESTROYS,
+        is_offered=lambda options: options.files is not None,
     ),
     Tool(
         "list_kernelspecs",

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from traitlets import Bool, Float, Integer
+from pathlib import Path
+
+from traitlets import Bool, Float, Integer, Unicode
 
 from ..config import GatewayClient
 from ..mcp_session import KernelSession
@@ -25,9 +27,9 @@ class McpCommand(KernelCommand):
     Usage: jupyter gateway mcp [OPTIONS]
 
     A client of the Model Context Protocol, such as an editor or a chat application, starts this
-    command. The tools execute code in one kernel, and interrupt and restart it. The first call
-    starts the kernel, which ends with the session, or uses the kernel of --kernel-id. Messages and
-    errors go to standard error.
+    command. The tools execute code in one kernel, read and write its variables, and interrupt and
+    restart it. The first call starts the kernel, which ends with the session, or uses the kernel of
+    --kernel-id. Messages and errors go to standard error.
 
     The gateway is the one of --url, of jupyter_gateway_config.py (c.GatewayClient.url), or of the
     environment variable JUPYTER_GATEWAY_URL. If none is given, and no --kernel-id, a gateway is
@@ -45,6 +47,7 @@ class McpCommand(KernelCommand):
 jupyter gateway mcp
 jupyter gateway mcp --kernel=ir --timeout=600
 jupyter gateway mcp --kernel-id=1f3a
+jupyter gateway mcp --files=data
 """
 
     timeout = Float(
@@ -60,10 +63,16 @@ jupyter gateway mcp --kernel-id=1f3a
         config=True
     )
 
+    files = Unicode(
+        help="Folder of this machine to which the model may copy files of a kernel, and from which"
+        " it may copy files to a kernel. By default it may do neither."
+    ).tag(config=True)
+
     aliases = {  # noqa: RUF012 - as in every traitlets application
         **KernelCommand.aliases,
         "timeout": "McpCommand.timeout",
         "max-output": "McpCommand.max_output",
+        "files": "McpCommand.files",
     }
     flags = {  # noqa: RUF012
         "debug": KernelCommand.flags["debug"],
@@ -78,13 +87,21 @@ jupyter gateway mcp --kernel-id=1f3a
         self.check_kernel_options()
         if self.timeout is not None and not self.timeout > 0:
             raise UsageError(f"--timeout must be more than 0 seconds, got {self.timeout}")
+        if self.files and not Path(self.files).is_dir():
+            raise UsageError(f"--files={self.files}: there is no such folder")
         try:
             from ..mcp_server import serve
         except ModuleNotFoundError as error:
             raise UsageError(
                 'the command needs the MCP SDK: pip install "gateway-blocking[mcp]"'
             ) from error
-        options = ToolOptions(self.timeout, self.max_output, self.allow_start, self.allow_stop)
+        options = ToolOptions(
+            timeout=self.timeout,
+            max_output=self.max_output,
+            allow_start=self.allow_start,
+            allow_stop=self.allow_stop,
+            files=Path(self.files).resolve() if self.files else None,
+        )
         with self.gateway(local=not self.kernel_id) as gateway:
             kernel_id = self._whole_id(gateway)
             with KernelSession(gateway, self.kernel_name, kernel_id) as session:

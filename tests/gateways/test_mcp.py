@@ -181,6 +181,62 @@ def test_progress_has_the_last_line_of_output(shared: Conversation) -> None:
     shared(scenario)
 
 
+def test_variables_are_read_and_written(shared: Conversation) -> None:
+    async def scenario(session: ClientSession) -> None:
+        async def use(tool: str, **arguments: Any) -> tuple[bool, str]:
+            done = await session.call_tool(tool, arguments)
+            return bool(done.is_error), text_of(done)
+
+        value = {"rows": [1, 2.5, None], "name": "漢"}
+        assert await use("write_variable", name="table", value=value) == (
+            False,
+            "table was assigned",
+        )
+        assert await run_code(session, "table['rows'][1]") == (False, "2.5")
+        is_error, text = await use("read_variable", name="table")
+        assert (is_error, json.loads(text)) == (False, value)
+        await run_code(session, "long = 'y' * 1_000_000; data = bytes(3); odd = float('nan')")
+        is_error, text = await use("read_variable", name="long")
+        assert not is_error
+        assert len(text) < 21_000
+        assert await use("read_variable", name="data") == (False, '{"base64": "AAAA"}')
+        assert (await use("read_variable", name="no_such"))[0] is True
+        is_error, text = await use("read_variable", name="1 / 0")
+        assert is_error
+        assert "must be an identifier" in text
+        assert (await use("read_variable", name="time"))[0] is True
+        assert await run_code(session, "x") == (False, "1")
+
+    shared(scenario)
+
+
+def test_files_of_one_folder_are_copied_if_that_is_allowed(terminal: Terminal) -> None:
+    folder = terminal.directory / "open"
+    folder.mkdir()
+    (folder / "in.csv").write_text("a,b\n1,2\n")
+    (terminal.directory / "secret").write_text("secret")
+
+    async def scenario(session: ClientSession) -> None:
+        there = str(terminal.directory / "copy.csv")
+        done = await session.call_tool("upload_file", {"local": "in.csv", "remote": there})
+        assert (done.is_error, there in text_of(done)) == (False, True)
+        await run_code(session, f"text = open({there!r}).read(); open({there!r}, 'a').write('3,4')")
+        assert await run_code(session, "print(text, end='')") == (False, "a,b\n1,2\n")
+        done = await session.call_tool("download_file", {"remote": there})
+        assert not done.is_error
+        assert (folder / "copy.csv").read_text() == "a,b\n1,2\n3,4"
+        for tool, arguments in (
+            ("upload_file", {"local": "../secret"}),
+            ("download_file", {"remote": there, "local": "../secret"}),
+            ("upload_file", {"local": "no-such.csv"}),
+            ("download_file", {"remote": "/no/such"}),
+        ):
+            assert (await session.call_tool(tool, arguments)).is_error, tool
+        assert (terminal.directory / "secret").read_text() == "secret"
+
+    converse(terminal, "--files=open", scenario=scenario)
+
+
 def test_further_kernels_are_started_and_stopped_if_that_is_allowed(
     terminal: Terminal, new_kernels: Callable[[], list[str]]
 ) -> None:
@@ -507,6 +563,7 @@ def test_only_messages_are_written_to_standard_output(terminal: Terminal) -> Non
     ("args", "status", "text"),
     [
         (["code"], 2, "the command takes no arguments"),
+        (["--files=no-such"], 2, "--files=no-such: there is no such folder"),
         (["--timeout=0"], 2, "--timeout must be more than 0 seconds, got 0.0"),
         (["--kernel=python3", "--kernel-id=1"], 2, "give either --kernel or --kernel-id"),
         (["--kernel-id=no-such"], 2, "the gateway has no kernel whose id begins with 'no-such'"),

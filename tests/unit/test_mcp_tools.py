@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -12,6 +13,7 @@ from gateway_blocking.mcp_tools import (
     call_tool,
     check_arguments,
     offered_tools,
+    path_within,
     time_limit,
 )
 
@@ -29,6 +31,8 @@ def test_by_default_nothing_is_started_or_stopped() -> None:
         "list_kernels",
         "interrupt_kernel",
         "restart_kernel",
+        "read_variable",
+        "write_variable",
     ]
 
 
@@ -36,12 +40,14 @@ def test_each_permission_adds_its_tools() -> None:
     usual = set(names(ToolOptions()))
     assert set(names(ToolOptions(allow_start=True))) - usual == {"start_kernel", "list_kernelspecs"}
     assert set(names(ToolOptions(allow_stop=True))) - usual == {"stop_kernel"}
+    files = ToolOptions(files=Path())
+    assert set(names(files)) - usual == {"upload_file", "download_file"}
 
 
 def test_a_kernel_can_be_named_only_if_there_may_be_several() -> None:
     for allowed in (False, True):
         for tool in offered_tools(ToolOptions(allow_start=allowed, allow_stop=True)):
-            if tool.name in ("run_code", "interrupt_kernel", "restart_kernel", "stop_kernel"):
+            if tool.name not in ("list_kernels", "list_kernelspecs", "start_kernel"):
                 assert ("kernel" in tool.arguments) is allowed
 
 
@@ -100,3 +106,21 @@ def test_the_model_may_ask_for_less_time_only(
 def test_a_time_that_is_no_time_is_an_error(asked: float) -> None:
     with pytest.raises(ValueError, match="must not be negative"):
         time_limit(asked, 7)
+
+
+def test_a_file_is_one_of_the_folder(tmp_path: Path) -> None:
+    assert path_within(tmp_path, "a/b.csv") == tmp_path / "a" / "b.csv"
+    assert path_within(tmp_path, str(tmp_path / "c")) == tmp_path / "c"
+
+
+@pytest.mark.parametrize("given", ["..", "../other", "/etc/passwd", "a/../../b"])
+def test_a_path_that_leads_out_of_the_folder_is_refused(tmp_path: Path, given: str) -> None:
+    with pytest.raises(ToolError, match="the folder that the user allows"):
+        path_within(tmp_path, given)
+
+
+def test_a_link_that_leads_out_of_the_folder_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "open").mkdir()
+    (tmp_path / "open" / "link").symlink_to(tmp_path)
+    with pytest.raises(ToolError, match="the folder that the user allows"):
+        path_within(tmp_path / "open", "link/secret")
