@@ -40,10 +40,12 @@ napoleon_use_param = False  # types are words for people: "float, optional" is n
 nitpicky = True
 # What belongs to others is named, not linked: no other project's inventory is needed to build this.
 # So are options, which are in their table, and modules that the reference leaves out.
-_OTHERS = "collections|concurrent|datetime|jupyter_client|jupyter_server|queue|requests|traitlets"
+_OTHERS = "collections|concurrent|datetime|jupyter_client|jupyter_server|os|pathlib|queue"
+_OTHERS += "|requests|traitlets"
 _INTERNAL = "backlog|connection|connector|deadline|locks|rest|transport|wire|frames"
 nitpick_ignore_regex = [
-    ("py:.*", rf"({_OTHERS})\..*|Path|" + "|".join(dir(builtins))),
+    ("py:.*", rf"({_OTHERS})\..*|Path|datetime|" + "|".join(dir(builtins))),
+    ("py:class", "CodeRun|OnTimeout|Output|Progress"),  # described where they are used
     ("py:attr", r"\w+"),
     ("py:.*", rf"gateway_blocking\.({_INTERNAL})\..*"),
 ]

@@ -95,5 +95,7 @@ else:
             return KernelPool
         return _deprecated(name)
 
-    _deprecated = deprecated_names(__name__, {"NotRemotelyPossible": RemoteNotSupported})
+    _deprecated = deprecated_names(
+        __name__, {"NotRemotelyPossible": RemoteNotSupported}, stacklevel=3
+    )
 del TYPE_CHECKING, deprecated_names

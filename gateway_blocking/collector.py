@@ -252,16 +252,17 @@ def _merged(pieces: list[_Piece]) -> Iterator[Output]:
 
 
 def shortened(text: str, longest: int) -> str:
-    """Return a text with at most about `longest` characters: what is cut in the middle is marked.
+    """Return a text with about `longest` characters at most; the cut in its middle is marked.
 
-    >>> shortened("0123456789", 4)
-    '01[... 6 characters were cut here ...]89'
+    A text stays as it is if the mark would make it longer.
+
+    >>> shortened(100 * "0" + 100 * "9", 4)
+    '00[... 196 characters were cut here ...]99'
     """
     half = longest // 2
-    if len(text) <= longest or half < 1:
-        return text if len(text) <= longest else ""
     cut = len(text) - 2 * half
-    return f"{text[:half]}[... {cut:,} characters were cut here ...]{text[-half:]}"
+    short = f"{text[:half]}[... {cut:,} characters were cut here ...]{text[len(text) - half :]}"
+    return short if cut > 0 and len(short) < len(text) else text
 
 
 # --- what a kernel may send, in the shape that nbformat wants -----------------------------------

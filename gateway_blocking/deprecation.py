@@ -9,7 +9,9 @@ from typing import Any
 __all__ = ["deprecated_names"]
 
 
-def deprecated_names(module: str, successors: Mapping[str, Any]) -> Callable[[str], Any]:
+def deprecated_names(
+    module: str, successors: Mapping[str, Any], *, stacklevel: int = 2
+) -> Callable[[str], Any]:
     """Return the ``__getattr__`` of a module that knows objects by deprecated names, too.
 
     Parameters
@@ -18,6 +20,8 @@ def deprecated_names(module: str, successors: Mapping[str, Any]) -> Callable[[st
         Name of the module.
     successors : mapping
         For each deprecated name the object, whose ``__name__`` is the new name.
+    stacklevel : int
+        Number of calls between the warning and the code that uses the name.
     """
 
     def getattr_(name: str) -> Any:
@@ -25,7 +29,9 @@ def deprecated_names(module: str, successors: Mapping[str, Any]) -> Callable[[st
             raise AttributeError(f"module {module!r} has no attribute {name!r}")
         successor = successors[name]
         warnings.warn(
-            f"{name} is deprecated, use {successor.__name__}", DeprecationWarning, stacklevel=2
+            f"{name} is deprecated, use {successor.__name__}",
+            DeprecationWarning,
+            stacklevel=stacklevel,
         )
         return successor
 

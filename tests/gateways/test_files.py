@@ -150,7 +150,7 @@ def test_an_upload_that_fails_leaves_nothing(
 def test_a_download_that_fails_leaves_the_old_file(
     kc: BlockingGatewayKernelClient, tmp_path: Path
 ) -> None:
-    """Whether the source is missing or a directory."""
+    """The source may be missing, or a directory."""
     (tmp_path / "old").write_text("old")
     for remote in ("missing", "."):
         with pytest.raises(OSError, match="in the kernel"):

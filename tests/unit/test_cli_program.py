@@ -180,14 +180,17 @@ def test_threads_of_a_program_end_before_its_kernel(run: Run) -> None:
         "import concurrent.futures, threading\n"
         "stop = threading.Event()\n"
         "daemon = threading.Thread(target=stop.wait, daemon=True)\n"
-        "thread = threading.Thread(target=threading.Event().wait, args=(0.2,))\n"
+        "go = threading.Event()\n"
+        "thread = threading.Thread(target=go.wait)\n"
         "for each in daemon, thread: each.start()\n"
         "pool = concurrent.futures.ThreadPoolExecutor(1)\n"
         "pool.submit(int).result()\n"
     )
     for ends in (True, False):
-        after = run(source, ends_with_script=ends)
+        later = "threading.Timer(0.2, go.set).start()\n" if ends else ""
+        after = run(source + later, ends_with_script=ends)
         assert after["thread"].is_alive() is not ends
+        after["go"].set()
         after["thread"].join(60)
         assert after["daemon"].is_alive()
         after["stop"].set()

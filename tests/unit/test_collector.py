@@ -179,5 +179,6 @@ def test_updates_of_a_display_cost_nothing() -> None:
 def test_shortened_marks_the_middle() -> None:
     """A text that is short enough stays as it is."""
     assert shortened("abc", 3) == "abc"
-    assert shortened("a" * 10 + "b" * 10, 4) == "aa[... 16 characters were cut here ...]bb"
-    assert shortened("abc", 1) == ""
+    assert shortened("a" * 100 + "b" * 100, 4) == "aa[... 196 characters were cut here ...]bb"
+    assert shortened("a" * 100, 1) == "[... 100 characters were cut here ...]"
+    assert shortened("a" * 30, 4) == "a" * 30  # the mark would be longer

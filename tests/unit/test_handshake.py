@@ -175,7 +175,9 @@ def test_bytes_that_trickle_do_not_prolong_the_timeout(peer: Peer) -> None:
 def test_a_tunnel_is_asked_for_with_the_login_of_the_proxy(peer: Peer) -> None:
     """The password is decoded, as it stands quoted in a URL; errors do not show it."""
     peer.sock.sendall(b"HTTP/1.1 407 Proxy Authentication Required\r\n\r\n")
-    with pytest.raises(GatewayConnectionError, match="407 Proxy Auth.*through the proxy") as caught:
+    with pytest.raises(
+        GatewayConnectionError, match="407 Proxy Auth.*the proxy http://proxy.example:3128"
+    ) as caught:
         opening(proxy="http://me:p%40ss@proxy.example:3128")
     assert peer.asked[:3] == [
         b"CONNECT gateway.example:8888 HTTP/1.1",

@@ -31,7 +31,7 @@ def test_an_upload_appears_whole_at_the_end(tmp_path: Path) -> None:
 
 
 def test_a_damaged_upload_leaves_the_old_file(tmp_path: Path) -> None:
-    """What was written is discarded."""
+    """The part that was written is discarded."""
     old = tmp_path / "old"
     old.write_text("old")
     part, path = kernel_files.begin_upload(str(old), "name")
