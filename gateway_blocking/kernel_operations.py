@@ -286,8 +286,13 @@ class KernelOperations(KernelRequests):
 
     # --- the kernel -----------------------------------------------------------------------------
 
-    def interrupt_kernel(self) -> None:
+    def interrupt_kernel(self, timeout: float | None = None) -> None:
         """Interrupt the code that the kernel runs, of this client or of another.
+
+        Parameters
+        ----------
+        timeout : float, optional
+            Seconds for the request; by default those of the gateway's options.
 
         Raises
         ------
@@ -296,7 +301,7 @@ class KernelOperations(KernelRequests):
         GatewayError
             The gateway could not be reached, or did not do it.
         """
-        self.rest.interrupt_kernel(self.kernel_id)
+        self.rest.interrupt_kernel(self.kernel_id, timeout)
 
     def restart_kernel(self, timeout: float | None = READY_TIMEOUT) -> None:
         """Restart the kernel, and wait until it is ready; its variables are lost.

@@ -257,9 +257,18 @@ class GatewayREST:
         """
         return self._http.hold(self.gateway.kernel_url(kernel_id), delete, start_timeout)
 
-    def interrupt_kernel(self, kernel_id: str) -> None:
-        """Interrupt a kernel, or raise NoSuchKernel."""
-        self._change_kernel("POST", kernel_id, "/interrupt", object)
+    def interrupt_kernel(self, kernel_id: str, timeout: float | None = None) -> None:
+        """Interrupt a kernel, or raise NoSuchKernel.
+
+        Parameters
+        ----------
+        kernel_id : str
+            ID of the kernel.
+        timeout : float, optional
+            Seconds for the only attempt: see :meth:`get_kernel`.
+        """
+        deadline = None if timeout is None else Deadline(timeout)
+        self._change_kernel("POST", kernel_id, "/interrupt", object, deadline)
 
     def restart_kernel(self, kernel_id: str) -> KernelModel | None:
         """Restart a kernel and return its model, or raise NoSuchKernel.
@@ -268,12 +277,21 @@ class GatewayREST:
         """
         return self._change_kernel("POST", kernel_id, "/restart", OPTIONAL_KERNEL_MODEL)
 
-    def _change_kernel(self, method: str, kernel_id: str, action: str, wanted: type[_T]) -> _T:
+    def _change_kernel(
+        self,
+        method: str,
+        kernel_id: str,
+        action: str,
+        wanted: type[_T],
+        deadline: Deadline | None = None,
+    ) -> _T:
         """Send a request that changes a kernel; a 500 becomes NoSuchKernel if that is its cause."""
 
         def change() -> _T:
             try:
-                return self._http.kernel_request(method, kernel_id, action, wanted=wanted)
+                return self._http.kernel_request(
+                    method, kernel_id, action, wanted=wanted, deadline=deadline
+                )
             except GatewayHTTPError as error:
                 if error.status_code == 500:
                     self._raise_if_gone(kernel_id)

@@ -26,6 +26,7 @@ from .interactive import InteractiveExecution
 from .locks import Lock, apart
 from .messages import Message
 from .threads import DaemonThread
+from .timeouts import INTERRUPT_TIMEOUT
 
 __all__ = ["CodeRun", "LeftRunning", "OnTimeout", "OutputStream", "RunOptions", "RunningClient"]
 
@@ -86,8 +87,8 @@ class RunningClient(Protocol):
     def input(self, string: str) -> None:
         """Answer a question."""
 
-    def interrupt_kernel(self) -> None:
-        """Interrupt the code."""
+    def interrupt_kernel(self, timeout: float | None = None) -> None:
+        """Interrupt the code, by a request of so many seconds."""
 
     def restart_kernel(self) -> None:
         """Restart the kernel, and wait until it is ready."""
@@ -174,7 +175,7 @@ class CodeRun:
             yield
         except BaseException as error:
             with cleaning_up(error, self._client.log):
-                self._client.interrupt_kernel()
+                self._client.interrupt_kernel(INTERRUPT_TIMEOUT)
             raise
 
     def __enter__(self) -> CodeRun:
@@ -289,13 +290,15 @@ class CodeRun:
     def interrupt(self) -> None:
         """Interrupt the code; the following steps wait for its end, for `settle` seconds."""
         self._is_interrupted, self._timeout_detail = True, _INTERRUPTED[0]
-        self._interaction.deadline = Deadline(self._options.settle)
         try:
-            self._client.interrupt_kernel()
+            self._client.interrupt_kernel(max(self._options.settle, INTERRUPT_TIMEOUT))
+        except GatewayTimeout:
+            pass  # it may have taken effect, and the code may end
         except GatewayError as error:
             self._running = True
             self._timeout_detail = f"interrupting it failed, and it may still run: {error}"
             self._end("timeout")
+        self._interaction.deadline = Deadline(self._options.settle)
 
     def settle(self) -> None:
         """Collect the last outputs of code that was interrupted, for `settle` seconds at most."""

@@ -20,6 +20,7 @@ __all__ = [
     "GIVE_BACK_TIMEOUT",
     "HISTORY_TIMEOUT",
     "IDLE_GRACE",
+    "INTERRUPT_TIMEOUT",
     "KERNEL_INFO_TIMEOUT",
     "KERNEL_LIST_PAUSE",
     "KERNEL_LIST_PAUSE_MAX",
@@ -122,6 +123,8 @@ KERNEL_POLL_TIMEOUT = 1.5
 """One request for the state of a kernel whose websocket is open."""
 TRANSFER_CLEANUP_TIMEOUT = 5.0
 """Removal of the part of a file that a failed transfer has left on the kernel's machine."""
+INTERRUPT_TIMEOUT = 10.0
+"""Request that interrupts code which did not end within its own timeout."""
 IDLE_GRACE = 10.0
 """Wait for the "idle" of an execution after its reply, which a lost connection may swallow."""
 DEATH_GRACE = 3.0

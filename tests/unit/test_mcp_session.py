@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from gateway_blocking import mcp_session
+from gateway_blocking import locks, mcp_session
 from gateway_blocking.errors import GatewayError, KernelGone
 from gateway_blocking.mcp_session import Call, CallCancelled, KernelSession, ToolError
 
@@ -202,7 +202,8 @@ def test_calls_have_their_turns_one_at_a_time() -> None:
     assert not turns.is_taken
 
 
-def test_a_waiting_call_that_is_cancelled_gives_up() -> None:
+def test_a_waiting_call_that_is_cancelled_gives_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(locks, "LOCK_SLICE", 0.01)
     turns, waiting, given_up = mcp_session.Turns(), Call(), threading.Event()
 
     def wait() -> None:
@@ -222,6 +223,7 @@ def test_code_that_goes_on_after_its_call_was_cancelled_is_an_error_for_the_next
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(mcp_session, "_SETTLE", 0.01)
+    monkeypatch.setattr(locks, "LOCK_SLICE", 0.01)
     turns, first = mcp_session.Turns(), Call()
     with turns.turn_of(first):
         first.cancel()

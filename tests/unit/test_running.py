@@ -57,7 +57,7 @@ class Client:
     def input(self, string: str) -> None:
         """Answer nothing."""
 
-    def interrupt_kernel(self) -> None:
+    def interrupt_kernel(self, timeout: float | None = None) -> None:
         self.done.append("interrupt")
         self.on_interrupt()
 
@@ -231,6 +231,18 @@ def test_an_interrupt_that_fails_is_told(client: Client) -> None:
     done = client.run(timeout=0.01).execute()
     assert (done.status, done.running) == ("timeout", True)
     assert "interrupting it failed, and it may still run: gone" in done.detail
+
+
+def test_an_interrupt_without_a_response_may_have_taken_effect(client: Client) -> None:
+    """A gateway that is frozen must not hold the call for the time of a request."""
+
+    def late() -> None:
+        client.replies("error", ename="KeyboardInterrupt", evalue="", traceback=[])
+        raise GatewayTimeout("no response")
+
+    client.on_interrupt = late
+    done = client.run(timeout=0.01).execute()
+    assert (done.status, done.running) == ("timeout", False)
 
 
 def test_restart_ends_the_code(client: Client) -> None:
