@@ -71,6 +71,7 @@ LAYERS = (
     },
     {  # the files that commands execute
         *("cli.batch", "cli.jobs", "cli.script_job", "cli.notebook_job", "cli.notebook_file"),
+        "cli.job_files",
         *("cli.kernel_program", "cli.program"),
         *("cli.outcomes", "cli.progress", "cli.parameters", "cli.destinations"),
     },

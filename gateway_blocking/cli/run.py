@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 
-from traitlets import Bool, Integer, Unicode
+from traitlets import Bool, Integer, List, Unicode
 from traitlets.config import Config
 
 from ..config import GatewayClient
@@ -19,8 +19,9 @@ from .argv import UnknownOption, spellings
 from .batch import Batch, ErrorReporter
 from .command import Kernel, KernelCommand
 from .destinations import Destinations, check_source, make_writable
-from .errors import USAGE, UsageError
+from .errors import USAGE, CodeError, UsageError
 from .files import read_standard_input
+from .job_files import fetch_files, send_files
 from .jobs import Job, Outcome
 from .notebook_file import silence_nbformat
 from .notebook_job import NotebookJob
@@ -82,6 +83,7 @@ jupyter gateway run --jobs=4 --output-dir=done --timeout=600 *.ipynb
 jupyter gateway run -p alpha 0.6 -p name="first try" analysis.ipynb
 jupyter gateway run --kernel=ir --output=report.ipynb analysis.ipynb
 jupyter gateway run train.py -- --epochs 3
+jupyter gateway run --upload=data.csv --download="out/*.png" train.py
 echo "print(6 * 7)" | jupyter gateway run -
 """
 
@@ -105,12 +107,25 @@ echo "print(6 * 7)" | jupyter gateway run -
         " it or a connection was lost."
     ).tag(config=True)
 
+    upload = List(
+        Unicode(),
+        help="File to copy into the kernel's directory before; the option may be given several"
+        " times. Only for Python kernels.",
+    ).tag(config=True)
+    download = List(
+        Unicode(),
+        help="Pattern of files to copy from the kernel's directory afterwards, also if the code"
+        " failed; the option may be given several times.",
+    ).tag(config=True)
+
     aliases = {  # noqa: RUF012 - as in every traitlets application
         **KernelCommand.aliases,
         ("j", "jobs"): "RunCommand.jobs",  # type: ignore[dict-item]
         "output": "RunCommand.output",
         "output-dir": "RunCommand.output_dir",
         "timeout": "RunCommand.timeout",
+        "upload": "RunCommand.upload",
+        "download": "RunCommand.download",
     }
     flags = {  # noqa: RUF012
         **KernelCommand.flags,
@@ -171,7 +186,14 @@ echo "print(6 * 7)" | jupyter gateway run -
         with self.kernel(
             gateway, job.kernel_name, kernel_id=self.kernel_id, cwd=job.directory
         ) as pair:
-            yield pair
+            send_files(pair[1], self.upload)
+            try:
+                yield pair
+            except CodeError as error:
+                if not error.running:  # the kernel can answer
+                    fetch_files(pair[1], self.download, job.directory)
+                raise
+            fetch_files(pair[1], self.download, job.directory)
 
     # --- the files ------------------------------------------------------------------------------
 

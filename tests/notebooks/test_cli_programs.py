@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from gateway_blocking import BlockingGatewayKernelManager
 from gateway_blocking.local import LocalGateway
 from support.kernels import available, needs
 from support.servers import kernels_of
@@ -211,3 +212,41 @@ def test_arguments_that_cannot_be_meant(terminal: Terminal, words: list[str], te
     assert (done.returncode, done.stdout) == (2, "")
     [line] = errors(done)
     assert text in line
+
+
+# --- files ----------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def elsewhere(gateway: LocalGateway, tmp_path: Path) -> Iterator[str]:
+    """The option for a kernel that runs in another directory."""
+    folder = tmp_path / "elsewhere"
+    folder.mkdir()
+    with BlockingGatewayKernelManager(**gateway.options()) as km:
+        km.start_kernel(cwd=str(folder))
+        yield f"--kernel-id={km.kernel_id}"
+
+
+def test_files_that_a_script_needs_and_leaves(terminal: Terminal, elsewhere: str) -> None:
+    """They are copied before and afterwards, with their folders, also if the script fails."""
+    (terminal.directory / "data.txt").write_text("needed")
+    script = terminal.write(
+        "train.py",
+        "import os\n"
+        "os.makedirs('out')\n"
+        "for name in 'ab': open(f'out/{name}.txt', 'w').write(open('data.txt').read() + name)\n"
+        "1 / 0",
+    )
+    options = ["--upload=data.txt", "--download=out/*.txt", "--download=missing*"]
+    done = terminal("run", elsewhere, *options, script)
+    assert done.returncode == 1
+    assert "no file in the kernel matches missing*" in done.stderr
+    assert (terminal.directory / "out" / "a.txt").read_text() == "neededa"
+    assert (terminal.directory / "out" / "b.txt").read_text() == "neededb"
+
+
+def test_a_file_that_cannot_be_uploaded_is_told(terminal: Terminal, elsewhere: str) -> None:
+    """The script is not executed without it."""
+    done = terminal("run", elsewhere, "--upload=missing", terminal.write("a.py", "print('ran')"))
+    assert (done.returncode, done.stdout) == (2, "")
+    assert "cannot upload missing" in done.stderr

@@ -1,0 +1,80 @@
+"""The files that a job needs in the kernel's directory, and those that it leaves there."""
+
+from __future__ import annotations
+
+import ast
+import json
+from collections.abc import Sequence
+from pathlib import Path, PurePosixPath
+
+from ..client import BlockingGatewayKernelClient
+from ..errors import GatewayError
+from .errors import UsageError
+from .terminal import echo
+
+__all__ = ["fetch_files", "local_path", "send_files"]
+
+
+def send_files(kc: BlockingGatewayKernelClient, paths: Sequence[str]) -> None:
+    """Copy files into the kernel's working directory, under their own names.
+
+    Raises
+    ------
+    UsageError
+        A file cannot be read here or written there.
+    """
+    for path in paths:
+        try:
+            kc.upload(path, "./")
+        except OSError as error:
+            raise UsageError(f"cannot upload {path}: {error}") from error
+
+
+def fetch_files(kc: BlockingGatewayKernelClient, patterns: Sequence[str], directory: Path) -> None:
+    """Copy the files in the kernel that match the patterns into a directory.
+
+    A pattern without a match is only told, because code that failed may have left nothing.
+
+    Raises
+    ------
+    UsageError
+        A file cannot be read there or written here.
+    """
+    for pattern in patterns:
+        names = _matching(kc, pattern)
+        if not names:
+            echo(f"no file in the kernel matches {pattern}")
+        for name in names:
+            target = local_path(directory, name)
+            try:
+                target.parent.mkdir(parents=True, exist_ok=True)
+                kc.download(name, target)
+            except OSError as error:
+                raise UsageError(f"cannot download {name}: {error}") from error
+
+
+def local_path(directory: Path, name: str) -> Path:
+    """Return where a file of the kernel goes: a relative path keeps its folders.
+
+    >>> local_path(Path("here"), "out/a.csv").as_posix()
+    'here/out/a.csv'
+    >>> local_path(Path("here"), "/x/b").as_posix()
+    'here/b'
+    """
+    path = PurePosixPath(name.replace("\\", "/"))
+    is_inside = not path.is_absolute() and ".." not in path.parts and ":" not in path.parts[0]
+    return directory / (path if is_inside else path.name)
+
+
+def _matching(kc: BlockingGatewayKernelClient, pattern: str) -> list[str]:
+    """Return the paths of the files in the kernel that match a pattern, as Python's glob does."""
+    code = (
+        "__import__('json').dumps(sorted(name for name in __import__('glob').glob("
+        f"{pattern!r}, recursive=True) if __import__('os').path.isfile(name)))"
+    )
+    done = kc.run("", silent=True, user_expressions={"names": code}, check=True)
+    answer = done.user_expressions.get("names") or {}
+    if answer.get("status") != "ok":
+        raise GatewayError(f"cannot list {pattern} in the kernel: {answer.get('evalue', '')}")
+    names: list[str] = json.loads(ast.literal_eval(answer["data"]["text/plain"]))
+    return names
