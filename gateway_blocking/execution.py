@@ -71,7 +71,7 @@ class Execution:
     running : bool
         Whether the code may still run in the kernel.
     detail : str
-        What happened, if the status is ``"timeout"``, ``"died"`` or ``"lost"``; else ``""``.
+        What happened, if the status is neither ``"ok"`` nor ``"error"``; else ``""``.
     started, ended : datetime
         When the request was sent, and when this result was made (UTC, by the client's clock).
     msg_id, kernel_id : str
@@ -269,9 +269,7 @@ class Execution:
         elif self.error is not None:
             error = ExecutionError(*self.error)
         else:
-            error = ExecutionError(
-                "Aborted", "the kernel skipped the code, because an earlier request failed", []
-            )
+            error = ExecutionError("Aborted", self.detail)
         error.execution = self
         raise error
 

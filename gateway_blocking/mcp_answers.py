@@ -111,8 +111,6 @@ def _notes(done: Execution) -> Iterator[str]:
         yield death_of(done.exception)
     elif done.detail:
         yield f"{done.status}: {done.detail}"
-    elif done.status == "aborted":
-        yield "the kernel skipped the code, because an earlier request failed"
     elif done.error and not any(each["output_type"] == "error" for each in done.outputs):
         yield f"{done.error.ename}: {done.error.evalue}"
     if done.complete is False:

@@ -32,6 +32,9 @@ __all__ = ["CodeRun", "LeftRunning", "OnTimeout", "OutputStream", "RunOptions", 
 
 OnTimeout = Literal["interrupt", "restart", "leave", "raise"]
 
+_SKIPPED = (
+    "the kernel skipped the code, because an earlier request failed or was interrupted just before"
+)
 _INTERRUPTED = (
     "it was interrupted, and ended",
     "it was interrupted, and did not end within {settle:g} s: it may still run, and"
@@ -334,7 +337,7 @@ class CodeRun:
             complete=None if missing is None else missing == 0,
             truncated=truncated,
             running=self._running,
-            detail=str(error) if error else "",
+            detail=str(error) if error else _SKIPPED if status == "aborted" else "",
             started=self._started,
             ended=datetime.now(UTC),
             msg_id=self.msg_id,

@@ -161,7 +161,7 @@ def _failure(done: Execution) -> str:
     """Return the reason why the code did not end by itself."""
     if isinstance(done.exception, DeadKernelError):
         return str(kernel_death(done.exception))
-    return done.detail or "the kernel skipped the code, because a request before it failed"
+    return done.detail
 
 
 class _Display:

@@ -187,8 +187,8 @@ def test_raise_for_error_raises_the_exception_of_the_code() -> None:
 
 def test_raise_for_error_tells_skipped_code() -> None:
     """It has no exception of its own."""
-    with pytest.raises(ExecutionError, match="Aborted: the kernel skipped the code"):
-        execution(status="aborted").raise_for_error()
+    with pytest.raises(ExecutionError, match="Aborted: it was skipped"):
+        execution(status="aborted", detail="it was skipped").raise_for_error()
 
 
 @pytest.mark.parametrize("error", [KernelRestarted("restarted"), GatewayTimeout("late")])

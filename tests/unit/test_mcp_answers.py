@@ -67,8 +67,8 @@ def test_an_answer_says_that_there_is_no_output() -> None:
             "[the kernel was shut down, or removed by the gateway; its variables are lost]",
         ),
         (
-            {"status": "aborted"},
-            "[the kernel skipped the code, because an earlier request failed]",
+            {"status": "aborted", "detail": "the kernel skipped the code"},
+            "[aborted: the kernel skipped the code]",
         ),
         ({"status": "error", "error": KernelException("E", "wrong", [])}, "[E: wrong]"),
     ],

@@ -125,7 +125,9 @@ def test_an_exception_of_the_code_is_in_the_result(client: Client, has_traceback
 def test_code_that_the_kernel_skips_is_aborted(client: Client, status: str) -> None:
     """Older kernels call it "abort"."""
     client.on_send = lambda: client.replies(status)
-    assert client.run().execute().status == "aborted"
+    done = client.run().execute()
+    assert done.status == "aborted"
+    assert done.detail.startswith("the kernel skipped the code, because an earlier request failed")
 
 
 @pytest.mark.parametrize(
