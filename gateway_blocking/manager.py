@@ -281,9 +281,7 @@ def start_new_kernel(
         The kernel could not be started, or was not ready in time and has been shut down.
     """
     Deadline(startup_timeout)  # a malformed one is refused before a kernel runs
-    options = {"gateway", *GatewayClient.class_traits(config=True)}
-    known = ("startup_timeout", *START_ARGUMENTS, *options)
-    reject_unknown_kwargs("start_new_kernel()", kwargs, known)
+    options = _check_arguments("start_new_kernel()", kwargs)
     given = {name: kwargs.pop(name) for name in list(kwargs) if name in options}
     manager = BlockingGatewayKernelManager(kernel_name=kernel_name, **given)
     try:
@@ -299,6 +297,14 @@ def start_new_kernel(
     return manager, client
 
 
+def _check_arguments(function: str, kwargs: dict[str, Any]) -> set[str]:
+    """Refuse unknown arguments of a function; return the names of the gateway's options."""
+    options = {"gateway", *GatewayClient.class_traits(config=True)}
+    known = ("startup_timeout", *START_ARGUMENTS, *options)
+    reject_unknown_kwargs(function, kwargs, known)
+    return options
+
+
 @contextmanager
 def run_kernel(**kwargs: Any) -> Iterator[BlockingGatewayKernelClient]:
     """Within the ``with``, give a ready client of a new kernel, and shut that down at the end.
@@ -308,6 +314,7 @@ def run_kernel(**kwargs: Any) -> Iterator[BlockingGatewayKernelClient]:
 
     Parameters and errors are those of :func:`start_new_kernel`.
     """
+    _check_arguments("run_kernel()", kwargs)
     with SigtermRaises(), ExitStack() as stack:
         manager, client = start_new_kernel(**kwargs)
         stack.enter_context(manager)

@@ -166,7 +166,8 @@ def test_a_token_is_not_sent_in_clear_beside_tls(options: dict[str, str], messag
 @pytest.mark.parametrize(("given", "meant"), [("kernel", "kernel_name"), ("token", "auth_token")])
 def test_a_keyword_as_on_the_command_line_gets_a_hint(given: str, meant: str) -> None:
     """--kernel and --token are kernel_name and auth_token here."""
-    with pytest.raises(TypeError, match=f"{given!r}; the nearest is {meant!r}"):
+    match = rf"^run_kernel\(\) got .*{given!r}; the nearest is {meant!r}"
+    with pytest.raises(TypeError, match=match):
         run_kernel(**{given: "python3", "url": "http://127.0.0.1:9"}).__enter__()
 
 
