@@ -32,6 +32,9 @@ class Lease(Protocol):
         """End the wait for the kernel, or interrupt the code that it executes."""
 
 
+_CANCEL_INTERVAL = 1.0  # seconds
+
+
 class _Item:
     """One piece of code, and then its result."""
 
@@ -107,12 +110,15 @@ class CodeMap:
         self._is_closing = True
         self._todo.clear()
         self._added.notify_all()
-        for lease in list(self._leases):
-            with suppress(GatewayError):  # the kernel is reset or replaced in any case
-                lease.cancel()
         deadline = Deadline(POOL_INTERRUPT_TIMEOUT)
-        for thread in self._threads:
-            thread.has_ended(deadline)
+        while not deadline.passed():
+            # Again and again: an interrupt is lost if it comes before the code has begun.
+            for lease in list(self._leases):
+                with suppress(GatewayError):  # the kernel is reset or replaced in any case
+                    lease.cancel()
+            soon = deadline.within(_CANCEL_INTERVAL)
+            if all(thread.has_ended(soon) for thread in self._threads):
+                return
 
     # --- the threads ----------------------------------------------------------------------------
 

@@ -123,13 +123,16 @@ def kernel_processes(gateway: LocalGateway) -> dict[int, str]:
 class Callers:
     """The threads that use the pool."""
 
-    def __init__(self, pool: KernelPool, killer: Killer, checkouts: int, outcome: Outcome) -> None:
+    def __init__(
+        self, pool: KernelPool, killer: Killer, checkouts: int, least_kills: int, outcome: Outcome
+    ) -> None:
         self._pool, self._killer, self._outcome = pool, killer, outcome
+        self._least_kills = least_kills
         self._numbers = iter(range(checkouts))
         self._lock = threading.Lock()
 
     def run(self, threads: int) -> None:
-        """Use the pool until all checkouts are done."""
+        """Use the pool until all checkouts are done, and enough kernels were killed."""
         callers = [
             threading.Thread(target=self._run, name=f"caller-{number}", daemon=True)
             for number in range(threads)
@@ -150,7 +153,7 @@ class Callers:
         while True:
             with self._lock:
                 number = next(self._numbers, None)
-            if number is None:
+            if number is None and len(self._killer.killed) >= self._least_kills:
                 return
             begun = time.monotonic()
             try:
@@ -194,6 +197,7 @@ def soak(
     seed: int,
     threads: int = 8,
     reset: Reset | None = None,
+    least_kills: int = 0,
 ) -> Outcome:
     """Use a pool of kernels on this gateway, and return what came of it."""
     outcome, options = Outcome(), gateway.options()
@@ -206,7 +210,7 @@ def soak(
     begun = time.monotonic()
     with KernelPool(2, 4, setup=SETUP, reset=reset, **options) as pool:
         with Killer(gateway, kill_pause, random.Random(seed)) as killer:
-            Callers(pool, killer, checkouts, outcome).run(threads)
+            Callers(pool, killer, checkouts, least_kills, outcome).run(threads)
             outcome.kills = len(killer.killed)
         outcome.seconds = time.monotonic() - begun
         pool.close(timeout=60)

@@ -374,8 +374,14 @@ def test_a_console_far_away(far_away: Terminal, running: str, proxy: FaultProxy)
         person.sees(r"In \[1\]: $")
         for direction in ("up", "down"):
             proxy.websocket.delay(direction, 0.1)
-        person.types("print('begun'); name = input('who? ')\r")
-        person.sees(r"\nbegun\nwho\? ")
+        seen = far_away.directory / "seen"
+        wait = f"while not os.path.exists({str(seen)!r}): time.sleep(0.01)"
+        person.types(f"import os, time; print('begun', flush=True); exec({wait!r})\r")
+        person.sees(r"\nbegun\n")
+        seen.touch()
+        person.sees(r"In \[\d+\]: $")
+        person.types("name = input('who? ')\r")
+        person.sees(r"\nwho\? ")
         person.types("Ada\r")
         person.sees(r"In \[\d+\]: $")
         person.types("name[::-1]\r")

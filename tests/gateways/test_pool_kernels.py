@@ -186,7 +186,8 @@ def test_the_next_caller_gets_a_kernel_that_is_ready_whatever_the_last_one_left(
             LEAVE[left](kc, tmp_path)
         with pool.kernel(timeout=60) as kc:
             assert not kc.shell_channel.msg_ready()
-            assert not kc.iopub_channel.msg_ready()
+            # A gateway asks each new process itself, and the kernel may reply to that late.
+            assert {message["msg_type"] for message in kc.iopub_channel.get_msgs()} <= {"status"}
             assert kc.run("x", timeout=60).text() == "42"
 
 
@@ -505,7 +506,8 @@ def test_no_caller_of_many_hangs_or_gets_a_dead_kernel() -> None:
     from soak_pool import soak
 
     with own_gateway() as gateway, nothing_left(gateway):
-        outcome = soak(gateway, checkouts=80, kill_pause=1.5, seed=random.randrange(1000))
+        seed = random.randrange(1000)
+        outcome = soak(gateway, checkouts=80, kill_pause=1.0, seed=seed, least_kills=3)
     assert outcome.violations == []
-    assert outcome.checkouts == 80
-    assert outcome.kills > 0
+    assert outcome.checkouts >= 80
+    assert outcome.kills >= 3
