@@ -92,7 +92,22 @@ class KernelCalls:
         # The namespace of the functions is a new dict, so that the user's has no new name.
         scope = f"(lambda scope: exec({self._source!r}, scope) or scope)({{}})"
         arguments = "".join(f"{_literal(arg)}, " for arg in args)
-        expression = f"{scope}['call']({function!r}, ({arguments}))"
+        return self._evaluate(f"{scope}['call']({function!r}, ({arguments}))")
+
+    def evaluate(self, expression: str) -> Any:
+        """Evaluate an expression in the user's namespace; return its value, a literal of Python.
+
+        Raises
+        ------
+        ExecutionError
+            The expression raised an exception.
+        GatewayError
+            There was no reply.
+        """
+        with self._evaluate(expression) as call:
+            return call.value(Deadline(None))
+
+    def _evaluate(self, expression: str) -> KernelCall:
         call = KernelCall(self._client, lambda: self._new_request({_NAME: expression}))
         call.send()
         return call
@@ -141,6 +156,17 @@ class KernelCall:
 
     def result(self, deadline: Deadline) -> Any:
         """Wait for the reply, and return the result: see :meth:`KernelCalls.__call__`."""
+        text = self.value(deadline)
+        try:
+            answer = json.loads(text)
+        except (ValueError, TypeError) as error:
+            raise GatewayError(f"the kernel's answer cannot be read: {error}") from error
+        if "errno" in answer:
+            raise OSError(answer["errno"], f"in the kernel: {answer['text']}", answer["path"])
+        return answer["value"]
+
+    def value(self, deadline: Deadline) -> Any:
+        """Wait for the reply, and return the value of the expression."""
         for _ in range(_MOST_TRIES):
             try:
                 content = self._reply(deadline)["content"]
@@ -148,7 +174,7 @@ class KernelCall:
                 self.send()
                 continue
             if content["status"] not in ("aborted", "abort"):
-                return _result_of(content)
+                return _value_in(content)
             self.send()  # an earlier request failed, and the kernel skipped what followed
         raise GatewayError(f"the kernel did not answer any of {_MOST_TRIES} requests")
 
@@ -171,8 +197,8 @@ def _literal(value: Any) -> str:
     return repr(value)
 
 
-def _result_of(content: dict[str, Any]) -> Any:
-    """Return what a function returned, or raise what it raised."""
+def _value_in(content: dict[str, Any]) -> Any:
+    """Return the value of the expression, or raise what it raised."""
     found = (content.get("user_expressions") or {}).get(_NAME)
     if not isinstance(found, dict):
         raise GatewayError(
@@ -182,9 +208,6 @@ def _result_of(content: dict[str, Any]) -> Any:
         lines = [str(line) for line in found.get("traceback") or ()]
         raise ExecutionError(str(found.get("ename")), str(found.get("evalue")), lines)
     try:
-        answer = json.loads(ast.literal_eval(found["data"]["text/plain"]))
+        return ast.literal_eval(found["data"]["text/plain"])
     except (KeyError, ValueError, SyntaxError, TypeError) as error:
         raise GatewayError(f"the kernel's answer cannot be read: {error}") from error
-    if "errno" in answer:
-        raise OSError(answer["errno"], f"in the kernel: {answer['text']}", answer["path"])
-    return answer["value"]

@@ -182,16 +182,17 @@ class KernelOperations(KernelRequests):
         Raises
         ------
         TypeError
-            A value is of another type.
+            A value is of another type, and nothing was assigned.
+        ValueError
+            A name is not an identifier of the kernel's language.
+        MessageTooLarge
+            A value is larger than a gateway accepts; use :meth:`upload`.
         GatewayError
             The kernel's language is not supported, or it did not assign the variable.
         """
-        from .variables import encoded
+        from .variables import put
 
-        language = self._language()
-        texts = {name: encoded(name, value) for name, value in values.items()}
-        for name, (text, is_bytes) in texts.items():
-            self.run(language.assign(name, text, is_bytes), silent=True, check=True)
+        put(self.run, self._kernel_calls(), self._language(), values)
 
     def get(self, name: str) -> Any:
         """Return the value of a variable of the kernel, as :meth:`put` could send it.
@@ -202,13 +203,14 @@ class KernelOperations(KernelRequests):
             The kernel has no such variable.
         TypeError
             JSON cannot represent its value.
+        ValueError
+            The name is not an identifier of the kernel's language.
         GatewayError
             The kernel's language is not supported, or there was no answer.
         """
-        from .variables import check_name, read
+        from .variables import get
 
-        check_name(name)
-        return read(self.run, self._language(), name)
+        return get(self.run, self._kernel_calls(), self._language(), name)
 
     def _language(self) -> Language:
         from .variables import language_of
@@ -274,11 +276,15 @@ class KernelOperations(KernelRequests):
         return download(self._file_calls(), remote, local, progress, timeout)
 
     def _file_calls(self) -> KernelCalls:
-        from .kernel_calls import KernelCalls
         from .transfer import SOURCE
 
+        return self._kernel_calls(SOURCE)
+
+    def _kernel_calls(self, source: str = "") -> KernelCalls:
+        from .kernel_calls import KernelCalls
+
         self.connection_slot.check_process()
-        return KernelCalls(cast("CallingClient", self), self._new_call, SOURCE)
+        return KernelCalls(cast("CallingClient", self), self._new_call, source)
 
     def _new_call(self, expressions: dict[str, str]) -> Message:
         content = self._execute_content("", True, False, expressions, False, stop_on_error=False)

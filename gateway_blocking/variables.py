@@ -5,43 +5,104 @@ Nothing is pickled, so that neither side executes what the other sends.
 
 from __future__ import annotations
 
-import ast
 import base64
 import json
-import re
-from collections.abc import Callable
+import unicodedata
+from collections.abc import Callable, Mapping
+from keyword import iskeyword
 from typing import Any, NamedTuple
 
-from .errors import GatewayError
+from .errors import ExecutionError, GatewayError
 from .execution import Execution
+from .kernel_calls import KernelCalls
 
-__all__ = ["LANGUAGES", "Language", "check_name", "decoded", "encoded", "language_of", "read"]
+__all__ = ["LANGUAGES", "Language", "decoded", "encoded", "get", "language_of", "put"]
 
-_NAME = re.compile(r"[^\W\d]\w*")
+_MOST_TRIES = 5  # of code that the kernel skipped, because earlier code failed
+_NOT_JSON = ("TypeError", "ValueError", "OverflowError", "RecursionError")  # Python's json raises
+
+
+def _is_python_name(name: str) -> bool:
+    return name.isidentifier() and not iskeyword(name)
 
 
 class Language(NamedTuple):
     """How variables are assigned and read in one programming language.
 
     ``assign(name, text, is_bytes)`` returns code that assigns a value, which `text` holds as JSON,
-    or as base64 if it is bytes.  ``read(name)`` returns code that prints ``json:`` or ``bytes:``
-    and such a text; or, if `is_expression` is true, a Python expression with such a text as value.
+    or as base64 if it is bytes; it raises ValueError if the language has no such value.
+    ``read(name)`` returns code that prints ``json:`` or ``bytes:`` and such a text, or ``missing:``
+    if there is no such variable.  ``is_name(name)`` tells if a variable can have this name.
+
+    If `is_expression` is true, both return Python expressions, and the value of the second is the
+    text, or it raises NameError.
     """
 
     assign: Callable[[str, str, bool], str]
     read: Callable[[str], str]
+    is_name: Callable[[str], bool] = str.isidentifier
     is_expression: bool = False
 
 
-def check_name(name: str) -> None:
-    """Raise ValueError unless a variable can have this name.
+def put(
+    run: Callable[..., Execution],
+    calls: KernelCalls,
+    language: Language,
+    values: Mapping[str, Any],
+) -> None:
+    """Assign variables: see ``put()`` of the client.
 
-    >>> check_name("a b")
-    Traceback (most recent call last):
-    ValueError: a variable's name must be an identifier, got 'a b'
+    Nothing is assigned if one of the names or values is wrong.
     """
-    if not _NAME.fullmatch(name):
-        raise ValueError(f"a variable's name must be an identifier, got {name!r}")
+    codes = [_assignment(language, name, value) for name, value in values.items()]
+    for code in codes:
+        if language.is_expression:
+            calls.evaluate(code)
+        else:
+            _run(run, code, silent=True)
+
+
+def get(run: Callable[..., Execution], calls: KernelCalls, language: Language, name: str) -> Any:
+    """Return the value of a variable: see ``get()`` of the client."""
+    _check_name(language, name)
+    code = language.read(name)
+    try:
+        if language.is_expression:
+            return decoded(name, calls.evaluate(code))
+        return decoded(name, _run(run, code, store_history=False).stdout)
+    except ExecutionError as error:
+        if language.is_expression and error.ename == "NameError":
+            raise NameError(f"the kernel has no variable {name!r}") from error
+        if not language.is_expression or error.ename in _NOT_JSON:
+            text = f"{name}: {error.evalue}; write it to a file, and use download()"
+            raise TypeError(text) from error
+        raise
+
+
+def _run(run: Callable[..., Execution], code: str, **options: bool) -> Execution:
+    """Run code; run it again if the kernel skipped it, because earlier code failed."""
+    for _ in range(_MOST_TRIES):
+        done = run(code, **options)
+        if done.status != "aborted":
+            break
+    return done.raise_for_error()
+
+
+def _check_name(language: Language, name: str) -> None:
+    """Raise ValueError unless a variable can have this name, which becomes part of code."""
+    if not (isinstance(name, str) and language.is_name(name)):
+        raise ValueError(f"the name of a variable must be an identifier, got {name!r}")
+
+
+def _assignment(language: Language, name: str, value: Any) -> str:
+    """Return the code that assigns a value."""
+    _check_name(language, name)
+    try:
+        return language.assign(name, *encoded(name, value))
+    except ValueError as error:  # such as an int with too many digits
+        raise TypeError(f"{name}: the value cannot be sent: {error}") from error
+    except RecursionError as error:
+        raise TypeError(f"{name}: the value is nested too deeply, or contains itself") from error
 
 
 def encoded(name: str, value: Any) -> tuple[str, bool]:
@@ -73,48 +134,33 @@ def _check(name: str, value: Any) -> None:
             _check(name, each)
     elif type(value) not in (str, int, float, bool, type(None)):
         raise TypeError(
-            f"{name}: a {type(value).__name__} cannot be sent; possible are None, bool, int, float,"
-            " str, list and dict of these, and bytes.  Write it to a file, and use upload()"
+            f"{name}: a value of type {type(value).__name__} cannot be sent; possible are None,"
+            " bool, int, float, str, list and dict of these, and bytes.  Write it to a file, and"
+            " use upload()"
         )
 
 
 def decoded(name: str, text: str) -> Any:
-    """Return the value that the code of :attr:`Language.read` printed."""
-    kind, _, value = text.strip().partition(":")
-    if kind == "json":
-        return json.loads(value)
-    if kind == "bytes":
-        return base64.b64decode(value)
-    raise GatewayError(f"the kernel's answer about {name} cannot be read: {text!r:.200}")
-
-
-def read(run: Callable[..., Execution], language: Language, name: str) -> Any:
-    """Return the value of a variable; `run` is ``run()`` of the client.
+    """Return the value that the code of :attr:`Language.read` printed.
 
     Raises
     ------
     NameError
         The kernel has no such variable.
-    TypeError
-        JSON cannot represent the value.
+    GatewayError
+        The code printed something else.
     """
-    code = language.read(name)
-    if language.is_expression:
-        done = run("", silent=True, user_expressions={"value": code}, check=True)
-        answer = done.user_expressions.get("value") or {}
-        if answer.get("status") == "ok":
-            return decoded(name, ast.literal_eval(answer["data"]["text/plain"]))
-        ename, evalue = str(answer.get("ename", "")), str(answer.get("evalue", ""))
-    else:
-        done = run(code, store_history=False)
-        if done.ok and done.stdout.strip():
-            return decoded(name, done.stdout)
-        ename, evalue = done.error[:2] if done.error else ("", done.stderr.strip())
-    if ename in ("TypeError", "ValueError", "OverflowError"):
-        raise TypeError(f"{name}: {evalue}; write it to a file, and use download()")
-    if ename == "NameError" or not done.running:
-        raise NameError(f"the kernel has no variable {name!r}: {evalue or ename}")
-    raise GatewayError(f"{name} cannot be read: {done.detail or evalue}")
+    kind, colon, value = str(text).strip().partition(":")
+    try:
+        if kind == "json":
+            return json.loads(value)
+        if kind == "bytes":
+            return base64.b64decode(value)
+    except ValueError as error:
+        raise GatewayError(f"the kernel's answer about {name} cannot be read: {error}") from error
+    if kind == "missing" and colon:
+        raise NameError(f"the kernel has no variable {name!r}")
+    raise GatewayError(f"the kernel's answer about {name} cannot be read: {text!r:.200}")
 
 
 def language_of(info: dict[str, Any]) -> Language:
@@ -138,7 +184,13 @@ def language_of(info: dict[str, Any]) -> Language:
 
 def _python_assign(name: str, text: str, is_bytes: bool) -> str:
     function = "__import__('base64').b64decode" if is_bytes else "__import__('json').loads"
-    return f"globals()[{name!r}] = {function}({text!r})"
+    name = unicodedata.normalize("NFKC", name)  # as Python does it for names in code
+    return f"globals().__setitem__({name!r}, {function}('{_quoted(text)}'))"
+
+
+def _quoted(text: str) -> str:
+    """Return ASCII text for a literal of Python in single quotes."""
+    return text.replace("\\", "\\\\").replace("'", "\\'")
 
 
 def _python_read(name: str) -> str:
@@ -150,37 +202,64 @@ def _python_read(name: str) -> str:
 
 
 def _bash_assign(name: str, text: str, is_bytes: bool) -> str:
-    if not is_bytes:
+    if is_bytes:
+        data = base64.b64decode(text)
+    else:
         value = json.loads(text)
-        plain = value if isinstance(value, str) else text
-        text = base64.b64encode(plain.encode("utf-8", "surrogateescape")).decode()
-    return f"{name}=$(printf %s '{text}' | base64 -d)"
+        data = (value if isinstance(value, str) else text).encode("utf-8", "surrogateescape")
+    if b"\0" in data:
+        raise ValueError("a variable of bash cannot contain a null character")
+    encoded_data = base64.b64encode(data).decode()
+    # $(...) drops newlines at the end; the x keeps them.
+    return f"{name}=$(printf %s '{encoded_data}' | base64 -d; printf x); {name}=${{{name}%x}}"
 
 
 def _bash_read(name: str) -> str:
-    is_set = f'[ -n "${{{name}+x}}" ]'
-    return f'{is_set} && printf bytes: && printf %s "${name}" | base64 -w0; echo'
+    return (
+        f'if [ -z "${{{name}+x}}" ]; then echo missing:;'
+        f" else printf bytes:; printf %s \"${name}\" | base64 | tr -d '\\n'; echo; fi"
+    )
 
 
 def _r_assign(name: str, text: str, is_bytes: bool) -> str:
     quoted = json.dumps(text)
     if is_bytes:
         return f"{name} <- jsonlite::base64_dec({quoted})"
-    return f"{name} <- jsonlite::fromJSON({quoted})"
+    simplify = "" if _is_simple(json.loads(text)) else ", simplifyVector = FALSE"
+    return f"{name} <- jsonlite::fromJSON({quoted}{simplify})"
+
+
+def _is_simple(value: Any) -> bool:
+    """Return True unless R would change the values of a list that has several types."""
+    if isinstance(value, dict):
+        return all(map(_is_simple, value.values()))
+    if not isinstance(value, list):
+        return True
+    types = {float if type(each) is int else type(each) for each in value} - {type(None)}
+    return len(types) <= 1 and all(map(_is_simple, value))
 
 
 def _r_read(name: str) -> str:
     return (
-        f'if (is.raw({name})) cat("bytes:", jsonlite::base64_enc({name}), "\\n", sep = "") else'
+        f'if (!exists("{name}")) cat("missing:\\n") else if (is.raw({name}))'
+        f' cat("bytes:", jsonlite::base64_enc({name}), "\\n", sep = "") else'
         f' cat("json:", jsonlite::toJSON({name}, auto_unbox = TRUE, digits = NA, null = "null"),'
         ' "\\n", sep = "")'
     )
 
 
+def _is_r_name(name: str) -> bool:
+    return name.isidentifier() and not name.startswith("_")
+
+
+def _is_bash_name(name: str) -> bool:
+    return name.isidentifier() and name.isascii()
+
+
 LANGUAGES: dict[str, Language] = {
-    "python": Language(_python_assign, _python_read, is_expression=True),
-    "bash": Language(_bash_assign, _bash_read),
-    "r": Language(_r_assign, _r_read),
+    "python": Language(_python_assign, _python_read, _is_python_name, is_expression=True),
+    "bash": Language(_bash_assign, _bash_read, _is_bash_name),
+    "r": Language(_r_assign, _r_read, _is_r_name),
 }
 """The languages whose variables are supported, by the name in ``language_info``, in small letters.
 

@@ -155,7 +155,7 @@ SIDEWAYS = {
     "kernel_operations": {"connector", "execution", "kernel_requests", "running"}
     | {"kernel_calls", "transfer", "variables"},
     "transfer": {"kernel_calls"},
-    "variables": {"execution"},
+    "variables": {"execution", "kernel_calls"},
     "running": {"connector", "execution", "interactive"},
     "client": {"remote"},
     "kernelspec": {"remote"},

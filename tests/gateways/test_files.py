@@ -16,6 +16,7 @@ from gateway_blocking import (
     BlockingGatewayKernelClient,
     BlockingGatewayKernelManager,
     GatewayError,
+    MessageTooLarge,
     run_kernel,
 )
 from gateway_blocking.local import LocalGateway
@@ -54,6 +55,32 @@ def test_variables_that_cannot_be_read(kc: BlockingGatewayKernelClient) -> None:
         kc.get("thing")
 
 
+def test_variables_go_through_a_queue_of_failing_code(kc: BlockingGatewayKernelClient) -> None:
+    """The kernel skips what is queued behind an error, and it is sent again."""
+    for _ in range(5):
+        kc.execute("import time; time.sleep(0.05); 1 / 0")
+    kc.put(behind=1)
+    for _ in range(5):
+        kc.execute("import time; time.sleep(0.05); 1 / 0")
+    assert kc.get("behind") == 1
+
+
+def test_a_large_value_is_sent_as_an_expression(kc: BlockingGatewayKernelClient) -> None:
+    """IPython would transform code of this size for seconds, and its history would keep it."""
+    data = os.urandom(5 << 20)
+    before = kc.run("In[-1]", timeout=60)
+    kc.put(data=data)
+    assert kc.get("data") == data
+    assert kc.run("In[-2]", timeout=60).text() == repr(before.code)
+
+
+def test_a_value_above_the_limit_of_a_message(kc: BlockingGatewayKernelClient) -> None:
+    """The error says what to do, and the connection goes on."""
+    with pytest.raises(MessageTooLarge, match="by way of a file"):
+        kc.put(data=bytes(12 << 20))
+    assert kc.run("1", timeout=60).ok
+
+
 def test_a_large_value_is_not_lost(kc: BlockingGatewayKernelClient) -> None:
     """It does not come as output, whose rate a gateway may limit."""
     kc.run("large = list(range(500_000))", timeout=60, check=True)
@@ -80,6 +107,9 @@ def test_variables_of_bash(bash: BlockingGatewayKernelClient) -> None:
     bash.put(text='it\'s $(date) "ü"', n=5)
     assert bash.get("text") == 'it\'s $(date) "ü"'.encode()
     assert bash.get("n") == b"5"
+    bash.put(lines="a\n\n", large="x" * 100_000)
+    assert bash.get("lines") == b"a\n\n"
+    assert bash.get("large") == b"x" * 100_000
     with pytest.raises(NameError, match="missing"):
         bash.get("missing")
     with pytest.raises(GatewayError, match="Python kernel"):
@@ -93,6 +123,8 @@ def test_variables_of_r(gateway: LocalGateway) -> None:
         client.put(text='it\'s "ü"', n=5, numbers=[1, 2.5], data=b"\0\xff")
         assert client.get("text") == 'it\'s "ü"'
         assert client.get("n") == 5
+        client.put(mixed=[1, "a", None])
+        assert client.get("mixed") == [1, "a", None]
         assert client.get("numbers") == [1, 2.5]
         assert client.get("data") == b"\0\xff"
         with pytest.raises(NameError, match="absent"):
