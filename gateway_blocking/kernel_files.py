@@ -12,9 +12,18 @@ import errno
 import hashlib
 import json
 import os
-import tempfile
 
-__all__ = ["begin_upload", "call", "digest", "discard", "end_upload", "find", "read", "write"]
+__all__ = [
+    "begin_upload",
+    "call",
+    "destination",
+    "digest",
+    "discard",
+    "end_upload",
+    "find",
+    "read",
+    "write",
+]
 
 
 def call(name: str, args: tuple[object, ...]) -> str:
@@ -28,8 +37,8 @@ def call(name: str, args: tuple[object, ...]) -> str:
     return json.dumps(answer)
 
 
-def begin_upload(remote: str, name: str) -> list[str]:
-    """Make an empty file beside the destination, and return both paths.
+def destination(remote: str, name: str) -> str:
+    """Return the absolute path that an upload to `remote` writes.
 
     A destination that is a directory means the file `name` in it, as for ``cp``.
     """
@@ -39,20 +48,32 @@ def begin_upload(remote: str, name: str) -> list[str]:
     path = os.path.realpath(path)
     if os.path.exists(path) and not os.path.isfile(path):  # a device must not be replaced
         raise OSError(errno.EINVAL, "not a regular file", path)
-    handle, part = tempfile.mkstemp(dir=os.path.dirname(path), prefix=".", suffix=".part")
-    os.close(handle)
-    return [part, path]
+    return path
 
 
-def write(part: str, offset: int, data: str) -> int:
+def begin_upload(path: str, token: str) -> None:
+    """Make an empty file beside the destination, which only this user can read.
+
+    The client chooses the random `token`, which is a part of the name: it can find the file again
+    even if it never got a reply.
+    """
+    os.close(os.open(_part(path, token), os.O_CREAT | os.O_WRONLY, 0o600))
+
+
+def _part(path: str, token: str) -> str:
+    return os.path.join(os.path.dirname(path), "." + token + ".part")
+
+
+def write(path: str, token: str, offset: int, data: str) -> int:
     """Write a chunk of base64 text, and return its size."""
-    with open(part, "r+b") as file:
+    with open(_part(path, token), "r+b") as file:
         file.seek(offset)
         return file.write(base64.b64decode(data))
 
 
-def end_upload(part: str, path: str, size: int, sha256: str) -> bool:
+def end_upload(path: str, token: str, size: int, sha256: str) -> bool:
     """Compare the digest, and give the file its name; return True if it has it."""
+    part = _part(path, token)
     if not os.path.exists(part):
         return os.path.exists(path) and digest(path) == [size, sha256]
     if digest(part) != [size, sha256]:
@@ -69,10 +90,10 @@ def end_upload(part: str, path: str, size: int, sha256: str) -> bool:
     return True
 
 
-def discard(part: str) -> None:
+def discard(path: str, token: str) -> None:
     """Remove what an upload that failed has left."""
     with contextlib.suppress(OSError):
-        os.unlink(part)
+        os.unlink(_part(path, token))
 
 
 def find(remote: str) -> list[object]:

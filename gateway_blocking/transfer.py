@@ -10,6 +10,7 @@ import base64
 import errno
 import hashlib
 import os
+import secrets
 import tempfile
 from collections import deque
 from collections.abc import Callable, Iterator
@@ -44,16 +45,20 @@ def upload(
 ) -> str:
     """Send a file to the kernel: see ``upload()`` of the client."""
     with _opened(local) as (file, name, total):
-        part, path = calls("begin_upload", remote, name, timeout=timeout)
+        path, token = (
+            str(calls("destination", remote, name, timeout=timeout)),
+            secrets.token_hex(16),
+        )
         try:
-            size, sha256 = _send_chunks(calls, file, part, total, progress, timeout)
-            if not calls("end_upload", part, path, size, sha256, timeout=timeout):
+            calls("begin_upload", path, token, timeout=timeout)
+            size, sha256 = _send_chunks(calls, file, (path, token), total, progress, timeout)
+            if not calls("end_upload", path, token, size, sha256, timeout=timeout):
                 raise GatewayError(f"the upload of {name} was damaged on its way; nothing is left")
         except BaseException:
             with suppress(Exception):  # the first error is the one that counts
-                calls("discard", part, timeout=TRANSFER_CLEANUP_TIMEOUT)
+                calls("discard", path, token, timeout=TRANSFER_CLEANUP_TIMEOUT)
             raise
-    return str(path)
+    return path
 
 
 def download(
@@ -108,7 +113,7 @@ class _Pipeline:
 def _send_chunks(
     calls: KernelCalls,
     file: IO[bytes],
-    part: str,
+    part: tuple[str, str],
     total: int | None,
     progress: Progress | None,
     timeout: float | None,
@@ -119,7 +124,7 @@ def _send_chunks(
         data = file.read(_CHUNK)
         while data or pipeline:
             if data and len(pipeline) < _IN_FLIGHT:
-                pipeline.start("write", part, size, base64.b64encode(data).decode())
+                pipeline.start("write", *part, size, base64.b64encode(data).decode())
                 sha256.update(data)
                 size += len(data)
                 data = file.read(_CHUNK)

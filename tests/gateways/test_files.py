@@ -19,6 +19,8 @@ from gateway_blocking import (
     MessageTooLarge,
     run_kernel,
 )
+from gateway_blocking.errors import ReplyLost
+from gateway_blocking.kernel_calls import KernelCall
 from gateway_blocking.local import LocalGateway
 from support.faultproxy import FaultProxy
 from support.kernels import needs
@@ -177,6 +179,66 @@ def test_an_upload_that_fails_leaves_nothing(
     with pytest.raises(error):
         kc.upload(tmp_path / local, remote if remote[0] == "/" else str(tmp_path / remote))
     assert [each.name for each in tmp_path.iterdir()] == ["here"]
+
+
+def test_an_upload_that_is_interrupted_leaves_nothing(
+    kc: BlockingGatewayKernelClient, tmp_path: Path
+) -> None:
+    """Ctrl-C may come while chunks are on their way, and the next upload works."""
+    target = tmp_path / "target"
+    target.mkdir()
+    (tmp_path / "source").write_bytes(bytes(20_000_000))
+
+    def interrupt(done: int, total: int | None) -> None:
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        kc.upload(tmp_path / "source", str(target), progress=interrupt)
+    assert list(target.iterdir()) == []
+    kc.upload(tmp_path / "source", str(target))
+    assert [each.name for each in target.iterdir()] == ["source"]
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="Windows has no limits for files")
+def test_an_upload_that_does_not_fit_leaves_nothing(gateway: LocalGateway, tmp_path: Path) -> None:
+    """The error is the kernel's, as if its disk were full."""
+    limit = "import resource; resource.setrlimit(resource.RLIMIT_FSIZE, (3_000_000, 3_000_000))"
+    with run_kernel(**gateway.options()) as client:
+        client.run(limit, timeout=60, check=True)
+        with pytest.raises(OSError, match="in the kernel: File too large"):
+            client.upload(io.BytesIO(bytes(20_000_000)), str(tmp_path / "copy"))
+        assert list(tmp_path.iterdir()) == []
+
+
+def test_an_upload_whose_first_reply_is_lost_leaves_nothing_else(
+    kc: BlockingGatewayKernelClient, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The request that makes the temporary file is made again, and makes no second file."""
+    take, lost = KernelCall._reply, []
+
+    def lose(self: KernelCall, deadline: Any) -> Any:
+        reply = take(self, deadline)
+        lost.append(reply)
+        if len(lost) <= 3:
+            raise ReplyLost("lost", msg_id=reply["parent_header"]["msg_id"])
+        return reply
+
+    monkeypatch.setattr(KernelCall, "_reply", lose)
+    kc.upload(io.BytesIO(b"abc"), str(tmp_path / "copy"))
+    assert len(lost) > 3
+    assert [(each.name, each.read_bytes()) for each in tmp_path.iterdir()] == [("copy", b"abc")]
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="other systems refuse such names")
+def test_a_name_that_is_not_text(kc: BlockingGatewayKernelClient, tmp_path: Path) -> None:
+    """Its bytes stay the same on both ways."""
+    source = tmp_path / os.fsdecode(b"a\xff")
+    source.write_bytes(b"abc")
+    (tmp_path / "there").mkdir()
+    path = kc.upload(source, str(tmp_path / "there"))
+    assert os.fsencode(path).endswith(b"/there/a\xff")
+    assert kc.download(path, tmp_path / "back") == tmp_path / "back"
+    assert (tmp_path / "back").read_bytes() == b"abc"
 
 
 def test_a_download_that_fails_leaves_the_old_file(

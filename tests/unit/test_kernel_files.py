@@ -19,13 +19,15 @@ from gateway_blocking.transfer import SOURCE
 
 def test_an_upload_appears_whole_at_the_end(tmp_path: Path) -> None:
     """Chunks may come in any order and twice; each step may be repeated."""
-    part, path = kernel_files.begin_upload(str(tmp_path / "new"), "name")
+    path = kernel_files.destination(str(tmp_path / "new"), "name")
+    kernel_files.begin_upload(path, "token")
+    kernel_files.begin_upload(path, "token")  # its first reply was lost
     for offset, data in ((3, b"def"), (0, b"abc"), (3, b"def")):
-        assert kernel_files.write(part, offset, base64.b64encode(data).decode()) == 3
+        assert kernel_files.write(path, "token", offset, base64.b64encode(data).decode()) == 3
     assert not Path(path).exists()
     digest = hashlib.sha256(b"abcdef").hexdigest()
-    assert kernel_files.end_upload(part, path, 6, digest)
-    assert kernel_files.end_upload(part, path, 6, digest)  # its first reply was lost
+    assert kernel_files.end_upload(path, "token", 6, digest)
+    assert kernel_files.end_upload(path, "token", 6, digest)  # its first reply was lost
     assert Path(path).read_bytes() == b"abcdef"
     assert [each.name for each in tmp_path.iterdir()] == ["new"]
 
@@ -34,12 +36,22 @@ def test_a_damaged_upload_leaves_the_old_file(tmp_path: Path) -> None:
     """The part that was written is discarded."""
     old = tmp_path / "old"
     old.write_text("old")
-    part, path = kernel_files.begin_upload(str(old), "name")
-    assert not kernel_files.end_upload(part, path, 6, "other")
-    kernel_files.discard(part)
-    kernel_files.discard(part)
+    path = kernel_files.destination(str(old), "name")
+    kernel_files.begin_upload(path, "token")
+    assert not kernel_files.end_upload(path, "token", 6, "other")
+    kernel_files.discard(path, "token")
+    kernel_files.discard(path, "token")
     assert old.read_text() == "old"
     assert [each.name for each in tmp_path.iterdir()] == ["old"]
+
+
+def test_an_unfinished_upload_is_private(tmp_path: Path) -> None:
+    """Other users must not read what will be a private file."""
+    kernel_files.begin_upload(str(tmp_path / "new"), "token")
+    [part] = tmp_path.iterdir()
+    assert part.stat().st_mode & 0o077 == 0 or sys.platform == "win32"
+    kernel_files.discard(str(tmp_path / "new"), "token")
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_an_upload_keeps_permissions_and_links(tmp_path: Path) -> None:
@@ -47,24 +59,24 @@ def test_an_upload_keeps_permissions_and_links(tmp_path: Path) -> None:
     (tmp_path / "old").touch(0o640)
     (tmp_path / "old").chmod(0o640)
     (tmp_path / "link").symlink_to("old")
-    part, path = kernel_files.begin_upload(str(tmp_path / "link"), "name")
-    assert kernel_files.end_upload(part, path, 0, hashlib.sha256().hexdigest())
+    path = kernel_files.destination(str(tmp_path / "link"), "name")
+    kernel_files.begin_upload(path, "token")
+    assert kernel_files.end_upload(path, "token", 0, hashlib.sha256().hexdigest())
     assert (tmp_path / "link").is_symlink()
     assert (tmp_path / "old").stat().st_mode & 0o777 == 0o640
 
 
 def test_a_directory_gets_a_file_of_the_same_name(tmp_path: Path) -> None:
     """As cp does it."""
-    part, path = kernel_files.begin_upload(str(tmp_path), "name")
-    kernel_files.discard(part)
+    path = kernel_files.destination(str(tmp_path), "name")
     assert path == str((tmp_path / "name").resolve())
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="Windows has no such files")
-@pytest.mark.parametrize("function", ["begin_upload", "find"])
+@pytest.mark.parametrize("function", ["destination", "find"])
 def test_a_device_is_refused(function: str) -> None:
     """It must not be replaced by a file, and reading it may never end."""
-    args = ("/dev/null", "name") if function == "begin_upload" else ("/dev/null",)
+    args = ("/dev/null", "name") if function == "destination" else ("/dev/null",)
     answer = json.loads(kernel_files.call(function, args))
     assert (answer["text"], answer["path"]) == ("not a regular file", "/dev/null")
     assert Path("/dev/null").is_char_device()
