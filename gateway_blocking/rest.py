@@ -265,7 +265,7 @@ class GatewayREST:
         kernel_id : str
             ID of the kernel.
         timeout : float, optional
-            Seconds for the only attempt: see :meth:`get_kernel`.
+            Seconds for all attempts; by default the options say how long to wait.
         """
         deadline = None if timeout is None else Deadline(timeout)
         self._change_kernel("POST", kernel_id, "/interrupt", object, deadline)
@@ -294,19 +294,22 @@ class GatewayREST:
                 )
             except GatewayHTTPError as error:
                 if error.status_code == 500:
-                    self._raise_if_gone(kernel_id)
+                    self._raise_if_gone(kernel_id, deadline)
                 raise
 
-        return self._retry_during_restart(change)
+        return self._retry_during_restart(change, deadline)
 
-    def _retry_during_restart(self, change: Callable[[], _T]) -> _T:
+    def _retry_during_restart(
+        self, change: Callable[[], _T], deadline: Deadline | None = None
+    ) -> _T:
         """Call `change`, and call it again while the gateway restarts the kernel.
 
         A gateway restarts a kernel that died.  Until that is done, it answers 500 to requests that
         change the kernel, and does not do what they ask (Kernel Gateway 3.0.1 and Jupyter Server
         2.21.1, for 40 to 250 ms).
         """
-        backoff = self._backoff(RESTART_PAUSE, RESTART_PAUSE_MAX, Deadline(RESTART_TIMEOUT))
+        until = (deadline or Deadline(None)).within(RESTART_TIMEOUT)
+        backoff = self._backoff(RESTART_PAUSE, RESTART_PAUSE_MAX, until)
         while True:
             try:
                 return change()
@@ -315,9 +318,9 @@ class GatewayREST:
                     raise
                 self._log.debug("%s; sending it again", str(error))
 
-    def _raise_if_gone(self, kernel_id: str) -> None:
+    def _raise_if_gone(self, kernel_id: str, deadline: Deadline | None) -> None:
         try:
-            self._http.kernel_request("GET", kernel_id, wanted=object)
+            self._http.kernel_request("GET", kernel_id, wanted=object, deadline=deadline)
         except NoSuchKernel:
             raise
         except GatewayHTTPError:

@@ -16,6 +16,7 @@ from gateway_blocking.config import GatewayClient
 from gateway_blocking.errors import (
     GatewayConnectionError,
     GatewayHTTPError,
+    GatewayTimeout,
     KernelsNotListed,
     NoSuchKernel,
     NoSuchKernelSpec,
@@ -220,3 +221,14 @@ def test_wait_until_up_raises_what_time_does_not_mend(mocker: Mocker, rest: Gate
     with pytest.raises(GatewayConnectionError):
         rest.wait_until_up(30)
     assert mocker.call_count == 1
+
+
+def test_interrupt_kernel_during_a_restart_ends_with_its_timeout(
+    mocker: Mocker, rest: GatewayREST, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The retries, and the question whether the kernel exists, are part of it."""
+    monkeypatch.setattr(module, "RESTART_TIMEOUT", 3600.0)
+    mocker.post(f"{API}/kernels/k/interrupt", status_code=500)
+    mocker.get(f"{API}/kernels/k", json=KERNEL)
+    with pytest.raises((GatewayHTTPError, GatewayTimeout)):
+        rest.interrupt_kernel("k", timeout=0.05)
