@@ -46,10 +46,6 @@ class _Piece:
         if len(self.texts) > 64:  # one text takes less memory than many
             self.texts = ["".join(self.texts)]
 
-    def finished(self) -> Output:
-        """Return the output, as a copy that later messages do not change."""
-        return {**self.output, "text": "".join(self.texts)} if self.texts else dict(self.output)
-
 
 class OutputCollector:
     """The outputs of one execution so far.
@@ -246,7 +242,7 @@ def _merged(pieces: list[_Piece]) -> Iterator[Output]:
             name = piece.output["name"]
             texts += piece.texts
         else:
-            yield piece.finished()
+            yield dict(piece.output)  # a copy, which later updates do not change
     if texts:
         yield {"output_type": "stream", "name": name, "text": "".join(texts)}
 
