@@ -163,7 +163,7 @@ class SessionKernel:
         self._manager = BlockingGatewayKernelManager(kernel_name=name, gateway=gateway)
         self._turns = Turns()
         self.death_is_known = False
-        """Whether the answer to a call said that the kernel died."""
+        """True if the answer to a call said that the kernel died."""
         try:
             self._manager.start_kernel(cwd=str(Path.cwd()), kernel_id=kernel_id or None)
             self.client: BlockingGatewayKernelClient = self._manager.client()

@@ -115,7 +115,7 @@ class CodeRun:
     def __init__(self, client: RunningClient, message: Message, options: RunOptions) -> None:
         self.msg_id = message["header"]["msg_id"]
         self.new_outputs: deque[Output] = deque()
-        """What arrived, each as :meth:`.OutputCollector.add` returns it, for the caller to take."""
+        """Outputs for the caller to take, each as :meth:`.OutputCollector.add` returned it."""
         self._client, self._message, self._options = client, message, options
         self._kernel_id, self._slot = client.kernel_id, client.connection_slot
         self._collector = OutputCollector(options.max_output)

@@ -27,7 +27,7 @@ def _is_python_name(name: str) -> bool:
 
 
 class Language(NamedTuple):
-    """How variables are assigned and read in one programming language.
+    """Assignment and reading of variables in one programming language.
 
     ``assign(name, text, is_bytes)`` returns code that assigns a value, which `text` holds as JSON,
     or as base64 if it is bytes; it raises ValueError if the language has no such value.

@@ -42,7 +42,7 @@ USE = "assert ready == os.getpid()\nready"
 
 @dataclass
 class Outcome:
-    """What the callers saw."""
+    """Results of the callers."""
 
     checkouts: int = 0
     worked: int = 0

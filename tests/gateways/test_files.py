@@ -138,7 +138,7 @@ def test_variables_of_r(gateway: LocalGateway) -> None:
 
 @pytest.mark.parametrize("size", [0, 1, (2 << 20) - 1, 2 << 20, (2 << 20) + 1, 9_000_000])
 def test_files_go_both_ways(kc: BlockingGatewayKernelClient, tmp_path: Path, size: int) -> None:
-    """Of any size, with any name, and with the progress."""
+    """Any size and any name is possible, and the progress is told."""
     data = os.urandom(size)
     source = tmp_path / 'it\'s "ü"\n.bin'
     source.write_bytes(data)

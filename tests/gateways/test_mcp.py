@@ -100,7 +100,7 @@ def new_kernels(gateway: LocalGateway) -> Callable[[], list[str]]:
 
 
 async def run_code(session: ClientSession, code: str, **more: Any) -> tuple[bool, str]:
-    """Whether it is an error, and the text."""
+    """Return True if it is an error, and the text."""
     done = await session.call_tool("run_code", {"code": code, **more})
     return bool(done.is_error), text_of(done)
 
@@ -428,7 +428,7 @@ def test_a_kernel_that_dies_is_replaced(terminal: Terminal) -> None:
 def test_a_kernel_that_is_gone_is_replaced(
     terminal: Terminal, new_kernels: Callable[[], list[str]]
 ) -> None:
-    """Somebody shut it down, or the gateway removed it because it was idle."""
+    """Another client shut it down, or the gateway removed it because it was idle."""
 
     async def scenario(session: ClientSession) -> None:
         await run_code(session, "x = 1")

@@ -169,7 +169,7 @@ def by_nbclient(client: NotebookClient, code: str) -> list[dict[str, Any]]:
 
 
 def without_counts(outputs: list[dict[str, Any]]) -> Any:
-    """What is the same in two kernels: an empty cell has no number in one of them."""
+    """Return the outputs without their numbers: an empty cell has none in one of two kernels."""
     text = comparable([{**each, "execution_count": None} for each in outputs])
     for each in text:
         if each["output_type"] == "error":

@@ -33,7 +33,7 @@ SESSION = Session(key=b"secret")
 
 
 class Host:
-    """What a connection reaches: each handshake ends as the test says, by default well."""
+    """Handshakes of a connection, each of which ends as the test says, by default well."""
 
     def __init__(self) -> None:
         self.outcomes: list[Exception] = []

@@ -1,4 +1,4 @@
-"""What the tools of the MCP server answer."""
+"""Answers of the tools of the MCP server."""
 
 from __future__ import annotations
 

@@ -168,7 +168,7 @@ def test_ping_while_another_thread_sends_follows_its_message(
 def test_control_frames_that_cannot_be_written_do_not_pile_up(
     transport: Transport, peer: Peer
 ) -> None:
-    """Of many pings, only the last ones have to be answered."""
+    """Only the last of many pings have to be answered."""
     with transport._send_lock:
         for _ in range(100):
             transport.ping()
