@@ -14,11 +14,13 @@ from typing import TYPE_CHECKING
 
 import hypothesis
 import pytest
+from jupyter_client.connect import LocalPortCache
 from jupyter_core.utils import ensure_event_loop
 
 from gateway_blocking.local import LocalGateway
 from support.faultproxy import FaultProxy
 from support.leaks import nothing_left
+from support.ports import free_port
 from support.rawserver import certificate
 from support.servers import own_gateway, proxy_of
 from support.terminal import Terminal
@@ -54,6 +56,14 @@ def _clean_environment(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Non
                 patch.delenv(name)
         for name in ("JUPYTER_CONFIG_DIR", "JUPYTER_CONFIG_PATH", "IPYTHONDIR"):
             patch.setenv(name, empty)
+        yield
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _ports_of_local_kernels() -> Iterator[None]:
+    """The kernels that a test starts on this machine listen on ports that stay free until then."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(LocalPortCache, "find_available_port", lambda cache, ip: free_port(ip))
         yield
 
 

@@ -37,6 +37,7 @@ from support.faultproxy import FaultProxy
 from support.kernels import deaf_cell
 from support.leaks import nothing_left
 from support.owners import kernels, program, wait_until_gone
+from support.ports import free_port
 from support.servers import Server, kernels_of, own_gateway
 from support.waiting import wait_until
 
@@ -293,8 +294,6 @@ def test_a_gateway_that_was_never_there_is_the_cause_of_the_timeout(unused_port:
 @pytest.fixture
 def unused_port() -> int:
     """A port at which nothing listens."""
-    from support.servers import free_port
-
     return free_port()
 
 

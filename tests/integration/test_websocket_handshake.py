@@ -25,8 +25,9 @@ def sent_by_both(path: str = "", **options: Any) -> tuple[list[bytes], list[byte
     seen: list[list[bytes]] = []
 
     def script(peer: Peer) -> None:
-        peer.answer("404 Not Found", Connection="close")
+        peer.read_request()
         seen.append(peer.request.partition(b"\r\n\r\n")[0].split(b"\r\n"))
+        peer.answer("404 Not Found", Connection="close")  # then the client sends the next one
 
     with serving(script) as where:
         gateway = GatewayClient(url=f"http://{where}{path}", max_request_retries=0, **options)
@@ -104,8 +105,9 @@ def test_the_host_has_its_port_unless_it_is_the_usual_one(
     seen: list[bytes] = []
 
     def script(peer: Peer) -> None:
-        peer.answer("404 Not Found")
+        peer.read_request()
         seen.append(peer.request)
+        peer.answer("404 Not Found")
 
     with serving(script) as where:
         at = ("127.0.0.1", int(where.rpartition(":")[2]))

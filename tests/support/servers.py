@@ -24,6 +24,7 @@ from urllib3.util.retry import Retry
 
 from gateway_blocking.local import LocalGateway
 from support.faultproxy import FaultProxy
+from support.ports import free_port
 from support.rawserver import certificate
 
 _START = 60.0  # seconds that a server may take
@@ -114,12 +115,6 @@ def _listens(url: str) -> bool:
             return True
     except OSError:
         return False
-
-
-def free_port() -> int:
-    with socket.create_server((_HOST, 0)) as probe:
-        port: int = probe.getsockname()[1]
-        return port
 
 
 def _secret(token: bool | str) -> str:
