@@ -2,6 +2,7 @@
 
 Each test does one thing with the manager of a kernel on this machine and with ours, and compares
 all that can be seen of it: the notebook, the exception with its text, the hooks that were called.
+What is done with a kernel that runs is also done with a bridge and jupyter_client's own manager.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Awaitable, Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -31,6 +32,7 @@ from nbclient.util import ensure_async, run_sync
 from traitlets.config import Config
 
 from gateway_blocking.local import LocalGateway
+from support.bridges import SPEC, bridge_kernelspec
 from support.notebooks import LOCAL, REMOTE, client_of, comparable, notebook, text_of
 from support.servers import kernels_of, own_gateway
 from support.waiting import wait_until
@@ -67,22 +69,34 @@ print('30%', flush=True)
 """
 
 
+BRIDGE = "bridge"  # the third kernel, beside LOCAL and REMOTE
+
+
 @pytest.fixture(scope="module")
-def kernels(gateway: LocalGateway) -> Iterator[dict[str, KernelManager]]:
-    """A kernel here and one behind the gateway, for all that a cell can do without harm to them."""
-    owners = []
+def kernels(
+    gateway: LocalGateway, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[dict[str, KernelManager]]:
+    """A kernel here, one behind the gateway and one behind a bridge.
+
+    They are for all that a cell can do without harm to them.
+    """
+    clients = {
+        LOCAL: client_of(notebook(), LOCAL),
+        REMOTE: client_of(notebook(), REMOTE),
+        BRIDGE: client_of(notebook(), LOCAL, kernel_name=SPEC),
+    }
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("JUPYTER_GATEWAY_URL", gateway.url)
         patch.setenv("JUPYTER_GATEWAY_AUTH_TOKEN", gateway.token)
-        for manager in (LOCAL, REMOTE):
-            owners.append(client_of(notebook(), manager))
-            owners[-1].create_kernel_manager()
-            owners[-1].start_new_kernel()
-            # jupyter_client keeps a socket of the first client for as long as the manager lives
-            run_sync(outcome)(NotebookClient(notebook(), km=owners[-1].km))
-    yield {manager: owner.km for manager, owner in zip((LOCAL, REMOTE), owners, strict=True)}
-    for owner in owners:
-        owner._cleanup_kernel()
+        with bridge_kernelspec(gateway, tmp_path_factory.mktemp("bridge")):
+            for client in clients.values():
+                client.create_kernel_manager()
+                client.start_new_kernel()
+                # jupyter_client keeps a socket of the first client while the manager lives
+                run_sync(outcome)(NotebookClient(notebook(), km=client.km))
+    yield {name: client.km for name, client in clients.items()}
+    for client in clients.values():
+        client._cleanup_kernel()
 
 
 def interrupt(km: KernelManager) -> None:
@@ -92,15 +106,17 @@ def interrupt(km: KernelManager) -> None:
     run_sync(_interrupt)()
 
 
-def both(look: Callable[[str], Awaitable[Any]]) -> Any:
+def both(look: Callable[[str], Awaitable[Any]], others: Iterable[str] = (REMOTE,)) -> Any:
     """What `look` sees with our manager, having seen the same with the local one, side by side."""
+    names = [LOCAL, *(name for name in others if name != LOCAL)]
 
     async def _both() -> Any:
-        return await asyncio.gather(look(LOCAL), look(REMOTE))
+        return await asyncio.gather(*map(look, names))
 
-    here, there = run_sync(_both)()
-    assert comparable(there) == comparable(here)
-    return there
+    here, *there = run_sync(_both)()
+    for name, seen in zip(names[1:], there, strict=True):
+        assert comparable(seen) == comparable(here), name
+    return there[0]
 
 
 def one_by_one(look: Callable[[str], Any]) -> Any:
@@ -222,7 +238,7 @@ def test_a_cell_behaves_the_same(name: str, kernels: dict[str, KernelManager]) -
         return await outcome(NotebookClient(mine, km=km, **copy.deepcopy(case.options)))
 
     try:
-        seen = both(look)
+        seen = both(look, kernels)
     finally:
         if "interrupt_on_timeout" not in case.options and SLEEP in case.cells:
             for km in kernels.values():
@@ -283,7 +299,7 @@ def test_the_hooks_are_called_the_same(kernels: dict[str, KernelManager]) -> Non
         client = NotebookClient(copy.deepcopy(nb), km=kernels[manager], **hooks(calls))
         return [await outcome(client), calls]
 
-    seen, calls = both(look)
+    seen, calls = both(look, kernels)
     assert seen["raised"] is None
     whole = ["on_cell_start", "on_cell_execute", "on_cell_complete", "on_cell_executed"]
     assert [(call[0], call[2]) for call in calls] == [
@@ -313,7 +329,7 @@ def test_the_state_of_widgets_is_stored_the_same(
         km, mine = kernels[manager], copy.deepcopy(nb)
         return await outcome(NotebookClient(mine, km=km, store_widget_state=store))
 
-    seen = both(look)
+    seen = both(look, kernels)
     assert "widget-view+json" in text_of(seen["cells"][0])
     assert ("widgets" in seen["metadata"]) == store
     if store:

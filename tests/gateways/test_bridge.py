@@ -11,7 +11,6 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import nbformat
 import pytest
 from jupyter_client.blocking import BlockingKernelClient
 from jupyter_client.kernelspec import KernelSpecManager
@@ -206,30 +205,11 @@ def test_a_front_end_that_is_killed_leaves_no_kernel(spec: str, gateway: LocalGa
     wait_until(lambda: set(kernels_of(gateway)) <= before, 60)
 
 
-def test_nbclient_with_its_default_manager(spec: str) -> None:
-    """A notebook names the kernelspec, and nothing else changes."""
-    nb = notebook("x = 6 * 7\nprint(x)", "x")
-    NotebookClient(nb, kernel_name=spec, timeout=60).execute()
-    assert [cell.outputs[0].get("text", "") for cell in nb.cells] == ["42\n", ""]
-
-
 def test_nbclient_notices_a_dead_kernel(spec: str) -> None:
     """Without the end of the bridge it would wait for its whole timeout."""
     nb = notebook("import os; os._exit(1)")
     with pytest.raises(DeadKernelError):
         NotebookClient(nb, kernel_name=spec, timeout=100).execute()
-
-
-def test_jupyter_execute(spec: str, terminal: Terminal) -> None:
-    """A command of another package, without any option for this one."""
-    path = terminal.directory / "a.ipynb"
-    nbformat.write(notebook("print('executed')"), path)
-    command = [sys.executable, "-m", "jupyter", "execute", f"--kernel_name={spec}"]
-    done = subprocess.run(
-        [*command, "--inplace", str(path)], capture_output=True, text=True, timeout=100, check=False
-    )
-    assert done.returncode == 0, done.stderr
-    assert "executed" in path.read_text()
 
 
 def test_a_running_kernel_is_attached_to(

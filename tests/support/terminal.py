@@ -73,17 +73,19 @@ class Terminal:
 ON_THIS_TERMINAL = """
 import fcntl, os, sys, termios
 fcntl.ioctl(0, termios.TIOCSCTTY, 0)
-os.execv(sys.executable, [sys.executable, "-m", "gateway_blocking", *sys.argv[1:]])
+os.execv(sys.executable, [sys.executable, "-m", *sys.argv[1:]])
 """
 
 
 class Person:
     """Somebody who types at a pseudo terminal, and reads what appears there."""
 
+    module = "gateway_blocking"
+
     def __init__(self, terminal: Terminal, *args: str, **env: str) -> None:
         self._keyboard, there = pty.openpty()
         self.process = subprocess.Popen(
-            [sys.executable, "-c", ON_THIS_TERMINAL, *args],
+            [sys.executable, "-c", ON_THIS_TERMINAL, self.module, *args],
             cwd=terminal.directory,
             env={
                 **terminal.env,

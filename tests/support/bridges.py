@@ -1,0 +1,50 @@
+"""Kernelspecs of the bridge, for front ends that know nothing of this package."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+from gateway_blocking.local import LocalGateway
+
+SPEC = "test-python3"
+"""The name of the kernelspec that `bridge_kernelspec` installs."""
+
+
+@contextmanager
+def bridge_kernelspec(gateway: LocalGateway, folder: Path, *options: str) -> Iterator[Path]:
+    """Install the gateway's Python below this folder, and let this process find it.
+
+    A profile has the gateway's URL and token, so that no front end needs them in its environment.
+    What is yielded is the folder of the kernelspec.
+    """
+    with pytest.MonkeyPatch.context() as patch:
+        for name in ("CONFIG", "DATA", "RUNTIME"):
+            patch.setenv(f"JUPYTER_{name}_DIR", str(folder / name.lower()))
+        patch.setenv("JUPYTER_PATH", str(folder / "prefix" / "share" / "jupyter"))
+        login = {
+            "JUPYTER_GATEWAY_URL": gateway.url,
+            "JUPYTER_GATEWAY_AUTH_TOKEN": gateway.token,
+        }
+        _run("profile", "add", "test", **login)
+        prefix = f"--prefix={folder / 'prefix'}"
+        _run("install", "--profile=test", prefix, *options, "python3")
+        yield folder / "prefix" / "share" / "jupyter" / "kernels" / SPEC
+
+
+def _run(*args: str, **env: str) -> None:
+    done = subprocess.run(
+        [sys.executable, "-m", "gateway_blocking", *args],
+        env={**os.environ, **env},
+        capture_output=True,
+        text=True,
+        timeout=90,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
