@@ -9,6 +9,7 @@ from typing import Any, TypedDict
 
 import zmq
 from jupyter_client.connect import write_connection_file
+from jupyter_client.session import new_id_bytes
 
 from ..errors import GatewayError
 
@@ -57,7 +58,7 @@ def read_connection_file(path: Path) -> ConnectionFile:
 
 def write_new_connection_file(path: Path, kernel_name: str) -> ConnectionFile:
     """Write a connection file with new ports and a new key, which only this user can read."""
-    write_connection_file(str(path), kernel_name=kernel_name)
+    write_connection_file(str(path), kernel_name=kernel_name, key=new_id_bytes())
     return read_connection_file(path)
 
 
