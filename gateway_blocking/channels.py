@@ -224,7 +224,7 @@ class Channel(AwaitableMailbox):
                 else:
                     claim.add(cast(Message, message), size, self)
 
-    def warn_if_dropping(self) -> None:
+    def after_delivery(self) -> None:
         """Warn once if messages were dropped.  Requires that no mutex is held: a handler runs."""
         if self._backlog.must_warn:
             self._backlog.warn()

@@ -5,10 +5,10 @@ from __future__ import annotations
 import math
 import os
 import weakref
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import partial
 from queue import Empty
-from typing import Any, TypeVar, cast
+from typing import Any, ClassVar, TypeVar, cast
 
 from jupyter_client.blocking.client import BlockingKernelClient
 from jupyter_client.clientabc import KernelClientABC
@@ -28,7 +28,7 @@ from .locks import Lock
 from .messages import Message
 from .readiness import ReadinessCheck
 from .remote import RemoteKernelMixin
-from .wire import require_json
+from .wire import FORMATS, Format, require_json
 
 __all__ = ["BlockingGatewayKernelClient"]
 
@@ -65,6 +65,7 @@ class BlockingGatewayKernelClient(RemoteKernelMixin, KernelOperations, BlockingK
     stdin_channel_class = Type(Channel)  # type: ignore[assignment]
     control_channel_class = Type(Channel)  # type: ignore[assignment]
     hb_channel_class = Type(HBChannel)  # type: ignore[assignment]
+    _formats: ClassVar[Mapping[str, Format]] = FORMATS
 
     def __init__(self, **kwargs: Any) -> None:
         super().__init__(**kwargs)
@@ -169,6 +170,7 @@ class BlockingGatewayKernelClient(RemoteKernelMixin, KernelOperations, BlockingK
             channels=self._channels,
             session=self.session,
             log=self.log,
+            formats=self._formats,
         )
         try:
             self.connection_slot.open(connection)

@@ -41,6 +41,7 @@ from .runner import ProtocolRunner
 from .sender import Sender
 from .threads import DaemonThread
 from .transport import Transport
+from .wire import FORMATS, Format
 
 __all__ = ["Connection"]
 
@@ -81,6 +82,8 @@ class Connection:
         again.
     log : logging.Logger or adapter
         The log.
+    formats : mapping of str to Format, optional
+        Format of each subprotocol.
     """
 
     def __init__(
@@ -96,6 +99,7 @@ class Connection:
         ping_timeout: float,
         delays: Callable[[], Iterator[float]],
         log: logging.Logger | logging.LoggerAdapter[Any],
+        formats: Mapping[str, Format] = FORMATS,
     ) -> None:
         self.name = printable(name, 200)  # for texts
         self._runner = ProtocolRunner(
@@ -108,7 +112,7 @@ class Connection:
             delays=delays,
         )
         self._protocol = self._runner.protocol
-        self._reader = Reader(self._runner, endpoint, channels, session)
+        self._reader = Reader(self._runner, endpoint, channels, session, formats)
         self._sender = Sender(self._runner, self._reader, session, send_timeout)
         self._heartbeat = Heartbeat(self._runner, self._reader, kernel_state, send_timeout)
         self._threads = (

@@ -21,7 +21,7 @@ from .liveness import LIVING, KernelStatus
 from .reconnection import delays
 from .rest import GatewayREST
 from .timeouts import KERNEL_POLL_TIMEOUT
-from .wire import V1
+from .wire import FORMATS, V1, Format
 
 __all__ = ["ConnectionSlot", "kernel_exists", "new_connection"]
 
@@ -141,6 +141,7 @@ def new_connection(
     channels: Mapping[str, Channel],
     session: Session,
     log: logging.Logger | logging.LoggerAdapter[Any],
+    formats: Mapping[str, Format] = FORMATS,
 ) -> Connection:
     """Return a connection to a kernel, made from the options of its gateway and not yet open."""
     if not kernel_id:
@@ -164,6 +165,7 @@ def new_connection(
             gateway.gateway_retry_max,
         ),
         log=log,
+        formats=formats,
     )
 
 

@@ -6,7 +6,7 @@ message, and is described in jupyter_client's documentation ("Messaging in Jupyt
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import Any, TypedDict, cast
 
@@ -14,7 +14,17 @@ from jupyter_client.adapter import adapt
 
 from .errors import WireError
 
-__all__ = ["Header", "Message", "ParentHeader", "Unreadable", "build_message", "is_idle"]
+__all__ = [
+    "Header",
+    "Message",
+    "ParentHeader",
+    "RelayedMessage",
+    "Unreadable",
+    "build_message",
+    "is_idle",
+    "is_of_this_protocol",
+    "relayed_message",
+]
 
 _LONGEST_ID = 1024  # characters; the ids of real kernels have fewer than 100
 
@@ -51,6 +61,13 @@ class Message(TypedDict):
     metadata: dict[str, Any]
     content: dict[str, Any]
     buffers: list[memoryview]
+
+
+class RelayedMessage(Message):
+    """A message that is passed on as it came."""
+
+    parts: Sequence[bytes | memoryview]
+    """Header, parent header, metadata and content as JSON, and the buffers."""
 
 
 def is_idle(message: Message) -> bool:
@@ -107,27 +124,16 @@ def build_message(
     WireError
         Not even the header has what every header must have.
     """
-    if type(channel) is not str:
-        raise WireError("a message's channel must be text")
-    if type(header) is not dict:
-        raise WireError("a message's header must be a JSON object")
-    try:
-        parts: dict[str, Any] = {
-            "header": header,
-            "msg_id": header["msg_id"],
-            "msg_type": header["msg_type"],
-            "parent_header": parent_header,
-            "metadata": metadata,
-            "content": content,
-            "buffers": buffers,
-        }
-    except KeyError as missing:
-        raise WireError(f"a message's header has no {missing}") from None
-    if not (type(parts["msg_type"]) is str and _is_id(parts["msg_id"])):
-        raise WireError(
-            f"a message's msg_type must be text, and its msg_id text of up to {_LONGEST_ID}"
-            " characters"
-        )
+    _check_header(channel, header)
+    parts: dict[str, Any] = {
+        "header": header,
+        "msg_id": header["msg_id"],
+        "msg_type": header["msg_type"],
+        "parent_header": parent_header,
+        "metadata": metadata,
+        "content": content,
+        "buffers": buffers,
+    }
     try:
         if unreadable is not None:
             raise unreadable
@@ -136,6 +142,69 @@ def build_message(
         parent = parent_header if _is_parent(parent_header) else {}
         parts |= {"parent_header": parent, "metadata": {}, "content": {}, "buffers": []}
         raise Unreadable(str(error), channel, cast("Message", parts)) from error
+
+
+def relayed_message(
+    channel: Any,
+    header: Any,
+    parent_header: Any,
+    content: Mapping[str, Any],
+    parts: Sequence[bytes | memoryview],
+) -> RelayedMessage:
+    """Return the message of these parts for a program that passes it on unchanged.
+
+    Only the headers are checked.  What the content of a message must have is for its receiver.
+
+    Parameters
+    ----------
+    channel, header, parent_header
+        Parts of the message, of any type that JSON has.
+    content : mapping
+        The content, for the protocol, which looks at that of few messages.
+    parts : sequence of bytes or memoryview
+        All parts as they came.
+
+    Raises
+    ------
+    WireError
+        A header does not have what every header must have.
+    """
+    _check_header(channel, header)
+    if not _is_parent(parent_header):
+        raise WireError(f"a {header['msg_type']} has a malformed parent header")
+    message: dict[str, Any] = {
+        "header": header,
+        "msg_id": header["msg_id"],
+        "msg_type": header["msg_type"],
+        "parent_header": parent_header,
+        "metadata": {},
+        "content": content,
+        "buffers": parts[4:],
+        "parts": parts,
+    }
+    return cast("RelayedMessage", message)
+
+
+def is_of_this_protocol(header: Any) -> bool:
+    """Return True if a header is of version 5 of the protocol, and not of an older one."""
+    return type(header) is dict and str(header.get("version", "")).startswith("5.")
+
+
+def _check_header(channel: Any, header: Any) -> None:
+    """Raise WireError unless there are the channel, the type and the ID of a message."""
+    if type(channel) is not str:
+        raise WireError("a message's channel must be text")
+    if type(header) is not dict:
+        raise WireError("a message's header must be a JSON object")
+    try:
+        msg_id, msg_type = header["msg_id"], header["msg_type"]
+    except KeyError as missing:
+        raise WireError(f"a message's header has no {missing}") from None
+    if not (type(msg_type) is str and _is_id(msg_id)):
+        raise WireError(
+            f"a message's msg_type must be text, and its msg_id text of up to {_LONGEST_ID}"
+            " characters"
+        )
 
 
 def _is_id(value: Any) -> bool:
@@ -153,7 +222,7 @@ def _checked(message: dict[str, Any]) -> Message:
         raise WireError(f"the content of a {message['msg_type']} is not a JSON object")
     if not _is_parent(message["parent_header"]):
         raise WireError(f"the msg_id in the parent header of a {message['msg_type']} is not text")
-    if not str(message["header"].get("version", "")).startswith("5."):
+    if not is_of_this_protocol(message["header"]):
         try:
             message = adapt(message)
         except Exception as error:  # whatever an adapter trips over, it is not of its version

@@ -16,7 +16,7 @@ from .messages import Message, Unreadable
 from .outcomes import stopped
 from .runner import ProtocolRunner
 from .transport import Transport
-from .wire import FORMATS
+from .wire import FORMATS, Format
 
 __all__ = ["Reader"]
 
@@ -36,6 +36,8 @@ class Reader:
         The channels that the protocol delivers into, by name.
     session : jupyter_client.session.Session
         Source of ``unpack``, which reads JSON.
+    formats : mapping of str to Format, optional
+        Format of each subprotocol.
     """
 
     def __init__(
@@ -44,6 +46,7 @@ class Reader:
         endpoint: Callable[[str], Endpoint],
         channels: Mapping[str, Channel],
         session: Session,
+        formats: Mapping[str, Format] = FORMATS,
     ) -> None:
         self.socket: Handshake | Transport | None = None
         """The handshake or the websocket that close() ends."""
@@ -55,6 +58,7 @@ class Reader:
         self._endpoint = endpoint
         self._channels = channels
         self._session = session
+        self._formats = formats
         self._reached: Handshake | None = None
         self._prepared: Handshake | None = None  # the second one, perhaps with other credentials
         self._has_prepared = False
@@ -203,7 +207,7 @@ class Reader:
         return decision
 
     def _read(self, transport: Transport) -> Never:
-        decode = FORMATS[transport.subprotocol].decode
+        decode = self._formats[transport.subprotocol].decode
         unpack = self._session.unpack
         name = self._runner.name
         while True:
@@ -232,4 +236,4 @@ class Reader:
         if actions:
             self._runner.accept(actions)
         if (receiver := self._channels.get(channel)) is not None:
-            receiver.warn_if_dropping()
+            receiver.after_delivery()

@@ -25,7 +25,7 @@ from .actions import (
     SendRequest,
     Sink,
 )
-from .errors import ReplyLost
+from .errors import ReplyLost, WireError
 from .liveness import PollResult
 from .messages import Message
 from .outcomes import execution_outcome, missing_output, reply_lost
@@ -349,7 +349,10 @@ class RecoveryDriver:
     def _redated(self, request: Request) -> tuple[int, bytes]:
         """Return the frame of a request that a kernel is to answer even if it had it before."""
         format_ = FORMATS[request.subprotocol]
-        channel, message = format_.decode(*request.frame, self._session.unpack)
-        if isinstance(date := message["header"]["date"], datetime):
+        try:
+            channel, message = format_.decode(*request.frame, self._session.unpack)
+        except WireError:  # a relayed request, which its kernel cannot read either
+            return request.frame
+        if isinstance(date := message["header"].get("date"), datetime):
             message["header"]["date"] = date + timedelta(microseconds=1)
         return format_.encode(channel, message, self._session.pack)

@@ -26,7 +26,7 @@ from __future__ import annotations
 import json
 import re
 import struct
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from datetime import datetime
 from itertools import pairwise
 from typing import Any, NamedTuple
@@ -35,7 +35,12 @@ from jupyter_client.jsonutil import parse_date
 
 from .errors import WireError
 from .frames import BINARY, TEXT
-from .messages import Message, build_message
+from .messages import (
+    Message,
+    build_message,
+    is_of_this_protocol,
+    relayed_message,
+)
 
 __all__ = [
     "DEFAULT",
@@ -44,6 +49,7 @@ __all__ = [
     "Format",
     "Pack",
     "Payload",
+    "RELAY_FORMATS",
     "Unpack",
     "require_json",
 ]
@@ -190,6 +196,8 @@ def _pack(part: Any, pack: Pack) -> bytes:
 
 
 def _encode_default(channel: str, message: Mapping[str, Any], pack: Pack) -> tuple[int, bytes]:
+    if "parts" in message:
+        message = _unpacked(message["parts"])
     header, parent_header, metadata, content = _parts(message)
     buffers = _buffers(message)
     text = _pack(
@@ -243,16 +251,17 @@ def _decode_default(opcode: int, payload: Payload, unpack: Unpack) -> tuple[str,
 
 def _encode_v1(channel: str, message: Mapping[str, Any], pack: Pack) -> tuple[int, bytes]:
     parts: list[Payload] = [channel.encode()]
-    parts += [_pack(part, pack) for part in _parts(message)]
-    parts += _buffers(message)
+    if "parts" in message:
+        parts += message["parts"]
+    else:
+        parts += [_pack(part, pack) for part in _parts(message)]
+        parts += _buffers(message)
     offsets = _offsets(parts, 8 * (2 + len(parts)))
     return BINARY, b"".join((struct.pack(f"<{len(offsets) + 1}Q", len(offsets), *offsets), *parts))
 
 
 def _decode_v1(opcode: int, payload: Payload, unpack: Unpack) -> tuple[str, Message]:
-    if opcode != BINARY:
-        raise WireError(f"a text frame came on a websocket that speaks {V1}")
-    parts = _parts_of_v1(payload)
+    parts = _parts_of_v1(opcode, payload)
     channel = str(parts[0], "utf-8", "replace")
     header = _date(_unpack(parts[1], unpack))
     parent_header: Any = {}
@@ -271,8 +280,10 @@ def _decode_v1(opcode: int, payload: Payload, unpack: Unpack) -> tuple[str, Mess
     )
 
 
-def _parts_of_v1(payload: Payload) -> list[Any]:
+def _parts_of_v1(opcode: int, payload: Payload) -> list[Any]:
     """Channel, header, parent header, metadata, content and buffers, none of them copied twice."""
+    if opcode != BINARY:
+        raise WireError(f"a text frame came on a websocket that speaks {V1}")
     if type(payload) is bytes and len(payload) >= _HEAD_WITHOUT_BUFFERS.size:
         count, a, b, c, d, e, end = _HEAD_WITHOUT_BUFFERS.unpack_from(payload)
         if count == 6 and a <= b <= c <= d <= e <= end <= len(payload):  # as nearly always
@@ -284,6 +295,60 @@ def _parts_of_v1(payload: Payload) -> list[Any]:
 
 
 _HEAD_WITHOUT_BUFFERS = struct.Struct("<7Q")
+
+
+# --- messages that are passed on ------------------------------------------------------------------
+
+
+def _unpacked(parts: Sequence[Payload]) -> Mapping[str, Any]:
+    """Return the message of these parts, which came as JSON."""
+    header, parent_header, metadata, content = (_unpack(part, json.loads) for part in parts[:4])
+    return {
+        "header": header,
+        "parent_header": parent_header,
+        "metadata": metadata,
+        "content": content,
+        "buffers": parts[4:],
+    }
+
+
+class _Unread(Mapping[str, Any]):
+    """The JSON object of a part, which is read when it is needed; empty if it is not one."""
+
+    __slots__ = ("_part", "_unpack", "_values")
+
+    def __init__(self, part: Payload, unpack: Unpack) -> None:
+        self._part, self._unpack = part, unpack
+        self._values: Mapping[str, Any] | None = None
+
+    def _read(self) -> Mapping[str, Any]:
+        if self._values is None:
+            try:
+                values = _unpack(self._part, self._unpack)
+            except WireError:  # its receiver is told, by its own parser
+                values = {}
+            self._values = values if type(values) is dict else {}
+        return self._values
+
+    def __getitem__(self, key: str) -> Any:
+        return self._read()[key]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._read())
+
+    def __len__(self) -> int:
+        return len(self._read())
+
+
+def _relay_v1(opcode: int, payload: Payload, unpack: Unpack) -> tuple[str, Message]:
+    channel, *parts = _parts_of_v1(opcode, payload)
+    header = _date(_unpack(parts[0], unpack))
+    if not is_of_this_protocol(header):
+        return _decode_v1(opcode, payload, unpack)  # which adapts it
+    parent_header = _parent_header(parts[1], unpack) or {}
+    name = str(channel, "utf-8", "replace")
+    content = _Unread(parts[3], unpack)
+    return name, relayed_message(name, header, parent_header, content, parts)
 
 
 # --- offsets --------------------------------------------------------------------------------------
@@ -325,3 +390,10 @@ FORMATS: Mapping[str, Format] = {
     V1: Format(_encode_v1, _decode_v1),
 }
 """The format of each subprotocol; a server that selects none speaks the default."""
+
+RELAY_FORMATS: Mapping[str, Format] = {**FORMATS, V1: Format(_encode_v1, _relay_v1)}
+"""The formats for a program that passes messages on.
+
+Of a message that comes in v1, only the headers are parsed, and it is a :class:`.RelayedMessage`.
+``encode`` accepts one in every format.
+"""

@@ -302,7 +302,7 @@ class Bounded:
     def flood(self, count: int = 100, size: int = 10_000, parent: str = "") -> None:
         for number in range(count):
             self.iopub.deliver(message(parent, n=number), size)
-            self.iopub.warn_if_dropping()
+            self.iopub.after_delivery()
 
 
 def numbers(messages: list[dict[str, Any]]) -> list[int]:

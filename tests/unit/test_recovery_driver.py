@@ -6,8 +6,9 @@ from typing import Any
 
 import pytest
 
-from gateway_blocking.actions import PollKernel, PollReason, ReportResent
+from gateway_blocking.actions import PollKernel, PollReason, ReportResent, SendRequest
 from gateway_blocking.liveness import PollResult
+from gateway_blocking.wire import FORMATS, V1
 from support.protocol import Client, frames_of, says, transport
 
 
@@ -50,6 +51,18 @@ def test_idempotent_request_is_resent_with_another_date(client: Client) -> None:
     sent = begin(client)
     [again] = [message for _, message in sent if message["msg_id"] == asked["msg_id"]]
     assert again["header"]["date"] != asked["header"]["date"]
+
+
+def test_relayed_request_that_cannot_be_read_is_resent_as_it_is(client: Client) -> None:
+    """A front end made it, and the kernel will ignore it, too."""
+    asked = client.message("complete_request")
+    parts = [client.session.pack(asked["header"]), b"{}", b"{}", b"no JSON"]
+    request = client.register(asked)
+    request.frame = FORMATS[V1].encode("shell", {"parts": parts}, client.session.pack)
+    client.protocol.request_sent(request, 0.0)
+    [(_, question)] = frames_of(client.reconnect())
+    actions = client.receive("control", says("kernel_info_reply", question))
+    assert request.frame in [(a.opcode, a.payload) for a in actions if isinstance(a, SendRequest)]
 
 
 def test_request_to_a_subshell_has_a_barrier_of_its_own(client: Client) -> None:

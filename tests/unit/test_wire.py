@@ -22,7 +22,7 @@ from jupyter_server.services.kernels.connection.base import (
 from gateway_blocking.errors import WireError
 from gateway_blocking.frames import BINARY, TEXT
 from gateway_blocking.messages import Unreadable
-from gateway_blocking.wire import DEFAULT, FORMATS, V1
+from gateway_blocking.wire import DEFAULT, FORMATS, RELAY_FORMATS, V1
 
 Message = dict[str, Any]  # which has more than a kernel's message, such as a subshell's ID
 SESSION = Session(key=b"secret")
@@ -397,3 +397,86 @@ def test_text_that_is_no_json_takes_no_longer_than_text_that_is(text: str) -> No
     """The time grows with its length, not with the square of that."""
     with pytest.raises(WireError, match=r"not JSON|more than 4000000"):
         FORMATS[DEFAULT].decode(TEXT, stream(text + "[" * 4_000_001 + "\\"), json_unpacker)
+
+
+# --- messages that are passed on ------------------------------------------------------------------
+
+
+def relayed(message: Message) -> Any:
+    """The message as a program gets it that passes it on."""
+    frame = FORMATS[V1].encode("iopub", message, SESSION.pack)
+    channel, received = RELAY_FORMATS[V1].decode(*frame, SESSION.unpack)
+    assert channel == "iopub"
+    return received
+
+
+@pytest.mark.parametrize("name", FORMATS)
+@given(content=contents, parts=buffers)
+def test_a_relayed_message_is_passed_on_unchanged(
+    name: str, content: dict[str, Any], parts: list[bytes]
+) -> None:
+    """Byte for byte in v1, and with the same values in the default format."""
+    message = message_of(content, parts)
+    received = relayed(message)
+    again = RELAY_FORMATS[name].encode("iopub", received, SESSION.pack)
+    if name == V1:
+        assert again == FORMATS[V1].encode("iopub", message, SESSION.pack)
+    assert FORMATS[name].decode(*again, SESSION.unpack)[1] == over_zmq(message)
+
+
+def test_only_the_headers_of_a_relayed_message_are_parsed() -> None:
+    """Its content is parsed if the protocol looks at it, and then only once."""
+    texts: list[str] = []
+
+    def unpack(text: str) -> Any:
+        texts.append(text)
+        return json.loads(text)
+
+    frame = FORMATS[V1].encode("iopub", message_of({"a": [1]}, [b"x"]), SESSION.pack)
+    _, received = RELAY_FORMATS[V1].decode(*frame, unpack)
+    parsed = len(texts)
+    assert parsed <= 2
+    assert dict(received["content"]) == {"a": [1]}
+    assert (received["content"].get("a"), received["content"].get("b"), len(texts) - parsed) == (
+        [1],
+        None,
+        1,
+    )
+    assert [bytes(buffer) for buffer in received["buffers"]] == [b"x"]
+
+
+@pytest.mark.parametrize("content", [b"no JSON", b"[]", b"\xff"])
+def test_a_relayed_content_that_cannot_be_parsed_is_for_its_receiver(content: bytes) -> None:
+    """It is passed on as it is, and says nothing to the protocol."""
+    header = json.dumps(SESSION.msg("status")["header"], default=str).encode()
+    message = {"header": {}, "parts": [header, b"{}", b"{}", content]}
+    frame = RELAY_FORMATS[V1].encode("iopub", message, SESSION.pack)
+    _, received = RELAY_FORMATS[V1].decode(*frame, SESSION.unpack)
+    assert received["content"].get("execution_state") is None
+    assert RELAY_FORMATS[V1].encode("iopub", received, SESSION.pack) == frame
+
+
+@pytest.mark.parametrize("part", range(2))
+@pytest.mark.parametrize("text", [b"no JSON", b"[1]", b'{"msg_id": 1}'])
+def test_a_relayed_message_must_have_its_headers(part: int, text: bytes) -> None:
+    """The protocol could not tell which request it belongs to."""
+    header = json.dumps(SESSION.msg("status")["header"], default=str).encode()
+    parts = [header, b"{}", b"{}", b"{}"]
+    parts[part] = text
+    frame = RELAY_FORMATS[V1].encode("iopub", {"header": {}, "parts": parts}, SESSION.pack)
+    with pytest.raises(WireError):
+        RELAY_FORMATS[V1].decode(*frame, SESSION.unpack)
+
+
+def test_a_message_of_another_version_is_adapted_instead_of_relayed() -> None:
+    """Front ends expect the version of the protocol that their connection file is for."""
+    message = SESSION.msg("pyout", {"data": {}, "execution_count": 1})
+    message["header"]["version"] = "4.1"
+    assert "parts" not in relayed(message)
+
+
+def test_a_relayed_message_that_is_not_json_cannot_be_sent_in_the_default_format() -> None:
+    """The server would close the websocket."""
+    message = {"header": {}, "parts": [b"{}", b"{}", b"{}", b"no JSON"]}
+    with pytest.raises(WireError, match="is not JSON"):
+        RELAY_FORMATS[DEFAULT].encode("shell", message, SESSION.pack)
