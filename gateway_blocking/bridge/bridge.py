@@ -2,17 +2,26 @@
 
 Three threads use what is here, besides the two of the connection:
 
-- The main thread owns the ZMQ sockets and all state.  It never waits for the gateway.
+- The main thread receives from front ends.  It never waits for the gateway.
 - ``gateway-bridge-shell`` starts the kernel, and sends requests of the channels shell and stdin.
 - ``gateway-bridge-control`` sends requests of the channel control, and interrupts the kernel: an
   interrupt must not wait behind a request that waits for a lost connection.
+
+The connection's reader thread sends what it has received to the front ends itself: to wake another
+thread for each message would take longer than to send it.  One mutex is held during each use of the
+ZMQ sockets, which never block.
+
+A ZMQ socket has a descriptor for its events, which becomes readable only when something changes,
+and the thread that uses the socket may take note of it for all.  So the thread that has sent looks
+whether something has come meanwhile, and wakes the main thread for that.
 """
 
 from __future__ import annotations
 
 import logging
 import os
-from collections.abc import Callable, Mapping
+import selectors
+from collections.abc import Callable, Iterable, Mapping
 from functools import partial
 from queue import SimpleQueue
 from typing import Any
@@ -21,20 +30,35 @@ import zmq
 from jupyter_client.session import Session
 
 from ..errors import DeadKernelError, GatewayConnectionClosed, GatewayError, NoSuchKernel
-from ..locks import apart
+from ..locks import Lock, apart
 from ..manager import BlockingGatewayKernelManager
 from ..threads import DaemonThread
-from .client import Arrived, BridgeClient, ConnectionEnded, KernelEnded, RequestFailed
+from .client import (
+    Arrived,
+    BridgeClient,
+    ConnectionEnded,
+    Event,
+    KernelEnded,
+    RequestFailed,
+)
+from .framing import Framing
 from .outbox import Outbox
-from .routing import Route, RouteTable, failure_messages, lost_output_text, topic
-from .sockets import BridgeSockets
+from .routing import (
+    Route,
+    RouteTable,
+    asks_for_restart,
+    failure_messages,
+    lost_output_text,
+    topic,
+)
+from .sockets import BridgeSockets, descriptor, has_input
 
 __all__ = ["Bridge", "BridgeEnd"]
 
-_POLL = 1000  # milliseconds between two looks at the parent process
-_ROUTED = ("shell", "control", "stdin")
+_POLL = 1.0  # seconds between two looks at the parent process
+_TURN = 100  # messages of one socket, before the others get their turn
 
-_Event = Arrived | RequestFailed | KernelEnded | ConnectionEnded | Callable[[], None]
+_Event = Event | Callable[[], None]
 
 
 class BridgeEnd(Exception):
@@ -80,10 +104,12 @@ class Bridge:
     ) -> None:
         self._sockets = sockets.by_name
         self._session = session
+        self._framing = Framing(session.sign, session.pack)
         self._new_kernel = new_kernel
         self._log = log
         self._routes = RouteTable()
         self._outbox: Outbox[_Event] = Outbox()
+        self._mutex = Lock()  # for sockets, framing and routes
         self._work: dict[str, SimpleQueue[Callable[[], None] | None]] = {
             name: SimpleQueue() for name in ("shell", "control")
         }
@@ -91,7 +117,7 @@ class Bridge:
         """The manager of the kernel, when it has started."""
         self._client: BridgeClient | None = None
         self._parent = os.getppid()
-        self._stop: BridgeEnd | None = None
+        self._end: BridgeEnd | None = None
 
     # --- for any thread -------------------------------------------------------------------------
 
@@ -120,20 +146,8 @@ class Bridge:
         self._work["shell"].put(self._start)
         for thread in threads:
             apart(thread.start)
-        poller = zmq.Poller()
-        for socket in self._sockets.values():
-            poller.register(socket, zmq.POLLIN)
-        poller.register(self._outbox.fileno(), zmq.POLLIN)
         try:
-            while True:
-                ready = dict(poller.poll(_POLL))
-                for name, socket in self._sockets.items():
-                    if socket in ready:
-                        self._receive(name, socket)
-                for event in self._outbox.take_all():
-                    self._handle(event)
-                if os.getppid() != self._parent:
-                    raise BridgeEnd(1, "the process that started the bridge has ended")
+            self._carry()
         finally:
             for queue in self._work.values():
                 queue.put(None)
@@ -141,8 +155,51 @@ class Bridge:
                 self._client.stop_channels()
             self._outbox.close()
 
+    def _carry(self) -> None:
+        """Carry messages until an end is reached."""
+        with selectors.DefaultSelector() as selector:
+            for socket in self._sockets.values():
+                selector.register(descriptor(socket), selectors.EVENT_READ)
+            selector.register(self._outbox.fileno(), selectors.EVENT_READ)
+            while True:
+                self._outbox.rest()
+                self._handle_events()
+                if self._end is not None:
+                    raise self._end
+                if not self._receive_all():
+                    selector.select(_POLL)
+                if os.getppid() != self._parent:
+                    raise BridgeEnd(1, "the process that started the bridge has ended")
+
+    def _receive_all(self) -> bool:
+        """Receive what has come from front ends; return True if there may be more."""
+        try:
+            with self._mutex:
+                return any([self._receive(*each) for each in self._sockets.items()])  # noqa: C419
+        except BridgeEnd as end:
+            self._end = end
+            return True
+
     def _raise(self, end: BridgeEnd) -> None:
         raise end
+
+    def _handle_events(self) -> None:
+        """Handle the events that are there, in the main thread or in the connection's reader."""
+        try:
+            with self._mutex:
+                if self._end is None:
+                    for event in self._outbox.take_all():
+                        self._handle(event)
+        except BridgeEnd as end:
+            self._end = end
+            self._outbox.wake()
+
+    def _put(self, event: Event) -> None:
+        """Accept an event of the connection, in one of its threads."""
+        if isinstance(event, Arrived):
+            self._outbox.put_quietly(event)  # the reader calls _handle_events() next
+        else:
+            self._outbox.put(event)
 
     def _handle(self, event: _Event) -> None:
         """Handle one event of the connection, or of a thread of the bridge."""
@@ -160,48 +217,48 @@ class Bridge:
 
     # --- from front ends ------------------------------------------------------------------------
 
-    def _receive(self, name: str, socket: zmq.Socket[bytes]) -> None:
-        """Receive what there is on one socket."""
-        for _ in range(100):  # then the others get their turn
-            try:
-                parts = socket.recv_multipart(zmq.NOBLOCK)
-            except zmq.Again:
-                return
+    def _receive(self, name: str, socket: zmq.Socket[bytes]) -> bool:
+        """Receive what there is on one socket; return True if there may be more."""
+        for _ in range(_TURN):
+            if not has_input(socket):
+                return False
+            frames = socket.recv_multipart(zmq.NOBLOCK)
             if name == "hb":
-                socket.send_multipart(parts)
+                socket.send_multipart(frames)
             elif name == "iopub":
-                self._welcome(parts[0])
+                self._welcome(frames[0])
             else:
-                self._accept(name, parts)
+                self._accept(name, frames)
+        return True
 
     def _welcome(self, subscription: bytes) -> None:
         """Welcome a front end that has subscribed, by which it knows that output arrives."""
         if subscription[:1] == b"\x01":
             content = {"subscription": subscription[1:].decode("utf-8", "replace")}
             message = self._session.msg("iopub_welcome", content)
-            self._send("iopub", subscription[1:], message)
+            self._send("iopub", [subscription[1:]], message)
 
-    def _accept(self, channel: str, parts: list[bytes]) -> None:
+    def _accept(self, channel: str, frames: list[bytes]) -> None:
         """Check a front end's message, and answer it or pass it on."""
         try:
-            identities, frames = self._session.feed_identities(parts)
-            message = self._session.deserialize(frames)
-            msg_type, msg_id = str(message["header"]["msg_type"]), str(message["header"]["msg_id"])
-        except Exception as error:  # a message of another key, a replay, or not a message at all
+            received = self._framing.receive(frames)
+        except ValueError as error:
             self._log.warning("a message on %s was refused: %s", channel, error)
             return
+        header = received.header
+        msg_type, message = header["msg_type"], {"header": header, "parts": received.parts}
         if channel == "stdin":
             self._put_to_send("shell", channel, message, None)
             return
-        route = Route(channel, tuple(identities), message["header"])
+        route = Route(channel, received.identities, header)
         if msg_type == "shutdown_request":
-            self._shut_down(route, restart=bool(message["content"].get("restart")))
+            self._shut_down(route, restart=asks_for_restart(received.parts[3]))
         elif msg_type == "interrupt_request":
             self._work["control"].put(partial(self._interrupt_kernel, route))
         else:
             if msg_type.endswith("_request"):
-                self._routes.add(channel, identities, message["header"])
-            self._put_to_send(channel, channel, message, msg_id)
+                self._routes.add(route)
+            self._put_to_send(channel, channel, message, header["msg_id"])
 
     def _shut_down(self, route: Route, *, restart: bool) -> None:
         """Answer a request for shutdown, and end."""
@@ -212,20 +269,20 @@ class Bridge:
 
     # --- to front ends --------------------------------------------------------------------------
 
-    def _pass_on(self, channel: str, message: dict[str, Any]) -> None:
+    def _pass_on(self, channel: str, message: Mapping[str, Any]) -> None:
         """Pass a message of the kernel on to the front end that it is for, or to all."""
-        parent = str(message["parent_header"].get("msg_id", ""))
+        parent, msg_type = str(message["parent_header"].get("msg_id", "")), message["msg_type"]
         if channel == "iopub":
-            if message["msg_type"] != "iopub_welcome":  # of the gateway's own subscription
-                if message["content"].get("execution_state") == "idle":
+            if msg_type != "iopub_welcome":  # of the gateway's own subscription
+                if msg_type == "status" and message["content"].get("execution_state") == "idle":
                     self._tell_losses(parent)
-                self._send("iopub", topic(message), message)
+                self._send("iopub", [topic(message)], message)
             return
         route = self._routes.find(parent) if channel == "stdin" else self._routes.close(parent)
         if route is None:
-            self._log.debug("a %s answers no request of a front end", message["msg_type"])
+            self._log.debug("a %s answers no request of a front end", msg_type)
             return
-        self._send(channel, list(route.identities), message)
+        self._send(channel, route.identities, message)
 
     def _tell_losses(self, msg_id: str) -> None:
         """Publish a line below a cell whose output is known to be incomplete."""
@@ -243,17 +300,25 @@ class Bridge:
             else:
                 self._publish(msg_type, content, route.header)
 
+    def _fail_waiting_cells(self, error: GatewayError) -> None:
+        """Show why the kernel did not start in the cells that wait for it."""
+        for route in self._routes.open_requests():
+            if route.header["msg_type"] == "execute_request":
+                self._fail(route, error)
+
     def _reply(self, route: Route, msg_type: str, content: Mapping[str, Any]) -> None:
         message = self._session.msg(msg_type, dict(content), parent=route.header)
-        self._send(route.channel, list(route.identities), message)
+        self._send(route.channel, route.identities, message)
 
     def _publish(self, msg_type: str, content: Mapping[str, Any], parent: dict[str, Any]) -> None:
         message = self._session.msg(msg_type, dict(content), parent=parent)
-        self._send("iopub", topic(message), message)
+        self._send("iopub", [topic(message)], message)
 
-    def _send(self, channel: str, prefix: bytes | list[bytes], message: Mapping[str, Any]) -> None:
-        parts = self._session.serialize(dict(message), prefix)
-        self._sockets[channel].send_multipart([*parts, *message.get("buffers", ())])
+    def _send(self, channel: str, prefix: Iterable[bytes], message: Mapping[str, Any]) -> None:
+        socket = self._sockets[channel]
+        socket.send_multipart(self._framing.frames(prefix, message), zmq.NOBLOCK)
+        if has_input(socket):
+            self._outbox.wake()
 
     # --- the bridge's other threads -------------------------------------------------------------
 
@@ -270,19 +335,23 @@ class Bridge:
 
     def _start(self) -> None:
         """Start the kernel and connect to it; requests wait in the queues until then."""
-        self.manager = manager = self._new_kernel()
-        client = manager.client()
-        assert isinstance(client, BridgeClient)
-        client.forward_to(self._outbox.put)
-        client.start_channels()
+        try:
+            self.manager = manager = self._new_kernel()
+            client = manager.client()
+            assert isinstance(client, BridgeClient)
+            client.forward_to(self._put, self._handle_events)
+            client.start_channels()
+        except GatewayError as error:
+            self._outbox.put(partial(self._fail_waiting_cells, error))
+            raise
         self._client = client
 
     def _put_to_send(
-        self, queue: str, channel: str, message: dict[str, Any], msg_id: str | None
+        self, queue: str, channel: str, message: Mapping[str, Any], msg_id: str | None
     ) -> None:
         self._work[queue].put(partial(self._send_to_kernel, channel, message, msg_id))
 
-    def _send_to_kernel(self, channel: str, message: dict[str, Any], msg_id: str | None) -> None:
+    def _send_to_kernel(self, channel: str, message: Mapping[str, Any], msg_id: str | None) -> None:
         client = self._client
         if client is None:
             return  # the start failed, and the bridge ends

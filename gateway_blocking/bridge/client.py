@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Any, NamedTuple
+from collections.abc import Callable, Mapping
+from typing import Any, ClassVar, NamedTuple
 
 from traitlets import Type
 
 from ..channels import Channel
 from ..client import BlockingGatewayKernelClient
 from ..errors import GatewayError, ReplyLost
+from ..wire import RELAY_FORMATS, Format
 
 __all__ = [
     "Arrived",
@@ -26,7 +27,7 @@ class Arrived(NamedTuple):
     """A message from the kernel."""
 
     channel: str
-    message: dict[str, Any]
+    message: Mapping[str, Any]
 
 
 class RequestFailed(NamedTuple):
@@ -57,10 +58,15 @@ class ForwardingChannel(Channel):
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self.forward: Callable[[Event], None] = lambda event: None
+        self.handle: Callable[[], None] = lambda: None
 
     def deliver(self, message: dict[str, Any], size: int = 0) -> None:
         """Hand a message on."""
         self.forward(Arrived(self.name, message))
+
+    def after_delivery(self) -> None:
+        """Have what was handed on handled, now that no mutex is held."""
+        self.handle()
 
     def deliver_loss(self, lost: ReplyLost) -> None:
         """Hand on that a reply is lost."""
@@ -89,11 +95,17 @@ class BridgeClient(BlockingGatewayKernelClient):
     iopub_channel_class = Type(ForwardingChannel)
     stdin_channel_class = Type(ForwardingChannel)
     control_channel_class = Type(ForwardingChannel)
+    _formats: ClassVar[Mapping[str, Format]] = RELAY_FORMATS
 
-    def forward_to(self, function: Callable[[Event], None]) -> None:
-        """Call this function with each event, in the threads of the connection.
+    def forward_to(self, put: Callable[[Event], None], handle: Callable[[], None]) -> None:
+        """Call these functions in the threads of the connection.
 
-        It must return at once, and must not fail.
+        Parameters
+        ----------
+        put : callable
+            Called with each event.  It must return at once, and use nothing of this client.
+        handle : callable
+            Called after each :class:`Arrived` was put; it may take as long as the next can wait.
         """
         for channel in (
             self.shell_channel,
@@ -101,4 +113,5 @@ class BridgeClient(BlockingGatewayKernelClient):
             self.stdin_channel,
             self.control_channel,
         ):
-            channel.forward = function  # type: ignore[attr-defined]
+            assert isinstance(channel, ForwardingChannel)
+            channel.forward, channel.handle = put, handle

@@ -6,13 +6,21 @@ the Jupyter Enhancement Proposal 65, which describes ``iopub_welcome``.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import json
+from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 from ..errors import GatewayError
 from ..escape import printable
 
-__all__ = ["Route", "RouteTable", "failure_messages", "lost_output_text", "topic"]
+__all__ = [
+    "Route",
+    "RouteTable",
+    "asks_for_restart",
+    "failure_messages",
+    "lost_output_text",
+    "topic",
+]
 
 _REMEMBERED = 10_000  # requests whose reply was sent
 
@@ -39,9 +47,9 @@ class RouteTable:
         self._open: dict[str, Route] = {}
         self._closed: dict[str, Route] = {}
 
-    def add(self, channel: str, identities: Sequence[bytes], header: dict[str, Any]) -> None:
+    def add(self, route: Route) -> None:
         """Add a request that is passed on to the kernel."""
-        self._open[header["msg_id"]] = Route(channel, tuple(identities), header)
+        self._open[route.header["msg_id"]] = route
 
     def close(self, msg_id: str) -> Route | None:
         """Return the route of a request whose reply is about to be sent; None if it is unknown."""
@@ -53,16 +61,27 @@ class RouteTable:
             del self._closed[next(iter(self._closed))]
         return route
 
+    def open_requests(self) -> list[Route]:
+        """Return the routes of the requests without a reply, in order."""
+        return list(self._open.values())
+
     def find(self, msg_id: str) -> Route | None:
         """Return the route of a request, or None if it is unknown."""
         return self._open.get(msg_id) or self._closed.get(msg_id)
 
 
-def topic(message: dict[str, Any]) -> bytes:
+def topic(message: Mapping[str, Any]) -> bytes:
     """Return the topic of a message on iopub, which front ends subscribe to by its beginning."""
-    content = message["content"]
-    name = f".{content.get('name')}" if message["msg_type"] == "stream" else ""
-    return f"kernel.{message['header'].get('session', '')}.{message['msg_type']}{name}".encode()
+    return f"kernel.{message['header'].get('session', '')}.{message['msg_type']}".encode()
+
+
+def asks_for_restart(content: bytes) -> bool:
+    """Return True if the content of a shutdown_request says that the kernel is started again."""
+    try:
+        values = json.loads(content)
+    except ValueError:
+        return False
+    return isinstance(values, dict) and bool(values.get("restart"))
 
 
 def failure_messages(

@@ -13,7 +13,14 @@ from jupyter_client.session import new_id_bytes
 
 from ..errors import GatewayError
 
-__all__ = ["BridgeSockets", "ConnectionFile", "read_connection_file", "write_new_connection_file"]
+__all__ = [
+    "BridgeSockets",
+    "ConnectionFile",
+    "descriptor",
+    "has_input",
+    "read_connection_file",
+    "write_new_connection_file",
+]
 
 _PORTS = ("shell_port", "iopub_port", "stdin_port", "control_port", "hb_port")
 _LINGER = 1000  # milliseconds for what was sent last, as ipykernel has it
@@ -123,3 +130,17 @@ class BridgeSockets:
         for socket in self.by_name.values():
             socket.close()
         self._context.term()
+
+
+def descriptor(socket: zmq.Socket[bytes]) -> int:
+    """Return the descriptor that becomes readable when a message, or a place for one, has come."""
+    number = socket.get(zmq.FD)
+    assert isinstance(number, int)
+    return number
+
+
+def has_input(socket: zmq.Socket[bytes]) -> bool:
+    """Return True if there is a message to receive; take note of all that has come."""
+    events = socket.get(zmq.EVENTS)
+    assert isinstance(events, int)
+    return bool(events & zmq.POLLIN)

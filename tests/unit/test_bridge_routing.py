@@ -8,7 +8,14 @@ import pytest
 
 from gateway_blocking.bridge import routing
 from gateway_blocking.bridge.kernelspecs import kernel_json, local_name
-from gateway_blocking.bridge.routing import RouteTable, failure_messages, lost_output_text, topic
+from gateway_blocking.bridge.routing import (
+    Route,
+    RouteTable,
+    asks_for_restart,
+    failure_messages,
+    lost_output_text,
+    topic,
+)
 from gateway_blocking.errors import ReplyLost
 
 
@@ -19,8 +26,8 @@ def header(msg_id: str, msg_type: str = "execute_request") -> dict[str, Any]:
 def test_a_reply_goes_to_the_front_end_that_asked() -> None:
     """Several front ends share a bridge, and each has its own identity."""
     routes = RouteTable()
-    routes.add("shell", [b"one"], header("1"))
-    routes.add("control", [b"two", b"more"], header("2"))
+    routes.add(Route("shell", (b"one",), header("1")))
+    routes.add(Route("control", (b"two", b"more"), header("2")))
     found = routes.find("2")
     assert found == routes.close("2")
     assert found is not None
@@ -31,7 +38,7 @@ def test_a_reply_goes_to_the_front_end_that_asked() -> None:
 def test_a_question_after_the_reply_has_a_route() -> None:
     """A thread of the kernel may call input() after the cell has ended."""
     routes = RouteTable()
-    routes.add("shell", [b"one"], header("1"))
+    routes.add(Route("shell", (b"one",), header("1")))
     assert routes.close("1") is not None
     assert routes.find("1") is not None
 
@@ -41,10 +48,35 @@ def test_open_requests_are_never_forgotten(monkeypatch: pytest.MonkeyPatch) -> N
     monkeypatch.setattr(routing, "_REMEMBERED", 2)
     routes = RouteTable()
     for number in range(10):
-        routes.add("shell", [b"x"], header(str(number)))
+        routes.add(Route("shell", (b"x",), header(str(number))))
     for number in range(5, 10):
         routes.close(str(number))
     assert [number for number in range(10) if routes.find(str(number))] == [0, 1, 2, 3, 4, 8, 9]
+
+
+def test_requests_without_a_reply_are_known() -> None:
+    """They are what a cell waits for if the kernel does not start."""
+    routes = RouteTable()
+    for number in "123":
+        routes.add(Route("shell", (b"x",), header(number)))
+    routes.close("2")
+    assert [route.header["msg_id"] for route in routes.open_requests()] == ["1", "3"]
+
+
+@pytest.mark.parametrize(
+    ("content", "restarts"),
+    [
+        (b'{"restart": true}', True),
+        (b'{"restart": false}', False),
+        (b"{}", False),
+        (b"[]", False),
+        (b"no JSON", False),
+        (b"\xff", False),
+    ],
+)
+def test_restart_is_asked_for_in_the_content(content: bytes, restarts: bool) -> None:
+    """Of a shutdown_request, the only content that the bridge parses."""
+    assert asks_for_restart(content) is restarts
 
 
 def test_a_lost_reply_ends_its_cell() -> None:
@@ -70,10 +102,9 @@ def test_a_lost_message_without_a_reply_only_ends() -> None:
 
 
 def test_topic_is_the_one_of_ipykernel() -> None:
-    """Front ends may subscribe to a part of the output."""
-    message = {"header": {"session": "s"}, "msg_type": "stream", "content": {"name": "stderr"}}
-    assert topic(message) == b"kernel.s.stream.stderr"
-    assert topic({**message, "msg_type": "status"}) == b"kernel.s.status"
+    """Front ends may subscribe to messages of one type."""
+    message = {"header": {"session": "s"}, "msg_type": "status"}
+    assert topic(message) == b"kernel.s.status"
 
 
 def test_the_line_about_lost_output() -> None:
