@@ -45,10 +45,24 @@ def destination(remote: str, name: str) -> str:
     path = os.path.abspath(os.path.expanduser(remote))
     if os.path.isdir(path) or remote.endswith(("/", os.sep)):
         path = os.path.join(path, name)
-    path = os.path.realpath(path)
+    path = _follow_links(path)
     if os.path.exists(path) and not os.path.isfile(path):  # a device must not be replaced
         raise OSError(errno.EINVAL, "not a regular file", path)
     return path
+
+
+def _follow_links(path: str) -> str:
+    """Return the target of a path; follow symbolic links of this user and of root only."""
+    for _ in range(40):  # the limit of Linux
+        if not os.path.islink(path):
+            break
+        owner = os.lstat(path).st_uid
+        if hasattr(os, "geteuid") and owner not in (0, os.geteuid()):
+            text = "it is a symbolic link to %s, made by another user (uid %s)"
+            raise OSError(errno.EPERM, text % (os.readlink(path), owner), path)
+        path = os.path.join(os.path.dirname(path), os.readlink(path))
+    folder, name = os.path.split(path)
+    return os.path.join(os.path.realpath(folder), name)
 
 
 def begin_upload(path: str, token: str) -> None:
@@ -78,16 +92,28 @@ def end_upload(path: str, token: str, size: int, sha256: str) -> bool:
         return os.path.exists(path) and digest(path) == [size, sha256]
     if digest(part) != [size, sha256]:
         return False
+    with open(part, "r+b") as file:
+        os.fsync(file.fileno())  # else a crash of the system could leave an empty file
     try:
         mode = os.stat(path).st_mode & 0o7777
     except OSError:
-        mask = os.umask(0o077)
-        os.umask(mask)
-        mode = 0o666 & ~mask
+        mode = _new_file_mode(part + ".mode")
     with contextlib.suppress(OSError):
         os.chmod(part, mode)
     os.replace(part, path)
     return True
+
+
+def _new_file_mode(probe: str) -> int:
+    """Return the permissions that a new file gets.
+
+    Python can read the umask only by changing it, for all threads.  So an empty file is made.
+    """
+    os.close(os.open(probe, os.O_CREAT | os.O_WRONLY, 0o666))
+    try:
+        return os.stat(probe).st_mode & 0o7777
+    finally:
+        os.unlink(probe)
 
 
 def discard(path: str, token: str) -> None:

@@ -7,11 +7,9 @@ its reply is lost.  The destination appears whole and verified, or not at all.
 from __future__ import annotations
 
 import base64
-import errno
 import hashlib
 import os
 import secrets
-import tempfile
 from collections import deque
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
@@ -22,6 +20,7 @@ from typing import IO, Any
 from .deadline import Deadline
 from .errors import GatewayError
 from .kernel_calls import KernelCall, KernelCalls
+from .local_files import replacement, resolve_links
 from .timeouts import TRANSFER_CLEANUP_TIMEOUT
 
 __all__ = ["SOURCE", "Progress", "download", "upload"]
@@ -174,28 +173,12 @@ def _destination(
     path = Path(local).expanduser()
     if path.is_dir() or os.fspath(local).endswith(("/", os.sep)):
         path = path / name
-    path = path.resolve()
-    if path.exists() and not path.is_file():  # a device must not be replaced
-        raise OSError(errno.EINVAL, "not a regular file", str(path))
-    handle, part = tempfile.mkstemp(dir=path.parent, prefix=".", suffix=".part")
-    try:
-        with os.fdopen(handle, "wb") as file:
-            yield file, path
-        mode = path.stat().st_mode & 0o7777 if path.exists() else 0o666 & ~_umask()
-        Path(part).chmod(mode)
-        Path(part).replace(path)
-    except BaseException:
-        with suppress(OSError):
-            Path(part).unlink()
-        raise
+    path = resolve_links(path)
+    path = Path(os.path.realpath(path.parent), path.name)
+    with replacement(path) as file:
+        yield file, path
 
 
 def _base_name(path: str) -> str:
     """Return the name of a file of a system that may be another one."""
     return path.replace("\\", "/").rpartition("/")[2] or "file"
-
-
-def _umask() -> int:
-    umask = os.umask(0o077)  # the only way to read it is to set it
-    os.umask(umask)
-    return umask

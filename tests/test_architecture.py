@@ -50,7 +50,7 @@ LAYERS = (
         *("auth", "environment", "logger", "responses", "retry", "tls"),
         *("http", "launch", "rest"),
         *("locks", "transport", "handshake", "signals", "prompt"),
-        *("mailbox", "backlog", "coroutines", "channels"),
+        *("mailbox", "backlog", "coroutines", "channels", "local_files"),
         *("cleanup", "reaper", "reaper_process", "threads"),
     },
     {"runner", "reader", "sender", "heartbeat", "connection"},  # engine

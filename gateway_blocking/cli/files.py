@@ -2,18 +2,13 @@
 
 from __future__ import annotations
 
-import os
-import stat
 import sys
-import tempfile
-from contextlib import suppress
 from pathlib import Path
 
+from ..local_files import new_file_mode, permissions, replacement, resolve_links
 from .errors import UsageError
 
 __all__ = ["read_standard_input", "read_text", "replace_file"]
-
-_MAX_LINKS = 40  # the limit of Linux
 
 
 def read_text(path: Path) -> str:
@@ -64,52 +59,11 @@ def replace_file(path: Path, data: bytes, *, source: Path | None = None) -> None
         replaced), or it is a symbolic link of another user.
     """
     try:
-        target = _resolve_links(path)
-        if target.exists() and not target.is_file():
-            raise UsageError(f"cannot write {path}: it is not a regular file")
-        mode = _mode(target) if target.exists() else _mode(source) & ~_UMASK if source else None
-        # mkstemp() uses O_EXCL, mode 0600, and a name that cannot be guessed.
-        handle, name = tempfile.mkstemp(dir=target.parent, prefix=".", suffix=".tmp")
-    except OSError as error:
-        raise UsageError(f"cannot write {path}: {error.strerror}") from error
-    new = Path(name)
-    try:
-        with os.fdopen(handle, "wb") as file:
+        target = resolve_links(path)
+        mode = None
+        if source is not None and not target.exists():
+            mode = new_file_mode(target.parent, permissions(source))
+        with replacement(target, mode) as file:
             file.write(data)
-            file.flush()
-            os.fsync(handle)
-        new.chmod(0o666 & ~_UMASK if mode is None else mode)
-        new.replace(target)
     except OSError as error:
         raise UsageError(f"cannot write {path}: {error.strerror}") from error
-    finally:
-        with suppress(OSError):  # the folder may be gone; the first error says so
-            new.unlink(missing_ok=True)
-
-
-def _resolve_links(path: Path) -> Path:
-    """Return the target of a path; follow symbolic links of this user and of root only."""
-    for _ in range(_MAX_LINKS):
-        if not path.is_symlink():
-            break
-        owner = path.lstat().st_uid
-        if hasattr(os, "geteuid") and owner not in (0, os.geteuid()):
-            raise UsageError(
-                f"cannot write {path}: it is a symbolic link to {path.readlink()}, made by another"
-                f" user (uid {owner}); remove it, or write to another file"
-            )
-        path = path.parent / path.readlink()
-    return path
-
-
-def _mode(path: Path) -> int:
-    return stat.S_IMODE(path.stat().st_mode)
-
-
-def _umask() -> int:
-    umask = os.umask(0o077)  # the only way to read it is to set it
-    os.umask(umask)
-    return umask
-
-
-_UMASK = _umask()  # read once, at import: setting it affects all threads
