@@ -122,7 +122,11 @@ class Launch:
             return None
         self.may_run = True
         url, why = self._gateway.kernels_url, _in_short(lost)
-        self._log.warning("POST %s: %s; now looking for kernel %s", url, why, self._kernel_id)
+        left = self._launched.left() or 0.0
+        self._log.warning(
+            "POST %s: %s; now looking for kernel %s%s",
+            *(url, why, self._kernel_id, f", for up to {left:.0f} s" if left >= 1 else ""),
+        )
         attempts, backoff = 0, self._backoff(SEARCH_PAUSE, RETRY_PAUSE_MAX, self._end)
         away = Deadline(SEARCH_AWAY)
         while True:

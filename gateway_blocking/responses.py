@@ -134,7 +134,10 @@ def http_error(
         kind = GatewayAuthError
     elif status == 404:
         kind = not_found
-    parts = dict.fromkeys(filter(None, (str(status), shown(reason), shown(message))))
+    told = [str(status), shown(reason)]
+    if message not in (f"a page, {reason!r}", f"a page, {f'{status} {reason}'!r}"):
+        told.append(shown(message))  # the title of a proxy's page is the reason once more
+    parts = dict.fromkeys(filter(None, told))
     advice = FULL if kind is GatewayFull else _advice(request, response, not_found)
     return kind(
         f"{request}: the gateway answered {', '.join(parts)}",

@@ -88,7 +88,7 @@ def test_a_kernel_whose_start_was_not_answered_is_found(
     assert server.lines == ["POST /api/kernels", LOOK, LOOK, LOOK]
     lost, found = [record for record in caplog.records if record.name == "tests"]
     assert lost.levelname == "WARNING"
-    assert lost.getMessage().endswith("now looking for kernel k")
+    assert lost.getMessage().endswith("; now looking for kernel k")
     assert (found.levelname, found.getMessage()) == (
         "INFO",
         "kernel k was started anyway, and is used",

@@ -118,6 +118,22 @@ def test_start_that_a_proxy_gave_up_is_searched_for(mocker: Mocker, status: int)
     assert launch().start("python3", {}, None) == KERNEL
 
 
+@pytest.mark.parametrize(
+    ("left", "end"), [(41.6, f"looking for kernel {KERNEL_ID}, for up to 42 s"), (0, KERNEL_ID)]
+)
+def test_search_tells_at_its_begin_how_long_it_may_take(
+    mocker: Mocker, caplog: pytest.LogCaptureFixture, left: float, end: str
+) -> None:
+    """The call is silent until then; a start that took all of its time leaves a short search."""
+    mocker.post(KERNELS, json=answer(504))
+    mocker.get(f"{KERNELS}/{KERNEL_ID}", json=KERNEL)
+    started = launch()
+    started._launched = Deadline(left)
+    started.start("python3", {}, None)
+    (told,) = [record for record in caplog.records if record.levelno == logging.WARNING]
+    assert told.getMessage().endswith(end)
+
+
 def test_interrupted_start_gives_the_kernel_back(mocker: Mocker) -> None:
     """The caller never gets it, and nothing else would shut it down."""
 

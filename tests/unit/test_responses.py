@@ -127,3 +127,19 @@ def test_a_204_has_no_json() -> None:
     for body in (b"", b"{", 100_000 * b"["):
         with pytest.raises(ValueError, match=r"."):
             response(200, body=body).json()
+
+
+@pytest.mark.parametrize(
+    ("title", "told"),
+    [
+        ("502 Bad Gateway", "502, Bad Gateway"),
+        ("Bad Gateway", "502, Bad Gateway"),
+        ("Down for maintenance", "502, Bad Gateway, a page, 'Down for maintenance'"),
+    ],
+)
+def test_title_of_a_page_that_repeats_the_reason_is_not_told_again(title: str, told: str) -> None:
+    """A proxy sends such a page; the attribute ``message`` still has it."""
+    page = f"<html><head><title>{title}</title></head>".encode()
+    error = http_error(POST, response(502, "Bad Gateway", page), GatewayHTTPError)
+    assert error.args[0] == f"POST http://h/api/kernels: the gateway answered {told}"
+    assert error.message == f"a page, {title!r}"
