@@ -53,7 +53,9 @@ __all__ = [
     "SETUP_TIMEOUT",
     "SIGTERM_AFTER_FORK",
     "SIGTERM_REPEATED",
+    "STATUS_PATIENCE",
     "STATUS_REPLY_TIMEOUT",
+    "STATUS_REQUEST_TIMEOUT",
     "STATUS_TLS_TIMEOUT",
     "TLS_PATIENCE",
     "TLS_PROBE_TIMEOUT",
@@ -191,6 +193,10 @@ HISTORY_TIMEOUT = 5.0
 """Reply of a kernel that is asked for its history, which some kernels ignore."""
 CONSOLE_SILENCE = 2.0
 """Silence after a reply from which on no more output is expected."""
+STATUS_PATIENCE = 2.0
+"""Silence of a check of ``jupyter gateway status`` before it says what it waits for."""
+STATUS_REQUEST_TIMEOUT = 10.0
+"""Connection and response to ``jupyter gateway status``, if no option sets their timeouts."""
 STATUS_TLS_TIMEOUT = 10.0
 """TLS handshake of ``jupyter gateway status``."""
 STATUS_REPLY_TIMEOUT = 30.0

@@ -8,7 +8,7 @@ import socket
 import ssl
 import sys
 from collections.abc import Callable, Generator, Iterator, Mapping
-from contextlib import closing
+from contextlib import AbstractContextManager, closing
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from functools import partial
@@ -35,18 +35,25 @@ from ..escape import printable
 from ..manager import BlockingGatewayKernelManager
 from ..models import KernelSpecs
 from ..rest import GatewayREST
-from ..timeouts import READY_TIMEOUT, STATUS_REPLY_TIMEOUT, STATUS_TLS_TIMEOUT
+from ..timeouts import (
+    READY_TIMEOUT,
+    STATUS_PATIENCE,
+    STATUS_REPLY_TIMEOUT,
+    STATUS_REQUEST_TIMEOUT,
+    STATUS_TLS_TIMEOUT,
+)
 from ..tls import DirectTLSSocket, NoTLSError
 from ..tokens import NoOpTokenRenewer
 from ..traits import safe_url
 from .command import ALIASES, ReportCommand
 from .errors import GATEWAY, OK
-from .terminal import write
+from .terminal import echo_after, write
 
 __all__ = ["StatusCommand"]
 
 _ROUND_TRIPS = 5
 _NAME = "commonName"
+_DEFAULT = "its default"
 
 
 @dataclass
@@ -82,8 +89,9 @@ class StatusCommand(ReportCommand):
     The report ends with the first check that fails, because the others depend on it. With
     --kernel=NAME, a kernel is started, used and shut down, too; without it, no kernel is started,
     and whether a websocket works is not known. With --wait=SECONDS, the command waits for a
-    gateway that is still starting. Tokens and passwords are never shown. With --json, the report
-    is an object with a key for each line.
+    gateway that is still starting. A connection and a response may take 10 seconds each, unless
+    connect_timeout or request_timeout is set. Tokens and passwords are never shown. With --json,
+    the report is an object with a key for each line.
 
     The exit status:
 
@@ -130,8 +138,9 @@ jupyter gateway status --wait=60 && jupyter gateway run analysis.ipynb
 
     def _checks(self) -> Generator[_Result, None, None]:
         """Yield the results of all checks; the caller ends with the first failure."""
-        gateway = GatewayClient(config=self.config)
-        yield self._url(gateway)
+        configured = GatewayClient(config=self.config)
+        yield self._url(configured)
+        gateway = self._in_haste(configured)
         if self.wait:
             yield from _check_startup(gateway, self.wait)
         yield from _check_connection(gateway)
@@ -139,13 +148,27 @@ jupyter gateway status --wait=60 && jupyter gateway run analysis.ipynb
             try:
                 yield from _check_api(rest, partial(self._credentials, gateway))
                 if self.kernel_name:
-                    yield from self._check_kernel(gateway)
+                    yield from self._check_kernel(configured)
                 else:
                     yield _check_websocket(rest)
             except GatewayError as error:
                 yield _failed("answer", error)
 
     # --- what is configured ---------------------------------------------------------------------
+
+    def _in_haste(self, gateway: GatewayClient) -> GatewayClient:
+        """Return the same gateway with the timeouts of this command, where none is configured.
+
+        Only the start of a kernel may take long, and only :meth:`_check_kernel` starts one.
+        """
+        names = ("connect_timeout", "request_timeout")
+        chosen = {
+            name: STATUS_REQUEST_TIMEOUT
+            for name in names
+            if self._source(gateway, name) == _DEFAULT
+        }
+        no_start = {"kernel_launch_timeout": 0, "launch_timeout_pad": 0}
+        return GatewayClient(config=self.config, **chosen, **no_start)
 
     def _url(self, gateway: GatewayClient) -> _Result:
         if not gateway.gateway_enabled:
@@ -163,7 +186,7 @@ jupyter gateway status --wait=60 && jupyter gateway run analysis.ipynb
         for variable in gateway.traits()[option].metadata["env"]:
             if os.environ.get(variable):
                 return str(variable)
-        return "its default"
+        return _DEFAULT
 
     def _credentials(self, gateway: GatewayClient) -> str:
         """Return which credentials were sent, without their values."""
@@ -193,7 +216,8 @@ jupyter gateway status --wait=60 && jupyter gateway run analysis.ipynb
                 gateway=gateway, config=self.config, kernel_name=self.kernel_name
             ) as km:
                 begun = perf_counter()
-                km.start_kernel()
+                with _told_if_slow("the start of a kernel", gateway.effective_request_timeout):
+                    km.start_kernel()
                 yield _timed(name, f"{km.kernel_name} started", _since(begun))
                 name = "websocket"
                 begun = perf_counter()
@@ -201,7 +225,8 @@ jupyter gateway status --wait=60 && jupyter gateway run analysis.ipynb
                     yield _timed(name, "connected", _since(begun))
                     name = "execution"
                     begun = perf_counter()
-                    kc.wait_for_ready(timeout=READY_TIMEOUT)
+                    with _told_if_slow("a reply of the kernel", READY_TIMEOUT):
+                        kc.wait_for_ready(timeout=READY_TIMEOUT)
                     ready = _since(begun)
                     taken = _median(
                         lambda: kc.execute("", reply=True, timeout=STATUS_REPLY_TIMEOUT)
@@ -237,7 +262,8 @@ def _check_connection(gateway: GatewayClient) -> Iterator[_Result]:
     where = f"{parts.hostname} port {port}"
     begun = perf_counter()
     try:
-        sock = socket.create_connection((parts.hostname or "", port), gateway.connect_timeout)
+        with _told_if_slow(f"a connection to {where}", gateway.connect_timeout):
+            sock = socket.create_connection((parts.hostname or "", port), gateway.connect_timeout)
     except OSError as error:
         yield _Result("reached", f"{where}: {error.strerror or error}", for_connection(error))
         return
@@ -305,7 +331,9 @@ def _refused(error: OSError) -> tuple[str, str]:
 
 def _check_api(rest: GatewayREST, sent: Callable[[], str]) -> Iterator[_Result]:
     try:
-        specs = rest.list_kernelspecs()
+        url, timeout = rest.gateway.kernelspecs_url, rest.gateway.effective_request_timeout
+        with _told_if_slow(f"the response to GET {safe_url(url)}", timeout):
+            specs = rest.list_kernelspecs()
     except GatewayAuthError as error:
         check = _failed("allowed in", error)
         check.text = f"no: {error.status_code} {error.reason} (sent: {sent()})"
@@ -327,7 +355,8 @@ def _check_websocket(rest: GatewayREST) -> _Result:
     """
     client = BlockingGatewayKernelClient(kernel_id=str(uuid4()), gateway=rest.gateway, rest=rest)
     try:
-        client.start_channels()
+        with _told_if_slow("the handshake of a websocket", rest.gateway.connect_timeout):
+            client.start_channels()
     except NoSuchKernel:
         pass
     except GatewayError as error:
@@ -386,6 +415,12 @@ def _listing(rest: GatewayREST) -> _Result:
 
 
 # --- lines ----------------------------------------------------------------------------------------
+
+
+def _told_if_slow(what: str, timeout: float) -> AbstractContextManager[None]:
+    """Tell on standard error what the block waits for, if it takes long."""
+    text = f"jupyter gateway status: waiting for {what}, for up to {timeout:g} s"
+    return echo_after(STATUS_PATIENCE, text)
 
 
 def _failed(name: str, error: GatewayError) -> _Result:

@@ -6,14 +6,18 @@ import re
 import shutil
 import sys
 import unicodedata
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import TextIO
 
+from ..deadline import Deadline
 from ..escape import OutputFilter, printable
+from ..locks import Latch, apart
 from ..messages import Message
+from ..threads import DaemonThread
 from .html_text import html_text
 
-__all__ = ["OutputRenderer", "echo", "renderer", "table", "write"]
+__all__ = ["OutputRenderer", "echo", "echo_after", "renderer", "table", "write"]
 
 _ANSI = re.compile(r"\x1b\[[0-9;]*[A-Za-z]")
 _ERASE_LINE = "\r\x1b[K"
@@ -25,6 +29,24 @@ def echo(*texts: str) -> None:
     """Write messages to standard error, each on lines of its own; escape control characters."""
     for text in texts:
         write(sys.stderr, "".join(f"{printable(line)}\n" for line in text.split("\n")))
+
+
+@contextmanager
+def echo_after(seconds: float, text: str) -> Iterator[None]:
+    """Write a message to standard error if the block takes longer than this."""
+    done = Latch()
+
+    def tell() -> None:
+        if not done.wait(Deadline(seconds)):
+            echo(text)
+
+    thread = DaemonThread("gateway-echo", tell)
+    apart(thread.start)
+    try:
+        yield
+    finally:
+        done.open()
+        thread.has_ended(Deadline(1))  # the message is not written after the block
 
 
 def write(stream: TextIO, text: str) -> None:
