@@ -13,28 +13,33 @@ import pytest
 
 from gateway_blocking.local import LocalGateway
 
-SPEC = "test-python3"
+SPEC = "work-python3"
 """The name of the kernelspec that `bridge_kernelspec` installs."""
+
+DISPLAY_NAME = "Python 3 (ipykernel) (work)"
+"""How front ends show it."""
 
 
 @contextmanager
-def bridge_kernelspec(gateway: LocalGateway, folder: Path, *options: str) -> Iterator[Path]:
+def bridge_kernelspec(
+    gateway: LocalGateway, folder: Path, *options: str, url: str = ""
+) -> Iterator[Path]:
     """Install the gateway's Python below this folder, and let this process find it.
 
-    A profile has the gateway's URL and token, so that no front end needs them in its environment.
-    What is yielded is the folder of the kernelspec.
+    A profile has the gateway's URL and token, so that no front end needs them in its environment;
+    `url` is another way to the gateway.  What is yielded is the folder of the kernelspec.
     """
     with pytest.MonkeyPatch.context() as patch:
         for name in ("CONFIG", "DATA", "RUNTIME"):
             patch.setenv(f"JUPYTER_{name}_DIR", str(folder / name.lower()))
         patch.setenv("JUPYTER_PATH", str(folder / "prefix" / "share" / "jupyter"))
         login = {
-            "JUPYTER_GATEWAY_URL": gateway.url,
+            "JUPYTER_GATEWAY_URL": url or gateway.url,
             "JUPYTER_GATEWAY_AUTH_TOKEN": gateway.token,
         }
-        _run("profile", "add", "test", **login)
+        _run("profile", "add", "work", **login)
         prefix = f"--prefix={folder / 'prefix'}"
-        _run("install", "--profile=test", prefix, *options, "python3")
+        _run("install", "--profile=work", prefix, *options, "python3")
         yield folder / "prefix" / "share" / "jupyter" / "kernels" / SPEC
 
 
