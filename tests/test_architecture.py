@@ -68,7 +68,7 @@ LAYERS = (
         *("local", "papermill_engine", "__init__"),
         *("mcp_answers", "mcp_session", "mcp_tools", "mcp_server"),
         *("bridge", "bridge.bridge", "bridge.client", "bridge.kernel"),
-        *("bridge.outbox", "bridge.sockets"),
+        *("bridge.outbox", "bridge.sockets", "bridge.worker"),
     },
     # what all commands share
     {
@@ -109,7 +109,7 @@ SIDEWAYS = {
     "collector": {"messages"},
     "bridge.routing": {"errors", "escape"},
     "bridge.kernelspecs": {"models"},
-    "bridge.bridge": {"bridge.client", "bridge.outbox", "bridge.sockets"},
+    "bridge.bridge": {"bridge.client", "bridge.outbox", "bridge.sockets", "bridge.worker"},
     "bridge.kernel": {"bridge.client"},
     "pool_model": {"errors"},
     "pool_state": {"errors", "pool_model", "timeouts"},

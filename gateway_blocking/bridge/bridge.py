@@ -2,9 +2,10 @@
 
 Three threads use what is here, besides the two of the connection:
 
-- The main thread receives from front ends.  It never waits for the gateway.
-- ``gateway-bridge-shell`` starts the kernel, and sends requests of the channels shell and stdin.
-- ``gateway-bridge-control`` sends requests of the channel control, and interrupts the kernel: an
+- The main thread receives from front ends, and sends requests.  It never waits for the gateway.
+- ``gateway-bridge-shell`` starts the kernel, and sends those requests of the channels shell and
+  stdin that have to wait.
+- ``gateway-bridge-control`` does so for the channel control, and interrupts the kernel: an
   interrupt must not wait behind a request that waits for a lost connection.
 
 The connection's reader thread sends what it has received to the front ends itself: to wake another
@@ -23,16 +24,20 @@ import os
 import selectors
 from collections.abc import Callable, Iterable, Mapping
 from functools import partial
-from queue import SimpleQueue
 from typing import Any
 
 import zmq
 from jupyter_client.session import Session
 
-from ..errors import DeadKernelError, GatewayConnectionClosed, GatewayError, NoSuchKernel
-from ..locks import Lock, apart
+from ..errors import (
+    DeadKernelError,
+    GatewayConnectionClosed,
+    GatewayError,
+    GatewayTimeout,
+    NoSuchKernel,
+)
+from ..locks import Lock
 from ..manager import BlockingGatewayKernelManager
-from ..threads import DaemonThread
 from .client import (
     Arrived,
     BridgeClient,
@@ -51,11 +56,14 @@ from .routing import (
     lost_output_text,
     topic,
 )
-from .sockets import BridgeSockets, descriptor, has_input
+from .sockets import BridgeSockets, descriptor, has_input, send_frames
+from .worker import Worker
 
 __all__ = ["Bridge", "BridgeEnd"]
 
 _POLL = 1.0  # seconds between two looks at the parent process
+_OUTBOX = "outbox"
+_SMALL = 16_384  # bytes of a message that a socket takes as a whole, or not at all
 _TURN = 100  # messages of one socket, before the others get their turn
 
 _Event = Event | Callable[[], None]
@@ -110,8 +118,9 @@ class Bridge:
         self._routes = RouteTable()
         self._outbox: Outbox[_Event] = Outbox()
         self._mutex = Lock()  # for sockets, framing and routes
-        self._work: dict[str, SimpleQueue[Callable[[], None] | None]] = {
-            name: SimpleQueue() for name in ("shell", "control")
+        self._workers = {
+            name: Worker(f"gateway-bridge-{name}", self._work_failed)
+            for name in ("shell", "control")
         }
         self.manager: BlockingGatewayKernelManager | None = None
         """The manager of the kernel, when it has started."""
@@ -123,7 +132,7 @@ class Bridge:
 
     def interrupt(self) -> None:
         """Interrupt the kernel; a signal handler may call this."""
-        self._work["control"].put(self._interrupt_kernel)
+        self._workers["control"].do(self._interrupt_kernel)
 
     def stop(self, end: BridgeEnd) -> None:
         """Let :meth:`run` raise this; a signal handler may call this."""
@@ -139,18 +148,14 @@ class Bridge:
         BridgeEnd
             Always.
         """
-        threads = [
-            DaemonThread(f"gateway-bridge-{name}", partial(self._do, queue))
-            for name, queue in self._work.items()
-        ]
-        self._work["shell"].put(self._start)
-        for thread in threads:
-            apart(thread.start)
+        self._workers["shell"].do(self._start)
+        for worker in self._workers.values():
+            worker.start()
         try:
             self._carry()
         finally:
-            for queue in self._work.values():
-                queue.put(None)
+            for worker in self._workers.values():
+                worker.stop()
             if self._client is not None:
                 self._client.stop_channels()
             self._outbox.close()
@@ -158,27 +163,30 @@ class Bridge:
     def _carry(self) -> None:
         """Carry messages until an end is reached."""
         with selectors.DefaultSelector() as selector:
-            for socket in self._sockets.values():
-                selector.register(descriptor(socket), selectors.EVENT_READ)
-            selector.register(self._outbox.fileno(), selectors.EVENT_READ)
+            for name, socket in self._sockets.items():
+                selector.register(descriptor(socket), selectors.EVENT_READ, name)
+            selector.register(self._outbox.fileno(), selectors.EVENT_READ, _OUTBOX)
+            ready = {_OUTBOX}
             while True:
-                self._outbox.rest()
-                self._handle_events()
+                if _OUTBOX in ready:
+                    self._outbox.rest()
+                    self._handle_events()
+                    ready = set(self._sockets)  # the sender may have taken note of their events
+                more = self._receive(ready)
                 if self._end is not None:
                     raise self._end
-                if not self._receive_all():
-                    selector.select(_POLL)
+                ready = {key.data for key, _ in selector.select(0 if more else _POLL)} | more
                 if os.getppid() != self._parent:
                     raise BridgeEnd(1, "the process that started the bridge has ended")
 
-    def _receive_all(self) -> bool:
-        """Receive what has come from front ends; return True if there may be more."""
+    def _receive(self, names: Iterable[str]) -> set[str]:
+        """Receive from these sockets; return the names of those that may have more."""
         try:
             with self._mutex:
-                return any([self._receive(*each) for each in self._sockets.items()])  # noqa: C419
+                return {name for name in names if self._receive_from(name, self._sockets[name])}
         except BridgeEnd as end:
             self._end = end
-            return True
+            return set()
 
     def _raise(self, end: BridgeEnd) -> None:
         raise end
@@ -217,14 +225,14 @@ class Bridge:
 
     # --- from front ends ------------------------------------------------------------------------
 
-    def _receive(self, name: str, socket: zmq.Socket[bytes]) -> bool:
+    def _receive_from(self, name: str, socket: zmq.Socket[bytes]) -> bool:
         """Receive what there is on one socket; return True if there may be more."""
         for _ in range(_TURN):
             if not has_input(socket):
                 return False
             frames = socket.recv_multipart(zmq.NOBLOCK)
             if name == "hb":
-                socket.send_multipart(frames)
+                send_frames(socket, frames)
             elif name == "iopub":
                 self._welcome(frames[0])
             else:
@@ -248,17 +256,31 @@ class Bridge:
         header = received.header
         msg_type, message = header["msg_type"], {"header": header, "parts": received.parts}
         if channel == "stdin":
-            self._put_to_send("shell", channel, message, None)
+            self._pass_to_kernel("shell", channel, message, None)
             return
         route = Route(channel, received.identities, header)
         if msg_type == "shutdown_request":
             self._shut_down(route, restart=asks_for_restart(received.parts[3]))
         elif msg_type == "interrupt_request":
-            self._work["control"].put(partial(self._interrupt_kernel, route))
+            self._workers["control"].do(partial(self._interrupt_kernel, route))
         else:
             if msg_type.endswith("_request"):
                 self._routes.add(route)
-            self._put_to_send(channel, channel, message, header["msg_id"])
+            self._pass_to_kernel(channel, channel, message, header["msg_id"])
+
+    def _pass_to_kernel(
+        self, name: str, channel: str, message: Mapping[str, Any], msg_id: str | None
+    ) -> None:
+        """Send a message now if that needs no wait, and else let the worker send it.
+
+        To wake the worker for each request would take longer than to send it.
+        """
+        worker = self._workers[name]
+        is_small = sum(map(len, message["parts"])) <= _SMALL
+        if worker.is_idle and self._client is not None and is_small:
+            if self._send_to_kernel(channel, message, msg_id, 0):
+                return
+        worker.do(partial(self._send_to_kernel, channel, message, msg_id))
 
     def _shut_down(self, route: Route, *, restart: bool) -> None:
         """Answer a request for shutdown, and end."""
@@ -316,22 +338,18 @@ class Bridge:
 
     def _send(self, channel: str, prefix: Iterable[bytes], message: Mapping[str, Any]) -> None:
         socket = self._sockets[channel]
-        socket.send_multipart(self._framing.frames(prefix, message), zmq.NOBLOCK)
+        send_frames(socket, self._framing.frames(prefix, message))
         if has_input(socket):
             self._outbox.wake()
 
     # --- the bridge's other threads -------------------------------------------------------------
 
-    def _do(self, queue: SimpleQueue[Callable[[], None] | None]) -> None:
-        """Do the work of one queue, one after another."""
-        while (work := queue.get()) is not None:
-            try:
-                work()
-            except GatewayError as error:
-                self.stop(BridgeEnd(1, str(error)))
-            except Exception as error:  # a defect, which must not leave a bridge that does nothing
-                self._log.exception("the bridge failed")
-                self.stop(BridgeEnd(1, f"{type(error).__name__}: {error}"))
+    def _work_failed(self, error: Exception) -> None:
+        if isinstance(error, GatewayError):
+            self.stop(BridgeEnd(1, str(error)))
+        else:  # a defect, which must not leave a bridge that does nothing
+            self._log.error("the bridge failed", exc_info=error)
+            self.stop(BridgeEnd(1, f"{type(error).__name__}: {error}"))
 
     def _start(self) -> None:
         """Start the kernel and connect to it; requests wait in the queues until then."""
@@ -346,20 +364,25 @@ class Bridge:
             raise
         self._client = client
 
-    def _put_to_send(
-        self, queue: str, channel: str, message: Mapping[str, Any], msg_id: str | None
-    ) -> None:
-        self._work[queue].put(partial(self._send_to_kernel, channel, message, msg_id))
-
-    def _send_to_kernel(self, channel: str, message: Mapping[str, Any], msg_id: str | None) -> None:
+    def _send_to_kernel(
+        self,
+        channel: str,
+        message: Mapping[str, Any],
+        msg_id: str | None,
+        timeout: float | None = None,
+    ) -> bool:
+        """Send a message as soon as there is a connection; return False after `timeout`."""
         client = self._client
         if client is None:
-            return  # the start failed, and the bridge ends
+            return False  # the start failed, and the bridge ends
         try:
-            client.connection_slot.send(channel, message, None)
+            client.connection_slot.send(channel, message, timeout)
         except GatewayError as error:
+            if timeout is not None and isinstance(error, GatewayTimeout):
+                return False
             if msg_id is not None:
                 self._outbox.put(RequestFailed(msg_id, error))
+        return True
 
     def _interrupt_kernel(self, route: Route | None = None) -> None:
         content: dict[str, Any] = {"status": "ok"}

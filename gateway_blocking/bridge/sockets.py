@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, TypedDict
+from typing import Any, TypedDict, cast
 
 import zmq
 from jupyter_client.connect import write_connection_file
@@ -19,10 +19,14 @@ __all__ = [
     "descriptor",
     "has_input",
     "read_connection_file",
+    "send_frames",
     "write_new_connection_file",
 ]
 
 _PORTS = ("shell_port", "iopub_port", "stdin_port", "control_port", "hb_port")
+_INPUT = int(zmq.POLLIN)
+_LAST = int(zmq.NOBLOCK)
+_MORE = int(zmq.SNDMORE) | _LAST
 _LINGER = 1000  # milliseconds for what was sent last, as ipykernel has it
 _UNREAD = 100_000  # messages that are kept for a front end that does not read
 
@@ -141,6 +145,15 @@ def descriptor(socket: zmq.Socket[bytes]) -> int:
 
 def has_input(socket: zmq.Socket[bytes]) -> bool:
     """Return True if there is a message to receive; take note of all that has come."""
-    events = socket.get(zmq.EVENTS)
-    assert isinstance(events, int)
-    return bool(events & zmq.POLLIN)
+    return bool(cast("int", socket.get(zmq.EVENTS)) & _INPUT)
+
+
+def send_frames(socket: zmq.Socket[bytes], frames: Sequence[bytes | memoryview]) -> None:
+    """Send a message without waiting.
+
+    ``send_multipart`` computes the flags of each frame with enumerations, which takes more than
+    half of its time (pyzmq 27: 9 us for 7 frames, and 4 us here).
+    """
+    for frame in frames[:-1]:
+        socket.send(frame, _MORE)
+    socket.send(frames[-1], _LAST)
