@@ -10,9 +10,10 @@ import errno
 import re
 import socket
 import ssl
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 
 from .escape import printable
+from .suggest import closest, suggestion
 
 __all__ = [
     "AT_WORK",
@@ -26,6 +27,7 @@ __all__ = [
     "WEBSOCKET_HELD_BACK",
     "exceeded_limit",
     "for_connection",
+    "for_kernelspec",
     "for_login",
     "for_lost_output",
     "for_proxy",
@@ -191,6 +193,13 @@ def for_login(sent: Mapping[str, str]) -> str:
             f" {option('auth_token')} and {option('auth_scheme')}"
         )
     return f"no token was sent: set {option('auth_token')}"
+
+
+def for_kernelspec(name: str, known: Iterable[str]) -> str:
+    """Return the kernelspecs that a gateway has, and which of them an unknown name may mean."""
+    names = sorted(known)
+    meant = shown(closest(name, names))
+    return f"it has {shown(', '.join(names), 1000) or 'none'}{suggestion(meant)}"
 
 
 def for_redirect(target: str, url_option: str = "url") -> str:

@@ -9,7 +9,7 @@ from collections.abc import Callable
 from typing import TypeVar
 
 from .adapters import TRANSIENT, Body
-from .advice import LOG, WANTS_TLS, shown
+from .advice import LOG, WANTS_TLS, for_kernelspec, shown
 from .deadline import Deadline
 from .errors import (
     GatewayError,
@@ -212,7 +212,7 @@ class Launch:
         else:
             raise NoSuchKernelSpec(
                 f"POST {error.url}: the gateway has no kernelspec '{shown(name)}'",
-                advice=f"it has {shown(', '.join(known), 1000) or 'none'}",
+                advice=for_kernelspec(name, known),
                 name=name,
                 method=error.method,
                 url=error.url,

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterable
+from contextlib import suppress
 from functools import partial
 from typing import TypeVar
 from urllib.parse import quote
 
-from .advice import NO_LISTING, shown
+from .advice import NO_LISTING, for_kernelspec, shown
 from .config import GatewayClient
 from .deadline import Deadline
 from .errors import (
@@ -343,7 +344,14 @@ class GatewayREST:
         not_found = partial(NoSuchKernelSpec, name=name)
         check_segments([name], not_found)
         url = f"{self.gateway.kernelspecs_url}/{quote(name, safe='')}{self._user_query(user)}"
-        return self._http.request("GET", url, not_found=not_found, wanted=KernelSpecModel)
+        try:
+            return self._http.request("GET", url, not_found=not_found, wanted=KernelSpecModel)
+        except NoSuchKernelSpec as error:
+            url = shown(error.url.rpartition("/")[0])
+            error.args = (f"GET {url}: the gateway has no kernelspec '{shown(name)}'",)
+            with suppress(GatewayError):  # the list is only advice
+                error.advice = for_kernelspec(name, self.list_kernelspecs(user)["kernelspecs"])
+            raise
 
     def get_kernelspec_resource(self, name: str, path: str) -> bytes:
         """Return a file of a kernelspec, such as ``logo-64x64.png``; or NoSuchKernelSpec."""

@@ -97,7 +97,7 @@ ON_DEMAND = {"cli.shell", "mcp_server"}  # modules that are imported in function
 
 # What a module may import from its own layer.
 SIDEWAYS = {
-    "advice": {"escape"},
+    "advice": {"escape", "suggest"},
     "errors": {"deprecation", "escape"},
     "frames": {"errors"},
     "messages": {"errors"},

@@ -135,10 +135,30 @@ def test_kernel_id_is_quoted(mocker: Mocker, rest: GatewayREST) -> None:
 # --- kernelspecs ----------------------------------------------------------------------------------
 
 
-def test_kernelspec_that_is_missing_names_it(mocker: Mocker, rest: GatewayREST) -> None:
-    """The error has the name as an attribute."""
-    mocker.get(f"{API}/kernelspecs/ir", status_code=404)
+@pytest.mark.parametrize(
+    ("name", "advice"),
+    [("pyhton3", "it has ir, python3; the nearest is python3"), ("julia", "it has ir, python3")],
+)
+def test_kernelspec_that_is_missing_names_those_that_exist(
+    mocker: Mocker, rest: GatewayREST, name: str, advice: str
+) -> None:
+    """The error says the same as that of a start; and the exception is jupyter_client's."""
+    mocker.get(f"{API}/kernelspecs/{name}", status_code=404)
+    mocker.get(f"{API}/kernelspecs", json={"kernelspecs": {"python3": {"spec": {}}, "ir": {"spec": {}}}})
     with pytest.raises(NoSuchKernelSpec) as caught:
+        rest.get_kernelspec(name)
+    assert caught.value.name == name
+    text = f"GET {API}/kernelspecs: the gateway has no kernelspec '{name}'; {advice}"
+    assert str(caught.value) == text
+
+
+def test_kernelspec_that_is_missing_is_told_without_the_list(
+    mocker: Mocker, rest: GatewayREST
+) -> None:
+    """The list is only advice: its failure replaces no error."""
+    mocker.get(f"{API}/kernelspecs/ir", status_code=404)
+    mocker.get(f"{API}/kernelspecs", status_code=500)
+    with pytest.raises(NoSuchKernelSpec, match="has no kernelspec 'ir'") as caught:
         rest.get_kernelspec("ir")
     assert caught.value.name == "ir"
 
