@@ -102,6 +102,8 @@ class PollKernel:
     reason: PollReason
     probe: int = 0
     """Number of the probe, for ``PROBE``: the questions that were sent later do not count by it."""
+    revival: int = 0
+    """Number of times that the kernel was trusted again until the poll began."""
 
 
 @dataclass(frozen=True)

@@ -48,6 +48,8 @@ class KernelMonitor:
         self.status = KernelStatus.ALIVE
         self.death: DeadKernelError | None = None
         """Error of every call that waits for a kernel which will not reply."""
+        self.revivals = 0
+        """Number of calls of :meth:`revive`: an earlier poll tells of an earlier process."""
         self._name = name
         self._sinks = sinks
         self._requests = requests
@@ -83,6 +85,7 @@ class KernelMonitor:
     def revive(self) -> None:
         """Trust the kernel again, whatever was heard of it before."""
         self.status, self.death = KernelStatus.ALIVE, None
+        self.revivals += 1
         for sink in self._sinks.values():
             sink.revive()
         self._on_change()

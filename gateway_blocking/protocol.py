@@ -17,6 +17,7 @@ event decides alone is elsewhere: :mod:`.reconnection`, :mod:`.recovery_driver`,
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterator, Mapping
+from dataclasses import replace
 
 from jupyter_client.session import Session
 
@@ -169,7 +170,11 @@ class KernelProtocol:
         for timer in self._timers.expired(now):
             self._timers.cancel(timer)
             actions += self._handle(timer, now, transport)
-        return actions
+        revival = self._monitor.revivals
+        return [
+            replace(action, revival=revival) if isinstance(action, PollKernel) else action
+            for action in actions
+        ]
 
     def _handle(self, timer: Timer, now: float, transport: TransportInfo | None) -> Actions:
         if timer is Timer.PING:
@@ -490,8 +495,11 @@ class KernelProtocol:
     def kernel_polled(
         self, poll: PollKernel, result: PollResult, transport: TransportInfo | None, now: float
     ) -> Actions:
-        """Handle the gateway's response to a poll."""
-        if self.state is State.CLOSED:
+        """Handle the gateway's response to a poll.
+
+        A poll that began before the kernel was restarted may tell of the process before.
+        """
+        if self.state is State.CLOSED or poll.revival != self._monitor.revivals:
             return NO_ACTIONS
         if poll.reason is PollReason.SHUTDOWN:
             self._monitor.shutdown_polled(result, now)

@@ -475,6 +475,24 @@ def test_poll_tells_of_the_kernels_end(
     assert client.protocol.kernel_status is status
 
 
+@pytest.mark.parametrize("result", [PollResult.DEAD, PollResult.GONE])
+def test_poll_that_began_before_a_restart_says_nothing_of_the_new_process(
+    client: Client, result: PollResult
+) -> None:
+    """Its response may come afterwards, and tell that the process before is dead."""
+    now = client.protocol.next_timer()
+    polls: list[PollKernel] = []
+    while not polls:
+        actions = client.protocol.timer_expired(now, transport(0.0))
+        polls = [action for action in actions if isinstance(action, PollKernel)]
+        now = max(now, client.protocol.next_timer())
+    client.protocol.kernel_restarted(
+        client.protocol.kernel_restarting(), KernelRestarted("restarted here")
+    )
+    client.protocol.kernel_polled(polls[0], result, None, now)
+    assert client.protocol.kernel_status is KernelStatus.ALIVE
+
+
 def test_kernel_that_never_said_anything_and_is_gone_died_while_starting(client: Client) -> None:
     """The text says so, and where to look."""
     client.protocol.kernel_ended(KernelStatus.GONE)
