@@ -234,13 +234,10 @@ class GatewayREST:
         kernel_id : str
             ID of the kernel.
         timeout : float, optional
-            Seconds for the only attempt: see :meth:`get_kernel`.
+            Seconds for all attempts; by default the options say how long to wait.
         """
-        if timeout is None:
-            self._change_kernel("DELETE", kernel_id, "", object)
-        else:
-            deadline = Deadline(timeout)
-            self._http.kernel_request("DELETE", kernel_id, wanted=object, deadline=deadline)
+        deadline = None if timeout is None else Deadline(timeout)
+        self._change_kernel("DELETE", kernel_id, "", object, deadline)
 
     def hold_kernel(
         self, kernel_id: str, delete: Callable[[float], bool], start_timeout: float = 0.0

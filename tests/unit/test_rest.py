@@ -144,7 +144,9 @@ def test_kernelspec_that_is_missing_names_those_that_exist(
 ) -> None:
     """The error says the same as that of a start; and the exception is jupyter_client's."""
     mocker.get(f"{API}/kernelspecs/{name}", status_code=404)
-    mocker.get(f"{API}/kernelspecs", json={"kernelspecs": {"python3": {"spec": {}}, "ir": {"spec": {}}}})
+    mocker.get(
+        f"{API}/kernelspecs", json={"kernelspecs": {"python3": {"spec": {}}, "ir": {"spec": {}}}}
+    )
     with pytest.raises(NoSuchKernelSpec) as caught:
         rest.get_kernelspec(name)
     assert caught.value.name == name
@@ -243,12 +245,24 @@ def test_wait_until_up_raises_what_time_does_not_mend(mocker: Mocker, rest: Gate
     assert mocker.call_count == 1
 
 
-def test_interrupt_kernel_during_a_restart_ends_with_its_timeout(
-    mocker: Mocker, rest: GatewayREST, monkeypatch: pytest.MonkeyPatch
+def test_delete_kernel_with_a_timeout_waits_while_the_gateway_restarts_it(
+    mocker: Mocker, rest: GatewayREST
+) -> None:
+    """A kernel that is given back at exit is not left because it has just died."""
+    mocker.delete(f"{API}/kernels/k", [{"status_code": 500}, {"status_code": 204}])
+    mocker.get(f"{API}/kernels/k", json=KERNEL)
+    rest.delete_kernel("k", timeout=30)
+    assert [sent.method for sent in mocker.request_history] == ["DELETE", "GET", "DELETE"]
+
+
+@pytest.mark.parametrize("name", ["interrupt_kernel", "delete_kernel"])
+def test_change_of_a_kernel_during_a_restart_ends_with_its_timeout(
+    mocker: Mocker, rest: GatewayREST, monkeypatch: pytest.MonkeyPatch, name: str
 ) -> None:
     """The retries, and the question whether the kernel exists, are part of it."""
     monkeypatch.setattr(module, "RESTART_TIMEOUT", 3600.0)
     mocker.post(f"{API}/kernels/k/interrupt", status_code=500)
+    mocker.delete(f"{API}/kernels/k", status_code=500)
     mocker.get(f"{API}/kernels/k", json=KERNEL)
     with pytest.raises((GatewayHTTPError, GatewayTimeout)):
-        rest.interrupt_kernel("k", timeout=0.05)
+        getattr(rest, name)("k", timeout=0.05)
