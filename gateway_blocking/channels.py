@@ -12,6 +12,7 @@ queue, and none is lost while a claim ends.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
+from queue import Empty
 from typing import Any, cast
 
 from jupyter_client.channelsabc import ChannelABC, HBChannelABC
@@ -98,6 +99,11 @@ class Channel(AwaitableMailbox):
 
     def _taken(self, size: int, origin: Mailbox | None) -> None:
         self.size = self.size - size if self.queue else 0
+
+    def _empty(self) -> Empty:
+        if self._started:
+            return Empty()
+        return Empty(f"the {self.name} channel was not started: call start_channels() first")
 
     def drop_oldest(self) -> None:
         """Drop the oldest message, to make room for others.  Requires the mutex."""

@@ -27,7 +27,7 @@ from .kernel_operations import KernelOperations
 from .locks import Lock
 from .messages import Message
 from .readiness import ReadinessCheck
-from .remote import RemoteKernelMixin
+from .remote import RemoteKernelMixin, reject_connection_file
 from .wire import FORMATS, Format, require_json
 
 __all__ = ["BlockingGatewayKernelClient"]
@@ -68,6 +68,7 @@ class BlockingGatewayKernelClient(RemoteKernelMixin, KernelOperations, BlockingK
     _formats: ClassVar[Mapping[str, Format]] = FORMATS
 
     def __init__(self, **kwargs: Any) -> None:
+        reject_connection_file(type(self).__name__, kwargs)
         super().__init__(**kwargs)
         self.connection_slot = ConnectionSlot()
         self._finalizer: weakref.finalize[Any, Any] | None = None

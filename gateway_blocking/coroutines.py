@@ -22,7 +22,6 @@ import sys
 import weakref
 from collections.abc import Generator, Sequence
 from functools import partial
-from queue import Empty
 from time import monotonic
 from typing import Any
 
@@ -74,7 +73,7 @@ class AwaitableMailbox(Mailbox):
                 if grace_is_over or not dying:
                     self._raise_if_ended()
                 if deadline.passed():
-                    raise Empty
+                    raise self._empty()
                 self._listeners.append(listener)
             left = deadline.left()
             if dying:

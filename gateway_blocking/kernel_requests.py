@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Mapping
 from queue import Empty
 from typing import Any, Literal, overload
@@ -15,6 +16,12 @@ from .locks import Lock
 from .messages import Message
 
 __all__ = ["KernelRequests"]
+
+_NOTHING_TO_WAIT_FOR = (
+    "{0}(timeout={1:g}) waits for nothing, so that the timeout has no effect: pass reply=True; to"
+    " run code and get its output, call run(code, timeout={1:g}) or"
+    " execute_interactive(code, timeout={1:g})"
+)
 
 
 class KernelRequests:
@@ -53,6 +60,9 @@ class KernelRequests:
         message = self._new_message(msg_type, content)
         msg_id = message["header"]["msg_id"]
         if not reply:
+            if timeout is not None:  # jupyter_client ignores it, too
+                call = msg_type.removesuffix("_request")
+                warnings.warn(_NOTHING_TO_WAIT_FOR.format(call, timeout), stacklevel=3)
             channel.send(message)
             return msg_id
         with channel.claim(msg_id) as claim:
@@ -135,7 +145,8 @@ class KernelRequests:
         reply : bool
             Whether to wait for the reply and return it.
         timeout : float, optional
-            Seconds to wait for the reply; by default as long as one can come.
+            Seconds to wait for the reply; by default as long as one can come.  Without `reply`,
+            it has no effect, and a warning says so.
 
         Returns
         -------

@@ -77,7 +77,7 @@ class Mailbox(Queue[Message]):
                     return self._get()
                 self._raise_if_ended()
                 if deadline.passed():
-                    raise Empty
+                    raise self._empty()
                 self._listeners.append(news.release)
             try:
                 wait(news, deadline)
@@ -124,6 +124,10 @@ class Mailbox(Queue[Message]):
     def _raise_if_ended(self) -> None:
         if self.error is not None:
             raise copy_for_raise(self.error)
+
+    def _empty(self) -> Empty:
+        """Return the error of a call for which no message came in time."""
+        return Empty()
 
     def _notify_listeners(self) -> None:
         # All listeners: one in an event loop that has stopped must not keep the news from others.

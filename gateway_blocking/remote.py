@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any, NoReturn, NotRequired, TypedDict
 
 from jupyter_client.connect import ConnectionFileMixin
@@ -15,7 +15,13 @@ from .errors import RemoteNotSupported
 from .logger import Log, default_logger
 from .rest import GatewayREST
 
-__all__ = ["ConnectionInfo", "GatewayMixin", "RemoteKernelMixin", "unsupported"]
+__all__ = [
+    "ConnectionInfo",
+    "GatewayMixin",
+    "RemoteKernelMixin",
+    "reject_connection_file",
+    "unsupported",
+]
 
 
 def unsupported(name: str, why: str) -> Callable[..., NoReturn]:
@@ -39,6 +45,14 @@ def unsupported(name: str, why: str) -> Callable[..., NoReturn]:
 
 _NO_SOCKETS = "a kernel behind a gateway has no ZMQ sockets to connect to, only its websocket"
 _NO_FILE = "a kernel behind a gateway has no connection file, only its ID: pass kernel_id="
+
+
+def reject_connection_file(class_name: str, kwargs: Mapping[str, object]) -> None:
+    """Raise RemoteNotSupported if a client is to be made of a connection file, without an ID."""
+    if kwargs.get("connection_file") and not kwargs.get("kernel_id"):
+        raise RemoteNotSupported(f"{class_name}(connection_file=) is not possible: {_NO_FILE}")
+
+
 _NO_TRAITS = ("owns_kernel",)  # keywords of jupyter_client's KernelManager that are not traits
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from queue import Empty
 from typing import Any
 
 import pytest
@@ -10,7 +11,12 @@ from jupyter_client.session import Session
 from requests_mock import Mocker
 
 from gateway_blocking import BlockingGatewayKernelClient
-from gateway_blocking.errors import GatewayConnectionClosed, GatewayTimeout, WireError
+from gateway_blocking.errors import (
+    GatewayConnectionClosed,
+    GatewayTimeout,
+    RemoteNotSupported,
+    WireError,
+)
 from gateway_blocking.liveness import KernelStatus
 from support.protocol import says
 
@@ -29,6 +35,40 @@ def test_request_before_start_channels_says_what_to_call() -> None:
         kc.execute("1")
     assert not kc.channels_running
     assert "not started" in repr(kc)
+
+
+@pytest.mark.parametrize(("kernel_id", "is_refused"), [("", True), ("k", False)])
+def test_connection_file_is_refused_unless_there_is_an_id(kernel_id: str, is_refused: bool) -> None:
+    """It names a local kernel; code for jupyter_client may pass both."""
+    if not is_refused:
+        assert client(kernel_id=kernel_id, connection_file="kernel-1.json").kernel_id == "k"
+        return
+    with pytest.raises(RemoteNotSupported, match="only its ID: pass kernel_id="):
+        client(kernel_id=kernel_id, connection_file="kernel-1.json")
+
+
+def test_message_before_start_channels_is_empty_with_a_reason() -> None:
+    """The error is the one of jupyter_client, whose text is empty."""
+    kc = client()
+    with pytest.raises(Empty, match=r"iopub channel was not started: call start_channels\(\)"):
+        kc.get_iopub_msg(timeout=0.001)
+    kc.iopub_channel.start()
+    with pytest.raises(Empty) as caught:
+        kc.get_iopub_msg(timeout=0.001)
+    assert str(caught.value) == ""
+
+
+def test_timeout_without_a_reply_warns_and_names_the_right_calls(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """As in jupyter_client, the request is sent, and nothing is waited for."""
+    kc = client()
+    sent: list[Any] = []
+    monkeypatch.setattr(kc.shell_channel, "_send", lambda *message: sent.append(message))
+    with pytest.warns(UserWarning, match=r"call run\(code, timeout=5\) or") as caught:
+        kc.execute("1", timeout=5)
+    assert caught[0].filename == __file__
+    assert len(sent) == 1
 
 
 def test_start_channels_refuses_a_session_that_packs_no_json() -> None:
