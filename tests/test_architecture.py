@@ -68,7 +68,7 @@ LAYERS = (
         *("local", "papermill_engine", "__init__"),
         *("mcp_answers", "mcp_session", "mcp_tools", "mcp_server"),
         *("bridge", "bridge.bridge", "bridge.client", "bridge.kernel"),
-        *("bridge.outbox", "bridge.sockets", "bridge.worker"),
+        *("bridge.outbox", "bridge.publisher", "bridge.sockets", "bridge.worker"),
     },
     # what all commands share
     {
@@ -109,7 +109,9 @@ SIDEWAYS = {
     "collector": {"messages"},
     "bridge.routing": {"errors", "escape"},
     "bridge.kernelspecs": {"models"},
-    "bridge.bridge": {"bridge.client", "bridge.outbox", "bridge.sockets", "bridge.worker"},
+    "bridge.bridge": {"bridge.client", "bridge.outbox", "bridge.publisher", "bridge.sockets"}
+    | {"bridge.worker"},
+    "bridge.publisher": {"bridge.sockets"},
     "bridge.kernel": {"bridge.client"},
     "pool_model": {"errors"},
     "pool_state": {"errors", "pool_model", "timeouts"},
@@ -216,7 +218,7 @@ HOMES = {
     | {"protocol", "recovery_driver", "connection", "reader", "sender"}
     | (MIRROR - {"clients", "ownership", "sessions"} - POOL)
     | {"bridge.bridge", "bridge.sockets", "cli.bridge", "cli.install"},
-    "zmq": {"bridge.bridge", "bridge.sockets"},
+    "zmq": {"bridge.bridge", "bridge.publisher", "bridge.sockets"},
     "jupyter_core": {"cli.app", "cli.bridge", "cli.command", "cli.profiles", "cli.started"},
     "IPython": {"interactive"},
     "nbclient": {"cli.notebook_file", "cli.notebook_job"},

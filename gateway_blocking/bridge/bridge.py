@@ -48,7 +48,9 @@ from .client import (
 )
 from .framing import Framing
 from .outbox import Outbox
+from .publisher import Publisher
 from .routing import (
+    UNREAD_TEXT,
     Route,
     RouteTable,
     asks_for_restart,
@@ -63,6 +65,7 @@ __all__ = ["Bridge", "BridgeEnd"]
 
 _POLL = 1.0  # seconds between two looks at the parent process
 _OUTBOX = "outbox"
+_STALL = 5  # seconds without progress after which a front end does not read
 _SMALL = 16_384  # bytes of a message that a socket takes as a whole, or not at all
 _TURN = 100  # messages of one socket, before the others get their turn
 
@@ -101,6 +104,8 @@ class Bridge:
         GatewayError.  A thread calls it.
     log : logging.Logger or adapter
         The logger for warnings.
+    max_unread_size : int
+        Bytes of big messages that are kept for a front end that does not read; 0 for no limit.
     """
 
     def __init__(
@@ -109,8 +114,11 @@ class Bridge:
         session: Session,
         new_kernel: Callable[[], BlockingGatewayKernelManager],
         log: logging.Logger | logging.LoggerAdapter[Any],
+        max_unread_size: int = 0,
     ) -> None:
         self._sockets = sockets.by_name
+        self._publisher = Publisher(self._sockets["iopub"], max_unread_size)
+        self._unread: set[str] = set()  # requests with output that did not go to all front ends
         self._session = session
         self._framing = Framing(session.sign, session.pack)
         self._new_kernel = new_kernel
@@ -201,6 +209,25 @@ class Bridge:
         except BridgeEnd as end:
             self._end = end
             self._outbox.wake()
+
+    def _relay(self) -> None:
+        """Handle what the connection's reader has put, and let front ends read it."""
+        self._handle_events()
+        waited = 0
+        while self._end is None:
+            with self._mutex:
+                unsent = self._publisher.to_wait_for()
+                if unsent is not None and waited >= _STALL:
+                    self._log.warning("a front end does not read; it will lack output")
+                    self._publisher.stalled()
+            if unsent is None:
+                return
+            try:
+                unsent.wait(1.0)
+            except zmq.NotDone:
+                waited += 1
+            else:
+                waited = 0
 
     def _put(self, event: Event) -> None:
         """Accept an event of the connection, in one of its threads."""
@@ -297,7 +324,7 @@ class Bridge:
         if channel == "iopub":
             if msg_type != "iopub_welcome":  # of the gateway's own subscription
                 if msg_type == "status" and message["content"].get("execution_state") == "idle":
-                    self._tell_losses(parent)
+                    self._tell_losses(parent, message["parent_header"])
                 self._send("iopub", [topic(message)], message)
             return
         route = self._routes.find(parent) if channel == "stdin" else self._routes.close(parent)
@@ -306,13 +333,17 @@ class Bridge:
             return
         self._send(channel, route.identities, message)
 
-    def _tell_losses(self, msg_id: str) -> None:
+    def _tell_losses(self, msg_id: str, header: Mapping[str, Any]) -> None:
         """Publish a line below a cell whose output is known to be incomplete."""
-        route = self._routes.find(msg_id)
-        missing = self._client.missing_messages(msg_id) if self._client and route else None
-        if route is not None and missing:
-            text = {"name": "stderr", "text": lost_output_text(missing)}
-            self._publish("stream", text, route.header)
+        texts = []
+        if self._client is not None and self._routes.find(msg_id) is not None:
+            if missing := self._client.missing_messages(msg_id):
+                texts.append(lost_output_text(missing))
+        if msg_id in self._unread:
+            self._unread.discard(msg_id)
+            texts.append(UNREAD_TEXT)
+        for text in texts:
+            self._publish("stream", {"name": "stderr", "text": text}, header)
 
     def _fail(self, route: Route, error: GatewayError) -> None:
         """End a request whose reply does not come."""
@@ -332,13 +363,18 @@ class Bridge:
         message = self._session.msg(msg_type, dict(content), parent=route.header)
         self._send(route.channel, route.identities, message)
 
-    def _publish(self, msg_type: str, content: Mapping[str, Any], parent: dict[str, Any]) -> None:
-        message = self._session.msg(msg_type, dict(content), parent=parent)
+    def _publish(
+        self, msg_type: str, content: Mapping[str, Any], parent: Mapping[str, Any]
+    ) -> None:
+        message = self._session.msg(msg_type, dict(content), parent=dict(parent))
         self._send("iopub", [topic(message)], message)
 
     def _send(self, channel: str, prefix: Iterable[bytes], message: Mapping[str, Any]) -> None:
-        socket = self._sockets[channel]
-        send_frames(socket, self._framing.frames(prefix, message))
+        socket, frames = self._sockets[channel], self._framing.frames(prefix, message)
+        if channel != "iopub":
+            send_frames(socket, frames)
+        elif not self._publisher.publish(frames) and (parent := message["parent_header"]):
+            self._unread.add(str(parent.get("msg_id")))
         if has_input(socket):
             self._outbox.wake()
 
@@ -357,7 +393,7 @@ class Bridge:
             self.manager = manager = self._new_kernel()
             client = manager.client()
             assert isinstance(client, BridgeClient)
-            client.forward_to(self._put, self._handle_events)
+            client.forward_to(self._put, self._relay)
             client.start_channels()
         except GatewayError as error:
             self._outbox.put(partial(self._fail_waiting_cells, error))

@@ -16,6 +16,7 @@ from ..escape import printable
 __all__ = [
     "Route",
     "RouteTable",
+    "UNREAD_TEXT",
     "asks_for_restart",
     "failure_messages",
     "lost_output_text",
@@ -120,3 +121,7 @@ def failure_messages(
 def lost_output_text(missing: int) -> str:
     """Return the line below a cell whose output is incomplete."""
     return printable(f"[gateway] at least {missing} messages of this output were lost") + "\n"
+
+
+UNREAD_TEXT = "[gateway] a front end does not read its messages: it lacks some of this output\n"
+"""Line below a cell whose output did not go to all front ends."""

@@ -28,7 +28,7 @@ _INPUT = int(zmq.POLLIN)
 _LAST = int(zmq.NOBLOCK)
 _MORE = int(zmq.SNDMORE) | _LAST
 _LINGER = 1000  # milliseconds for what was sent last, as ipykernel has it
-_UNREAD = 100_000  # messages that are kept for a front end that does not read
+_UNREAD = 20_000  # messages that are kept for a front end that does not read
 
 
 class ConnectionFile(TypedDict, total=False):

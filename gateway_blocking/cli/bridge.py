@@ -89,7 +89,13 @@ jupyter gateway bridge --kernel-id=1f3a
         )
         with self.gateway(local=False) as gateway:
             sockets = BridgeSockets(connection)
-            bridge = Bridge(sockets, session, lambda: self._kernel(gateway, path), self.log)
+            bridge = Bridge(
+                sockets,
+                session,
+                lambda: self._kernel(gateway, path),
+                self.log,
+                gateway.max_unread_size,
+            )
             _handle_signals(bridge)
             try:
                 bridge.run()

@@ -1,14 +1,25 @@
-"""The connection file of a bridge."""
+"""The ZMQ sockets of a bridge, and its connection file."""
 
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+import zmq
 
-from gateway_blocking.bridge.sockets import read_connection_file, write_new_connection_file
+from gateway_blocking.bridge import sockets as module
+from gateway_blocking.bridge.publisher import Publisher
+from gateway_blocking.bridge.sockets import (
+    BridgeSockets,
+    read_connection_file,
+    write_new_connection_file,
+)
 from gateway_blocking.errors import GatewayError
+from support.waiting import wait_until
+
+MB = 1_000_000
 
 
 def test_a_new_connection_file_has_a_key_that_only_this_user_can_read(tmp_path: Path) -> None:
@@ -29,3 +40,97 @@ def test_a_file_that_is_no_connection_file_is_refused(tmp_path: Path, text: str)
     path.write_text(text)
     with pytest.raises(GatewayError, match=r"kernel\.json"):
         read_connection_file(path)
+
+
+# --- front ends that do not read ------------------------------------------------------------------
+
+
+class Publishing:
+    """The sockets of a bridge, which keep 1000 messages and 20 MB, and front ends of it."""
+
+    def __init__(self, file: Path) -> None:
+        self.connection = write_new_connection_file(file, "python3")
+        self.sockets = BridgeSockets(self.connection)
+        self.iopub = self.sockets.by_name["iopub"]
+        self.publisher = Publisher(self.iopub, 20 * MB)
+        self.context = zmq.Context()
+        self.front_ends: list[zmq.Socket[bytes]] = []
+
+    def subscribe(self) -> zmq.Socket[bytes]:
+        front_end: zmq.Socket[bytes] = self.context.socket(zmq.SUB)
+        self.front_ends.append(front_end)
+        front_end.rcvhwm = 2
+        front_end.subscribe(b"")
+        front_end.connect(f"tcp://127.0.0.1:{self.connection['iopub_port']}")
+        assert self.iopub.poll(60_000)
+        assert self.iopub.recv() == b"\x01"
+        return front_end
+
+    def publish(self, number: int, size: int) -> bool:
+        return self.publisher.publish([b"topic", b"%d " % number + bytes(size)])
+
+    def close(self) -> None:
+        for socket in self.front_ends:
+            socket.close(linger=0)
+        self.context.term()
+        for socket in self.sockets.by_name.values():
+            socket.linger = 0
+        self.sockets.close()
+
+
+def read(front_end: zmq.Socket[bytes]) -> int:
+    """The number of the next message."""
+    assert front_end.poll(60_000)
+    return int(front_end.recv_multipart()[1].split(b" ")[0])
+
+
+@pytest.fixture
+def publishing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Publishing]:
+    monkeypatch.setattr(module, "_UNREAD", 1000)
+    publishing = Publishing(tmp_path / "kernel.json")
+    yield publishing
+    publishing.close()
+
+
+def test_number_of_messages_for_a_front_end_that_does_not_read_is_bounded(
+    publishing: Publishing,
+) -> None:
+    """The drop is noticed; another front end, which reads, gets every message."""
+    publishing.subscribe()  # and never reads
+    reading = publishing.subscribe()
+    results = []
+    for number in range(100_000):  # the buffers of the system take the first thousands
+        results.append(publishing.publish(number, 10_000))
+        assert read(reading) == number
+        if not results[-1]:
+            break
+    assert results[-1] is False
+
+
+def test_size_of_messages_for_a_front_end_that_does_not_read_is_bounded(
+    publishing: Publishing,
+) -> None:
+    """Big messages are dropped when the wait was in vain, until the front end reads."""
+    front_end = publishing.subscribe()
+    monitored = publishing.publisher
+    published = 0
+    while monitored.to_wait_for() is None:
+        assert publishing.publish(published, 3 * MB)
+        published += 1
+        assert published < 1000
+    monitored.stalled()
+    assert monitored.to_wait_for() is None  # there is no hope
+    assert publishing.publish(-1, 3 * MB) is False
+    assert publishing.publish(-2, 10) is True  # a small message is not big's loss
+    assert [read(front_end) for _ in range(published + 1)] == [*range(published), -2]
+    wait_until(lambda: not monitored.is_full)
+    assert publishing.publish(published, 3 * MB)
+    assert read(front_end) == published
+
+
+def test_one_message_may_be_larger_than_the_limit(publishing: Publishing) -> None:
+    """An output of 100 MB is not lost because the limit is 64 MB."""
+    front_end = publishing.subscribe()
+    assert publishing.publish(1, 30 * MB)
+    assert read(front_end) == 1
+    wait_until(lambda: publishing.publisher.to_wait_for() is None)
