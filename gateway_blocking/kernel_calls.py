@@ -16,6 +16,7 @@ from types import TracebackType
 from typing import Any, Protocol
 
 from .channels import Channel, Claim
+from .connector import ConnectionSlot
 from .deadline import Deadline
 from .errors import ExecutionError, GatewayError, ReplyLost
 from .messages import Message
@@ -37,6 +38,10 @@ class CallingClient(Protocol):
     @property
     def iopub_channel(self) -> Channel:
         """The channel on which the kernel says that it is busy."""
+
+    @property
+    def connection_slot(self) -> ConnectionSlot:
+        """The connection, which drops replies that no caller waits for."""
 
 
 class KernelCalls:
@@ -84,32 +89,37 @@ class KernelCalls:
         queue.Empty, GatewayError
             There was no reply.
         """
-        with self.start(function, *args) as call:
-            return call.result(Deadline(timeout))
+        deadline = Deadline(timeout)
+        with self.start(function, *args, deadline=deadline) as call:
+            return call.result(deadline)
 
-    def start(self, function: str, *args: Any) -> KernelCall:
-        """Return a call that has been sent, to be used as a context manager."""
+    def start(self, function: str, *args: Any, deadline: Deadline) -> KernelCall:
+        """Return a call that has been sent in time, to be used as a context manager."""
         # The namespace of the functions is a new dict, so that the user's has no new name.
         scope = f"(lambda scope: exec({self._source!r}, scope) or scope)({{}})"
         arguments = "".join(f"{_literal(arg)}, " for arg in args)
-        return self._evaluate(f"{scope}['call']({function!r}, ({arguments}))")
+        return self._evaluate(f"{scope}['call']({function!r}, ({arguments}))", deadline)
 
-    def evaluate(self, expression: str) -> Any:
+    def evaluate(self, expression: str, deadline: Deadline) -> Any:
         """Evaluate an expression in the user's namespace; return its value, a literal of Python.
 
         Raises
         ------
         ExecutionError
             The expression raised an exception.
-        GatewayError
+        queue.Empty, GatewayError
             There was no reply.
         """
-        with self._evaluate(expression) as call:
-            return call.value(Deadline(None))
+        with self._evaluate(expression, deadline) as call:
+            return call.value(deadline)
 
-    def _evaluate(self, expression: str) -> KernelCall:
+    def _evaluate(self, expression: str, deadline: Deadline) -> KernelCall:
         call = KernelCall(self._client, lambda: self._new_request({_NAME: expression}))
-        call.send()
+        try:
+            call.send(deadline)
+        except BaseException:
+            call.release()
+            raise
         return call
 
 
@@ -122,8 +132,9 @@ class KernelCall:
     def __init__(self, client: CallingClient, new_request: Callable[[], Message]) -> None:
         self._client, self._new_request = client, new_request
         self._claim: Claim | None = None
+        self._is_answered = False
 
-    def send(self) -> None:
+    def send(self, deadline: Deadline) -> None:
         """Send the request."""
         request = self._new_request()
         self.release()
@@ -134,8 +145,9 @@ class KernelCall:
             give_back=False,
         )
         claim.__enter__()
-        self._claim = claim
-        self._client.shell_channel.send(request)
+        self._claim, self._is_answered = claim, False
+        # Without a timeout, the connection has a limit of its own.
+        self._client.shell_channel.send(request, None if deadline.timeout is None else deadline)
 
     def __enter__(self) -> KernelCall:
         return self
@@ -152,6 +164,8 @@ class KernelCall:
         """Drop the reply, if it comes."""
         claim, self._claim = self._claim, None
         if claim is not None:
+            if not self._is_answered:
+                self._client.connection_slot.give_up(claim.msg_ids)
             claim.__exit__()
 
     def result(self, deadline: Deadline) -> Any:
@@ -171,11 +185,11 @@ class KernelCall:
             try:
                 content = self._reply(deadline)["content"]
             except ReplyLost:
-                self.send()
+                self.send(deadline)
                 continue
             if content["status"] not in ("aborted", "abort"):
                 return _value_in(content)
-            self.send()  # an earlier request failed, and the kernel skipped what followed
+            self.send(deadline)  # an earlier request failed, and the kernel skipped what followed
         raise GatewayError(f"the kernel did not answer any of {_MOST_TRIES} requests")
 
     def _reply(self, deadline: Deadline) -> Message:
@@ -183,6 +197,7 @@ class KernelCall:
         while True:
             message = self._claim.take(deadline)
             if self._claim.origin is self._client.shell_channel:
+                self._is_answered = True
                 return message
 
 

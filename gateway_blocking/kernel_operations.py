@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any, cast
 
 from .connector import ConnectionSlot
+from .deadline import Deadline
 from .kernel_requests import KernelRequests
 from .messages import Message
 from .timeouts import READY_TIMEOUT
@@ -173,14 +174,33 @@ class KernelOperations(KernelRequests):
 
     # --- variables ------------------------------------------------------------------------------
 
-    def put(self, /, **values: Any) -> None:
+    def put(
+        self,
+        mapping: Mapping[str, Any] | None = None,
+        /,
+        *,
+        timeout: float | None = None,
+        **values: Any,
+    ) -> None:
         """Assign variables in the kernel: ``put(rows=5, names=["a", "b"])``.
 
         A value is None, a bool, int, float or str, a list or dict of these, or bytes.  A tuple
         becomes a list.  Nothing is pickled.  Kernels of Python, bash and R are supported.
 
+        Parameters
+        ----------
+        mapping : dict, optional
+            More variables, by name: ``put({"timeout": 5})`` assigns one of that name.
+        timeout : float, optional
+            Seconds for all of it; by default as long as the kernel lives.  A busy kernel answers
+            when it is done.
+        **values
+            The variables.
+
         Raises
         ------
+        GatewayTimeout
+            The kernel did not answer in time.  It may still assign the variables.
         TypeError
             A value is of another type, and nothing was assigned.
         ValueError
@@ -192,10 +212,24 @@ class KernelOperations(KernelRequests):
         """
         from .variables import put
 
-        put(self.run, self._kernel_calls(), self._language(), values)
+        values = {**(mapping or {}), **values}
+        if not values and timeout is not None:
+            raise TypeError(
+                "put() got no variable, only the timeout; use put({'timeout': ...}) for a variable"
+                " of that name"
+            )
+        deadline = Deadline(timeout)
+        put(self.run, self._kernel_calls(), self._language(deadline), values, deadline)
 
-    def get(self, name: str) -> Any:
+    def get(self, name: str, *, timeout: float | None = None) -> Any:
         """Return the value of a variable of the kernel, as :meth:`put` could send it.
+
+        Parameters
+        ----------
+        name : str
+            Name of the variable.
+        timeout : float, optional
+            Seconds to wait; by default as long as the kernel lives.
 
         Raises
         ------
@@ -205,18 +239,23 @@ class KernelOperations(KernelRequests):
             JSON cannot represent its value.
         ValueError
             The name is not an identifier of the kernel's language.
+        GatewayTimeout
+            The kernel did not answer in time.
         GatewayError
             The kernel's language is not supported, or there was no answer.
         """
         from .variables import get
 
-        return get(self.run, self._kernel_calls(), self._language(), name)
+        deadline = Deadline(timeout)
+        return get(self.run, self._kernel_calls(), self._language(deadline), name, deadline)
 
-    def _language(self) -> Language:
-        from .variables import language_of
+    def _language(self, deadline: Deadline) -> Language:
+        from .variables import answered_in_time, language_of
 
         if self._kernel_info is None:
-            self._kernel_info = dict(self.kernel_info(reply=True)["content"])
+            with answered_in_time(deadline, "its language is not known yet"):
+                reply = self.kernel_info(reply=True, timeout=deadline.left())
+            self._kernel_info = dict(reply["content"])
         return language_of(self._kernel_info)
 
     # --- files ----------------------------------------------------------------------------------

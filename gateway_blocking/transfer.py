@@ -101,7 +101,8 @@ class _Pipeline:
 
     def start(self, function: str, *args: Any) -> None:
         """Send a call."""
-        self._in_flight.append(self._calls.start(function, *args))
+        deadline = Deadline(self._timeout)
+        self._in_flight.append(self._calls.start(function, *args, deadline=deadline))
 
     def result(self) -> Any:
         """Wait for the result of the oldest call."""

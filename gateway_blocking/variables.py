@@ -8,15 +8,27 @@ from __future__ import annotations
 import base64
 import json
 import unicodedata
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from keyword import iskeyword
+from queue import Empty
 from typing import Any, NamedTuple
 
-from .errors import ExecutionError, GatewayError
+from .deadline import Deadline
+from .errors import ExecutionError, GatewayError, GatewayTimeout
 from .execution import Execution
 from .kernel_calls import KernelCalls
 
-__all__ = ["LANGUAGES", "Language", "decoded", "encoded", "get", "language_of", "put"]
+__all__ = [
+    "LANGUAGES",
+    "Language",
+    "answered_in_time",
+    "decoded",
+    "encoded",
+    "get",
+    "language_of",
+    "put",
+]
 
 _MOST_TRIES = 5  # of code that the kernel skipped, because earlier code failed
 _NOT_JSON = ("TypeError", "ValueError", "OverflowError", "RecursionError")  # Python's json raises
@@ -49,27 +61,36 @@ def put(
     calls: KernelCalls,
     language: Language,
     values: Mapping[str, Any],
+    deadline: Deadline,
 ) -> None:
     """Assign variables: see ``put()`` of the client.
 
     Nothing is assigned if one of the names or values is wrong.
     """
-    codes = [_assignment(language, name, value) for name, value in values.items()]
-    for code in codes:
-        if language.is_expression:
-            calls.evaluate(code)
-        else:
-            _run(run, code, silent=True)
+    codes = {name: _assignment(language, name, value) for name, value in values.items()}
+    for name, code in codes.items():
+        with answered_in_time(deadline, f"{name} may be assigned later"):
+            if language.is_expression:
+                calls.evaluate(code, deadline)
+            else:
+                _run(run, code, deadline, silent=True)
 
 
-def get(run: Callable[..., Execution], calls: KernelCalls, language: Language, name: str) -> Any:
+def get(
+    run: Callable[..., Execution],
+    calls: KernelCalls,
+    language: Language,
+    name: str,
+    deadline: Deadline,
+) -> Any:
     """Return the value of a variable: see ``get()`` of the client."""
     _check_name(language, name)
     code = language.read(name)
     try:
-        if language.is_expression:
-            return decoded(name, calls.evaluate(code))
-        return decoded(name, _run(run, code, store_history=False).stdout)
+        with answered_in_time(deadline, f"{name} was not read"):
+            if language.is_expression:
+                return decoded(name, calls.evaluate(code, deadline))
+            return decoded(name, _run(run, code, deadline, store_history=False).stdout)
     except ExecutionError as error:
         if language.is_expression and error.ename == "NameError":
             raise NameError(f"the kernel has no variable {name!r}") from error
@@ -79,10 +100,27 @@ def get(run: Callable[..., Execution], calls: KernelCalls, language: Language, n
         raise
 
 
-def _run(run: Callable[..., Execution], code: str, **options: bool) -> Execution:
+@contextmanager
+def answered_in_time(deadline: Deadline, consequence: str) -> Iterator[None]:
+    """Within the ``with``, raise a GatewayTimeout with its consequence if a wait ends too late."""
+    try:
+        yield
+    except (Empty, GatewayTimeout) as error:
+        if not deadline.passed():  # the connection's own limit
+            raise
+        raise GatewayTimeout(
+            f"the kernel did not answer within {deadline.timeout:g} s, and {consequence}",
+            advice="a kernel that executes code answers when it is done",
+        ) from error
+
+
+def _run(
+    run: Callable[..., Execution], code: str, deadline: Deadline, **options: bool
+) -> Execution:
     """Run code; run it again if the kernel skipped it, because earlier code failed."""
     for _ in range(_MOST_TRIES):
-        done = run(code, **options)
+        # The kernel may execute other code, which must not be interrupted.
+        done = run(code, timeout=deadline.left(), on_timeout="raise", **options)
         if done.status != "aborted":
             break
     return done.raise_for_error()

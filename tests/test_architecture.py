@@ -163,6 +163,7 @@ SIDEWAYS = {
     "readiness": {"connector"},
     "kernel_operations": {"connector", "execution", "kernel_requests", "running"}
     | {"kernel_calls", "transfer", "variables"},
+    "kernel_calls": {"connector"},
     "transfer": {"kernel_calls"},
     "variables": {"execution", "kernel_calls"},
     "running": {"connector", "execution", "interactive"},

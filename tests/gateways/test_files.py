@@ -8,6 +8,7 @@ import os
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from queue import Empty
 from typing import Any
 
 import pytest
@@ -16,6 +17,7 @@ from gateway_blocking import (
     BlockingGatewayKernelClient,
     BlockingGatewayKernelManager,
     GatewayError,
+    GatewayTimeout,
     MessageTooLarge,
     run_kernel,
 )
@@ -67,6 +69,32 @@ def test_variables_go_through_a_queue_of_failing_code(kc: BlockingGatewayKernelC
     assert kc.get("behind") == 1
 
 
+def test_a_busy_kernel_is_awaited_for_the_timeout(kc: BlockingGatewayKernelClient) -> None:
+    """Each wait has an end, and a reply that comes after it is dropped."""
+    kc.put({"timeout": 1}, timeout=60)  # the kernel's language is known then
+    msg_id = kc.execute("import time; time.sleep(60)")
+    for call in (
+        lambda: kc.put({"timeout": 1}, timeout=0.2),
+        lambda: kc.get("timeout", timeout=0.2),
+    ):
+        with pytest.raises(GatewayTimeout, match=r"did not answer within 0\.2 s, and "):
+            call()
+    for transfer in (
+        lambda: kc.upload(io.BytesIO(b"x"), "x", timeout=0.2),
+        lambda: kc.download("x", io.BytesIO(), timeout=0.2),
+    ):
+        with pytest.raises(Empty):
+            transfer()
+    kc.interrupt_kernel()
+    kc.rest.close()
+    kc.kernel_info(reply=True, timeout=60)
+    assert kc.shell_channel.get_msgs()[-1]["parent_header"]["msg_id"] == msg_id
+    kc.put({"timeout": 2}, timeout=60)
+    assert kc.get("timeout", timeout=60) == 2
+    with pytest.raises(TypeError, match="got no variable, only the timeout"):
+        kc.put(timeout=5)
+
+
 def test_a_large_value_is_sent_as_an_expression(kc: BlockingGatewayKernelClient) -> None:
     """IPython would transform code of this size for seconds, and its history would keep it."""
     data = os.urandom(5 << 20)
@@ -116,6 +144,13 @@ def test_variables_of_bash(bash: BlockingGatewayKernelClient) -> None:
         bash.get("missing")
     with pytest.raises(GatewayError, match="Python kernel"):
         bash.upload(io.BytesIO(b"x"), "x", timeout=60)
+    bash.execute("sleep 60")
+    for call in (lambda: bash.put(n=6, timeout=0.2), lambda: bash.get("n", timeout=0.2)):
+        with pytest.raises(GatewayTimeout, match="did not answer within"):
+            call()
+    bash.interrupt_kernel()
+    bash.put(n=7, timeout=60)
+    assert bash.get("n", timeout=60) == b"7"
 
 
 @needs("ir")

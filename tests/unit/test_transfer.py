@@ -23,7 +23,7 @@ class DirectCalls:
             raise OSError(answer["errno"], f"in the kernel: {answer['text']}", answer["path"])
         return answer["value"]
 
-    def start(self, function: str, *args: Any) -> DirectCall:
+    def start(self, function: str, *args: Any, deadline: object) -> DirectCall:
         return DirectCall(self(function, *args))
 
 

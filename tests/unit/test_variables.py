@@ -11,6 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from gateway_blocking.deadline import Deadline
 from gateway_blocking.errors import ExecutionError, GatewayError
 from gateway_blocking.variables import LANGUAGES, decoded, encoded, get, language_of, put
 
@@ -67,17 +68,17 @@ class Kernel:
         self.codes: list[str] = []
         self._answer = answer
 
-    def evaluate(self, code: str) -> Any:
+    def evaluate(self, code: str, deadline: Any = None, **options: Any) -> Any:
         self.codes.append(code)
         if isinstance(self._answer, Exception):
             raise self._answer
         return self._answer
 
     def put(self, language: str, **values: Any) -> None:
-        put(self.evaluate, self, LANGUAGES[language], values)  # type: ignore[arg-type]
+        put(self.evaluate, self, LANGUAGES[language], values, Deadline(None))  # type: ignore[arg-type]
 
     def get(self, language: str, name: str) -> Any:
-        return get(self.evaluate, self, LANGUAGES[language], name)  # type: ignore[arg-type]
+        return get(self.evaluate, self, LANGUAGES[language], name, Deadline(None))  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize(
