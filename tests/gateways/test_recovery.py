@@ -987,17 +987,29 @@ def test_a_kernel_that_cannot_be_started_again(tmp_path: Path) -> None:
 
 
 def test_a_token_that_expires(gateway: LocalGateway, proxy: FaultProxy) -> None:
-    """Fault 33: the open websocket goes on; whoever opens the next one asks for another token."""
+    """Fault 33: the open websocket goes on; REST and the next websocket get the renewed token.
+
+    The renewer gives a token that the gateway does not accept any more, as at the moment when it
+    expires: the refusal has the renewer asked again, for both.
+    """
+    tokens = [gateway.token]
     asked: list[str] = []
 
     class Renewer:
         def get_token(self, key: str, scheme: str | None, token: str, **kwargs: Any) -> str:
             asked.append(token)
-            return gateway.token
+            return tokens.pop(0) if len(tokens) > 1 else tokens[0]
 
     with kernel_by(proxy, gateway, gateway_token_renewer_class=Renewer) as (_km, kc):
         kc.gateway.auth_token = "expired"
         assert kc.execute("1", reply=True, timeout=30)["content"]["status"] == "ok"
+        tokens[:] = ["expired", gateway.token]
         proxy.websocket.cut("rst")
         assert kc.execute("1", reply=True, timeout=30)["content"]["status"] == "ok"
+        assert tokens == [gateway.token], "the reconnection was refused, and asked once more"
+        kc.gateway.auth_token = "expired"
+        tokens[:] = ["expired", gateway.token]
+        assert kc.rest.get_kernel(kc.kernel_id)["id"] == kc.kernel_id
+        assert tokens == [gateway.token], "the request was refused, and repeated with the new one"
+        assert kc.gateway.auth_token == gateway.token
     assert "expired" in asked
