@@ -18,6 +18,7 @@ from .suggest import closest, suggestion
 __all__ = [
     "AT_WORK",
     "FULL",
+    "GONE",
     "HTTP_ONLY",
     "LOG",
     "NO_GATEWAY",
@@ -77,6 +78,7 @@ FULL = (
     "the gateway's limit of kernels is reached: shut some down (jupyter gateway kernels, stop), or"
     " have the limit raised (KG_MAX_KERNELS, EG_MAX_KERNELS, EG_MAX_KERNELS_PER_USER)"
 )
+GONE = "the kernel was shut down or culled, or the gateway was restarted"
 LOG = "its log says more"
 AT_WORK = "the gateway may still be working on it"
 WEBSOCKET_HELD_BACK = (
@@ -100,8 +102,7 @@ _STATUSES = {
     504: "the gateway behind this proxy did not answer in time",
 }
 _WEBSOCKET_STATUSES = {
-    404: "the kernel was shut down or culled, or the gateway was restarted; or a proxy in between"
-    " does not let websockets through",
+    404: f"{GONE}; or a proxy in between does not let websockets through",
     **{status: _STATUSES[status] for status in (407, 424, 429, 500, 502, 503, 504)},
 }
 _BY_PROXIES = (403, 407, 502, 503, 504)  # statuses that a proxy may answer itself

@@ -68,8 +68,9 @@ class KernelMonitor:
             Text of the error, if more is known than the status says.
         """
         was_heard = self._requests.incarnation is not None
-        error = death(self._name, status, text, was_heard=was_heard)
         was_known = self.status is status
+        error = self.death if was_known and not text else None
+        error = error or death(self._name, status, text, was_heard=was_heard)
         # First: an interruption must not make callers wait for ever.  The next call repeats it.
         for request in self._requests.outstanding():
             self._sinks[request.channel].request_failed(request.msg_id, error)

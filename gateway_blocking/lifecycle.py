@@ -128,14 +128,17 @@ class KernelLifecycle(RemoteKernelMixin):
             model = model or self.rest.get_kernel(self._kernel["id"])
         except NoSuchKernel as error:
             self.log.warning("%s", str(error))  # not the object, whose traceback holds sockets
-            self._forget_kernel(f"kernel {self.kernel_id} is gone: {error}")
+            self._forget_kernel()
             return None
         if self._kernel is not None:  # another thread may have shut it down meanwhile
             self._kernel = model
         return model
 
-    def _forget_kernel(self, text: str) -> None:
-        """Note that there is no kernel any more, and fail the requests that wait for it."""
+    def _forget_kernel(self, text: str = "") -> None:
+        """Note that there is no kernel any more, and fail the requests that wait for it.
+
+        The text of their error is `text`, or else the usual one for a kernel that is gone.
+        """
         self._kernel = None
         self._update_hold()
         self._clients.kernel_gone(text)
@@ -157,8 +160,8 @@ class KernelLifecycle(RemoteKernelMixin):
         try:
             with action_event(self.gateway.emit, action, about):
                 yield
-        except NoSuchKernel as error:
-            self._forget_kernel(f"kernel {self.kernel_id} is gone: {error}")
+        except NoSuchKernel:
+            self._forget_kernel()
             raise
 
     def _alone(self, what: str) -> AbstractContextManager[None]:

@@ -150,13 +150,18 @@ def stopped(name: str) -> GatewayConnectionClosed:
 
 def connection_lost(name: str, error: BaseException, *, was_open: bool) -> GatewayError:
     """Return the error of a call that waits while the connection ends because of `error`."""
+    why, advice = str(error), ""
+    if isinstance(error, GatewayError):
+        why, advice = str(error.args[0]), error.advice
     if was_open:
         text = (
-            f"the connection to kernel {name} was lost: {error}; what was asked of the kernel"
+            f"the connection to kernel {name} was lost: {why}; what was asked of the kernel"
             " before may have been executed or not"
         )
     else:
-        text = f"kernel {name} was not connected to: {error}"
-    closed = GatewayConnectionClosed(text)
-    closed.__cause__ = error
+        text = f"kernel {name} was not connected to: {why}"
+    closed = GatewayConnectionClosed(text, advice=advice)
+    # The error of the last attempt, if there is one: `error` only adds how many there were.
+    cause = error.__cause__
+    closed.__cause__ = cause if isinstance(cause, GatewayError) else error
     return closed

@@ -146,6 +146,11 @@ class KernelProtocol:
         """True if the current websocket accepts messages."""
         return self.state is State.OPEN or self.state is State.RECOVERING
 
+    @property
+    def has_requests(self) -> bool:
+        """True if a request is in flight, which gets the error that ends the connection."""
+        return bool(self._requests.outstanding())
+
     def _set_state(self, state: State) -> None:
         self.state = state
         self._on_change()

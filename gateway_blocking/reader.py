@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Mapping
 from time import monotonic
 from typing import Never
@@ -130,13 +131,16 @@ class Reader:
 
     def _end(self, error: BaseException | None) -> None:
         """Close the socket, and tell every call that waits."""
-        was_open = self._protocol.epoch > 0
+        with self._runner.mutex.plain:
+            was_open = self._protocol.epoch > 0
+            # Each request in flight, and each later call for a dead kernel, raises the same error.
+            is_told = self._protocol.has_requests or self._protocol.death is not None
         try:
             self.close()
         finally:
             self._runner.close(None if self._runner.is_closing else error)
         if error is not None and was_open and not self._runner.is_closing:
-            self._log.warning("%s", str(error))
+            self._log.log(logging.INFO if is_told else logging.WARNING, "%s", str(error))
 
     def _serve(self) -> GatewayError | None:
         """Open the websocket and read it, again and again; return what ends that for good."""

@@ -99,8 +99,9 @@ class Reconnection:
 
     def _give_up(self, error: GatewayError, now: float) -> GiveUp:
         failure = GatewayConnectionError(
-            f"{error} (and the websocket could not be opened again, tried {self._attempts} times"
-            f" within {now - self._lost_at:.0f} s)"
+            f"{error.args[0]} (and the websocket could not be opened again, tried"
+            f" {self._attempts} times within {now - self._lost_at:.0f} s)",
+            advice=error.advice,
         )
         failure.__cause__ = error
         return GiveUp(failure)

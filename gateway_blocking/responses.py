@@ -11,8 +11,17 @@ from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 from urllib.parse import urljoin
 
-from .advice import FULL, NO_LISTING, WANTS_TLS, for_redirect, for_status, for_websocket, shown
-from .errors import GatewayAuthError, GatewayFull, GatewayHTTPError
+from .advice import (
+    FULL,
+    GONE,
+    NO_LISTING,
+    WANTS_TLS,
+    for_redirect,
+    for_status,
+    for_websocket,
+    shown,
+)
+from .errors import GatewayAuthError, GatewayFull, GatewayHTTPError, NoSuchKernel
 from .traits import safe_url
 
 __all__ = [
@@ -169,6 +178,8 @@ def _advice(request: RequestInfo, response: Response, not_found: NotFound) -> st
     if request.is_websocket:
         allowed = request.rest_allowed
         advice = for_websocket(status, response.sent, request.proxy, rest_allowed=allowed)
+    elif status == 404 and not_found is NoSuchKernel:
+        return GONE
     elif status == 404 and not_found is not GatewayHTTPError:
         return "it does not exist there (any more)"
     elif status == 404 and (page := _PAGES.search(request.url.rpartition("/api")[0])):

@@ -72,6 +72,16 @@ def test_ended_once_more_fails_new_requests_and_tells_the_channels_nothing_new(
     assert len(kernel.changes) == 1
 
 
+def test_ended_once_more_says_the_same_of_the_kernel(kernel: Monitored) -> None:
+    """A kernel that was heard has not died while starting, whoever tells of its end next."""
+    kernel.requests.incarnation = "one"
+    kernel.monitor.ended(KernelStatus.GONE)
+    first = str(kernel.monitor.death)
+    kernel.monitor.ended(KernelStatus.GONE)
+    assert str(kernel.monitor.death) == first
+    assert "while starting" not in first
+
+
 def test_revive_trusts_the_next_process(kernel: Monitored) -> None:
     """The channels wait again, and the error is forgotten."""
     kernel.monitor.ended(KernelStatus.DEAD)

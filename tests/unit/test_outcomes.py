@@ -101,3 +101,16 @@ def test_missing_output_names_the_cause_that_is_known(monkeypatch: pytest.Monkey
     text = outcomes.missing_output("k", "asked", table, limit)
     assert "at least 2 messages" in text
     assert text.endswith("cannot be read: not JSON")
+
+
+def test_connection_lost_tells_the_cause_and_its_advice_once() -> None:
+    """The error of the last attempt is the cause, and not the one that counts the attempts."""
+    refused = GatewayConnectionError("cannot open it: refused", advice="check the port")
+    gave_up = GatewayConnectionError("cannot open it: refused (tried 6 times)", advice="check it")
+    gave_up.__cause__ = refused
+    lost = outcomes.connection_lost("k", gave_up, was_open=True)
+    assert str(lost) == (
+        "the connection to kernel k was lost: cannot open it: refused (tried 6 times); what was"
+        " asked of the kernel before may have been executed or not; check it"
+    )
+    assert lost.__cause__ is refused

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from typing import Any
 
 import pytest
@@ -18,6 +19,7 @@ from gateway_blocking.errors import (
 from gateway_blocking.frames import BINARY
 from gateway_blocking.handshake import Endpoint
 from gateway_blocking.reader import Reader
+from gateway_blocking.requests_table import Request
 from gateway_blocking.wire import FORMATS, V1
 from support.engine import RecordingTransport, new_runner
 from support.protocol import RecordingSink, says
@@ -144,6 +146,30 @@ def test_lost_websocket_is_opened_again_until_the_delays_end(
     assert first.is_closed
     assert second.is_closed
     assert "could not be opened again" in caplog.text
+
+
+def test_lost_connection_is_no_warning_if_a_request_gets_the_error(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """The same text in the log and in the exception would be told twice."""
+    caplog.set_level(logging.INFO)
+    refused = GatewayConnectionError("refused")
+    reading = Reading(monkeypatch, ScriptedTransport(), refused, delays=lambda: iter([0.0]))
+    protocol = reading.runner.protocol
+    opened = protocol.connection_opened
+
+    def open_with_a_request(*args: Any) -> Any:
+        actions = opened(*args)
+        request = Request("asked", "execute_request", "shell", V1, (1, b""))
+        assert protocol.register(request, protocol.epoch)
+        protocol.request_sent(request, 0.0)
+        return actions
+
+    monkeypatch.setattr(protocol, "connection_opened", open_with_a_request)
+    reading.run()
+    ended = [record for record in caplog.records if "could not be opened again" in record.message]
+    assert [record.levelname for record in ended] == ["INFO"]
+    assert "could not be opened again" in str(reading.sinks["shell"].end)
 
 
 def test_run_after_a_close_opens_nothing(monkeypatch: pytest.MonkeyPatch) -> None:

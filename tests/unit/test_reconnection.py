@@ -50,6 +50,15 @@ def test_failed_gives_up_after_the_last_delay_and_says_how_often_it_tried() -> N
     assert decision.error.__cause__ is BUSY
 
 
+def test_failed_gives_up_with_the_advice_of_the_last_cause_at_the_end() -> None:
+    """In the middle of the text, it would be told twice."""
+    cause = GatewayConnectionError("refused", advice="check the port")
+    decision = reconnection().lost(cause, 0.0)
+    assert isinstance(decision, GiveUp)
+    assert decision.error.args[0].startswith("refused (and the websocket could not be")
+    assert decision.error.advice == "check the port"
+
+
 def test_lost_gives_up_at_once_without_delays() -> None:
     """An option switches reconnecting off."""
     assert isinstance(reconnection().lost(REFUSED, 0.0), GiveUp)
