@@ -160,7 +160,7 @@ def relayed_message(
     channel, header, parent_header
         Parts of the message, of any type that JSON has.
     content : mapping
-        The content, for the protocol, which looks at that of few messages.
+        The content, which the protocol reads for a few message types only.
     parts : sequence of bytes or memoryview
         All parts as they came.
 
