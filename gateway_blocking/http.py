@@ -41,9 +41,10 @@ from .timeouts import CREDENTIALS_CHECK_TIMEOUT, RETRY_JITTER, RETRY_PAUSE, RETR
 from .traits import safe_url
 from .urls import as_http
 
-__all__ = ["Requester", "check_segments"]
+__all__ = ["LONGEST_FILE", "Requester", "check_segments"]
 
-_LONGEST_FILE = 64 * 1024**2  # bytes
+LONGEST_FILE = 64 * 1024**2
+"""Bytes of the longest body that is not JSON for :mod:`.models`."""
 _LONGEST_JSON = 16 * 1024**2  # bytes, which may take twenty times as much once it is parsed
 _LONGEST_REFUSAL = 64 * 1024  # bytes that are read
 _XSRF_WITHIN = 4096  # bytes of a refusal
@@ -322,7 +323,7 @@ class Requester:
         )
         if 200 <= response.status_code < 300:
             self._renew_holds(response.request.headers)
-            longest = _LONGEST_FILE if call.wanted is bytes else _LONGEST_JSON
+            longest = LONGEST_FILE if call.wanted is bytes else _LONGEST_JSON
             content = read_body(response, longest)
         else:
             content = read_body(response, _LONGEST_REFUSAL, cut=True)

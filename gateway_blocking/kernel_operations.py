@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import IO, TYPE_CHECKING, Any, cast
+from typing import IO, TYPE_CHECKING, Any, Literal, cast, get_args
 
 from .connector import ConnectionSlot
 from .deadline import Deadline
@@ -13,15 +13,18 @@ from .kernel_requests import KernelRequests
 from .messages import Message
 from .timeouts import READY_TIMEOUT
 
+Via = Literal["kernel", "contents"]
+
 if TYPE_CHECKING:  # imported when they are needed, because many clients never do
     from .collector import Output
+    from .contents import Contents
     from .execution import Execution
     from .kernel_calls import CallingClient, KernelCalls
     from .running import CodeRun, OnTimeout, OutputStream, RunningClient, RunOptions
     from .transfer import Progress
     from .variables import Language
 
-__all__ = ["KernelOperations"]
+__all__ = ["KernelOperations", "Via"]
 
 
 class KernelOperations(KernelRequests):
@@ -267,6 +270,7 @@ class KernelOperations(KernelRequests):
         *,
         progress: Progress | None = None,
         timeout: float | None = None,
+        via: Via = "kernel",
     ) -> str:
         """Copy a file of this machine to the kernel's machine; return its path there.
 
@@ -285,14 +289,23 @@ class KernelOperations(KernelRequests):
         timeout : float, optional
             Seconds to wait for each answer; by default as long as the kernel lives.  A busy
             kernel answers when it is done.
+        via : {"kernel", "contents"}
+            The way of the file: the kernel itself, or ``/api/contents`` of a Jupyter Server.  The
+            latter needs no Python kernel, and `remote` is relative to the server's root folder.
 
         Raises
         ------
         OSError
             The file cannot be read here, or written there.
+        ValueError
+            There is no such way.
         GatewayError, queue.Empty
             The kernel is not a Python kernel, died, or did not answer in time.
         """
+        if _is_by_contents(via):
+            from .contents_transfer import upload as upload_contents
+
+            return upload_contents(self._contents(timeout), local, remote, progress)
         from .transfer import upload
 
         return upload(self._file_calls(), local, remote, progress, timeout)
@@ -304,15 +317,24 @@ class KernelOperations(KernelRequests):
         *,
         progress: Progress | None = None,
         timeout: float | None = None,
+        via: Via = "kernel",
     ) -> Path | None:
         """Copy a file of the kernel's machine to this one; return its path here.
 
         Parameters and errors are those of :meth:`upload`.  The result is None if `local` is a file
-        object, which is open for writing.
+        object, which is open for writing.  By ``/api/contents``, a file may have 49 MB at most.
         """
+        if _is_by_contents(via):
+            from .contents_transfer import download as download_contents
+
+            return download_contents(self._contents(timeout), remote, local, progress)
         from .transfer import download
 
         return download(self._file_calls(), remote, local, progress, timeout)
+
+    def _contents(self, timeout: float | None) -> Contents:
+        contents: Contents = self.rest.contents(timeout)
+        return contents
 
     def _file_calls(self) -> KernelCalls:
         from .transfer import SOURCE
@@ -371,3 +393,9 @@ class KernelOperations(KernelRequests):
         self.rest.restart_kernel(self.kernel_id)
         kernel_restarted()
         self.wait_for_ready(timeout)
+
+
+def _is_by_contents(via: str) -> bool:
+    if via not in get_args(Via):
+        raise ValueError(f"via must be 'kernel' or 'contents', got {via!r}")
+    return via == "contents"

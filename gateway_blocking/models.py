@@ -22,6 +22,7 @@ from .advice import shown
 __all__ = [
     "OPTIONAL_KERNEL_MODEL",
     "APIVersion",
+    "ContentsModel",
     "InstalledSpec",
     "KernelModel",
     "KernelSpecModel",
@@ -163,6 +164,17 @@ class ServerStatus(TypedDict, total=False):
     last_activity: str | None
     connections: int | None
     kernels: int | None
+
+
+class ContentsModel(TypedDict):
+    """A file or folder of a Jupyter Server."""
+
+    path: str
+    type: str
+    size: NotRequired[int | None]
+    content: NotRequired[object]
+    hash: NotRequired[str | None]
+    hash_algorithm: NotRequired[str | None]
 
 
 class APIVersion(TypedDict, total=False):

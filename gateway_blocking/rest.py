@@ -11,6 +11,7 @@ from urllib.parse import quote
 
 from .advice import NO_LISTING, for_kernelspec, shown
 from .config import GatewayClient
+from .contents import Contents
 from .deadline import Deadline
 from .errors import (
     GatewayError,
@@ -405,6 +406,10 @@ class GatewayREST:
     def _session_url(self, session_id: str) -> str:
         check_segments([session_id], NoSuchSession)
         return f"{self.gateway.sessions_url}/{quote(session_id, safe='')}"
+
+    def contents(self, timeout: float | None = None) -> Contents:
+        """Return the files of the server, with a timeout for each request."""
+        return Contents(self._http, f"{self.gateway.api_url}/contents", timeout)
 
     # --- for websockets -------------------------------------------------------------------------
 

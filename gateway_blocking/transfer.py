@@ -23,7 +23,7 @@ from .kernel_calls import KernelCall, KernelCalls
 from .local_files import replacement, resolve_links
 from .timeouts import TRANSFER_CLEANUP_TIMEOUT
 
-__all__ = ["SOURCE", "Progress", "download", "upload"]
+__all__ = ["SOURCE", "Progress", "destination", "download", "opened", "upload"]
 
 Progress = Callable[[int, int | None], Any]
 """``progress(done, total)``, in bytes; the total is None if it is not known."""
@@ -43,7 +43,7 @@ def upload(
     timeout: float | None = None,
 ) -> str:
     """Send a file to the kernel: see ``upload()`` of the client."""
-    with _opened(local) as (file, name, total):
+    with opened(local) as (file, name, total):
         path, token = (
             str(calls("destination", remote, name, timeout=timeout)),
             secrets.token_hex(16),
@@ -69,7 +69,7 @@ def download(
 ) -> Path | None:
     """Fetch a file from the kernel: see ``download()`` of the client."""
     path, total = calls("find", remote, timeout=timeout)
-    with _destination(local, _base_name(path)) as (file, destination):
+    with destination(local, _base_name(path)) as (file, written):
         sha256, done = hashlib.sha256(), 0
         for data in _received_chunks(calls, path, total, timeout):
             file.write(data)
@@ -79,7 +79,7 @@ def download(
                 progress(done, total)
         if calls("digest", path, timeout=timeout) != [done, sha256.hexdigest()]:
             raise GatewayError(f"{remote} changed in the kernel while it was read")
-    return destination
+    return written
 
 
 class _Pipeline:
@@ -150,7 +150,7 @@ def _received_chunks(
 
 
 @contextmanager
-def _opened(
+def opened(
     local: str | os.PathLike[str] | IO[bytes],
 ) -> Iterator[tuple[IO[bytes], str, int | None]]:
     """Give a local file that is open for reading, its name, and its size if that is known."""
@@ -164,7 +164,7 @@ def _opened(
 
 
 @contextmanager
-def _destination(
+def destination(
     local: str | os.PathLike[str] | IO[bytes], name: str
 ) -> Iterator[tuple[IO[bytes], Path | None]]:
     """Give a file to write; at the end, it gets the name `local`, unless there was an error."""

@@ -48,7 +48,7 @@ LAYERS = (
     {  # edges
         *("tokens", "events", "urls", "traits", "config", "bodies", "adapters", "failures"),
         *("auth", "environment", "logger", "responses", "retry", "tls"),
-        *("http", "launch", "rest"),
+        *("http", "launch", "rest", "contents"),
         *("locks", "transport", "handshake", "signals", "prompt"),
         *("mailbox", "backlog", "coroutines", "channels", "local_files"),
         *("cleanup", "reaper", "reaper_process", "threads"),
@@ -57,7 +57,7 @@ LAYERS = (
     {  # parts of a client
         *("connector", "kernel_requests", "readiness", "interactive"),
         *("execution", "kernel_operations", "running"),
-        *("kernel_calls", "kernel_files", "transfer", "variables"),
+        *("kernel_calls", "kernel_files", "transfer", "variables", "contents_transfer"),
     },
     {  # mirror
         *("remote", "client", "clients", "ownership", "lifecycle"),
@@ -154,7 +154,9 @@ SIDEWAYS = {
     | {"responses", "retry", "traits", "urls"},
     "launch": {"adapters", "http", "logger", "retry"},
     "reaper": {"locks"},
-    "rest": {"config", "failures", "http", "launch", "logger", "reaper", "retry"},
+    "contents": {"http"},
+    "contents_transfer": {"transfer"},
+    "rest": {"config", "contents", "failures", "http", "launch", "logger", "reaper", "retry"},
     "transport": {"locks"},
     "mailbox": {"locks"},
     "coroutines": {"locks", "mailbox"},
@@ -162,7 +164,7 @@ SIDEWAYS = {
     "handshake": {"responses", "tls", "traits", "transport"},
     "readiness": {"connector"},
     "kernel_operations": {"connector", "execution", "kernel_requests", "running"}
-    | {"kernel_calls", "transfer", "variables"},
+    | {"kernel_calls", "transfer", "contents_transfer", "variables"},
     "kernel_calls": {"connector"},
     "transfer": {"kernel_calls"},
     "variables": {"execution", "kernel_calls"},
@@ -214,7 +216,7 @@ HOMES = {
         f"cli.{name}"
         for name in ("console", "mcp", "shell", "start", "status", "stop", "bridge", "install")
     }
-    | {"bridge.client", "bridge.kernel"},
+    | {"cli.cp", "bridge.client", "bridge.kernel"},
     "jupyter_client": {"errors", "messages", "wire", "channels", "connector", "kernel_requests"}
     | {"protocol", "recovery_driver", "connection", "reader", "sender"}
     | (MIRROR - {"clients", "ownership", "sessions"} - POOL)

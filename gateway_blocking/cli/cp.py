@@ -8,8 +8,11 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
 
+from traitlets import Enum
+
 from ..client import BlockingGatewayKernelClient
-from .command import Command
+from ..kernel_operations import Via
+from .command import ALIASES, Command
 from .errors import OK, UsageError
 from .terminal import echo, write
 
@@ -65,6 +68,16 @@ class CopyCommand(Command):
         3    the gateway cannot be reached or refused, or the kernel died or is not a Python kernel
         130  you pressed Ctrl-C
     """
+    via = Enum(
+        ["kernel", "contents"],
+        "kernel",
+        help="""
+        The way of the files: the kernel itself, or "contents", the files of a Jupyter Server
+        (/api/contents). The latter needs no Python kernel; a PATH begins at the server's root
+        folder, and a file from there may have 49 MB at most.
+        """,
+    ).tag(config=True)
+    aliases = {**ALIASES, "via": "CopyCommand.via"}  # noqa: RUF012
     examples = """\
 jupyter gateway cp data.csv 1f3a:
 jupyter gateway cp 1f3a:out/model.bin 1f3a:out/log.txt results/
@@ -96,10 +109,11 @@ jupyter gateway cp 1f3a:out/model.bin 1f3a:out/log.txt results/
         target = destination.path or "."
         if several and not target.endswith("/"):
             target += "/"
+        via: Via = "contents" if self.via == "contents" else "kernel"
         if destination.kernel:
-            kc.upload(Path(source.path), target, progress=_progress(source.path))
+            kc.upload(Path(source.path), target, progress=_progress(source.path), via=via)
         else:
-            kc.download(source.path, target, progress=_progress(source.path))
+            kc.download(source.path, target, progress=_progress(source.path), via=via)
 
 
 def _progress(name: str) -> Callable[[int, int | None], None] | None:

@@ -26,7 +26,7 @@ from gateway_blocking.kernel_calls import KernelCall
 from gateway_blocking.local import LocalGateway
 from support.faultproxy import FaultProxy
 from support.kernels import needs
-from support.servers import own_gateway
+from support.servers import jupyter_server, own_gateway
 from support.terminal import Terminal
 
 
@@ -345,6 +345,25 @@ def test_cp(terminal: Terminal, kernel: str, tmp_path: Path) -> None:
     done = terminal("cp", f"{kernel[:8]}:{tmp_path}/a", f"{kernel[:8]}:{tmp_path}/b", "back")
     assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
     assert (terminal.directory / "back" / "b").read_text() == "b"
+
+
+def test_cp_by_contents(terminal: Terminal, tmp_path: Path) -> None:
+    """To a Jupyter Server and back, relative to its root folder."""
+    root = tmp_path / "root"
+    root.mkdir()
+    (terminal.directory / "a b").write_text("a")
+    with jupyter_server(root) as server, run_kernel(**server.client_options()) as client:
+        terminal.env["JUPYTER_GATEWAY_URL"] = server.url
+        terminal.env["JUPYTER_GATEWAY_AUTH_TOKEN"] = server.options["auth_token"]
+        done = terminal("cp", "--via=contents", "a b", f"{client.kernel_id}:")
+        assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
+        assert (root / "a b").read_text() == "a"
+        done = terminal("cp", "--via=contents", f"{client.kernel_id}:a b", "back")
+        assert (done.returncode, done.stderr) == (0, "")
+        assert (terminal.directory / "back").read_text() == "a"
+        done = terminal("cp", "--via=contents", f"{client.kernel_id}:b", ".")
+        assert (done.returncode, done.stderr.count("\n")) == (2, 1)
+        assert "on the server: No such file or directory" in done.stderr
 
 
 @pytest.mark.parametrize(

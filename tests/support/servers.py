@@ -153,14 +153,18 @@ def encrypted_kernel_gateway(folder: Path, *, client_cert: bool = False) -> Iter
 
 @contextmanager
 def jupyter_server(
-    folder: Path, *, token: bool | str = True, base: str = "/", gateway: Server | None = None
+    folder: Path,
+    *args: str,
+    token: bool | str = True,
+    base: str = "/",
+    gateway: Server | None = None,
 ) -> Iterator[Server]:
     """A Jupyter Server: with a token or without any login, under a base URL as JupyterHub's
     users have it, with kernels of its own or as a proxy in front of a gateway."""
     port, secret = free_port(), _secret(token)
     command = [sys.executable, "-m", "jupyter_server", "--no-browser", "--allow-root", _IPC]
     command += [f"--ServerApp.port={port}", f"--ServerApp.base_url={base}"]
-    command += [f"--IdentityProvider.token={secret}", f"--ServerApp.root_dir={folder}"]
+    command += [f"--IdentityProvider.token={secret}", f"--ServerApp.root_dir={folder}", *args]
     if gateway is not None:
         command += [f"--gateway-url={gateway.url}"]
         command += [f"--GatewayClient.auth_token={gateway.options['auth_token']}"]
