@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import re
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from shutil import get_terminal_size
+from time import monotonic
 from typing import NamedTuple
 
 from traitlets import Enum
@@ -14,9 +17,9 @@ from ..client import BlockingGatewayKernelClient
 from ..kernel_operations import Via
 from .command import ALIASES, Command
 from .errors import OK, UsageError
-from .terminal import echo, write
+from .terminal import write
 
-__all__ = ["CopyCommand", "Place", "parse_place"]
+__all__ = ["CopyCommand", "Place", "parse_place", "progress_line"]
 
 _REMOTE = re.compile(r"([^/\\:]{2,}):(.*)", re.DOTALL)
 
@@ -110,21 +113,46 @@ jupyter gateway cp 1f3a:out/model.bin 1f3a:out/log.txt results/
         if several and not target.endswith("/"):
             target += "/"
         via: Via = "contents" if self.via == "contents" else "kernel"
-        if destination.kernel:
-            kc.upload(Path(source.path), target, progress=_progress(source.path), via=via)
-        else:
-            kc.download(source.path, target, progress=_progress(source.path), via=via)
+        with _progress(source.path) as progress:
+            if destination.kernel:
+                kc.upload(Path(source.path), target, progress=progress, via=via)
+            else:
+                kc.download(source.path, target, progress=progress, via=via)
 
 
-def _progress(name: str) -> Callable[[int, int | None], None] | None:
-    """Return the function that shows the progress on a terminal, in one line."""
+@contextmanager
+def _progress(name: str) -> Iterator[Callable[[int, int | None], None] | None]:
+    """Give the function that shows the progress on a terminal, in one line; or None elsewhere."""
     if not sys.stderr.isatty():
-        return None
+        yield None
+        return
+    begun, has_line = monotonic(), False
 
     def show(done: int, total: int | None) -> None:
-        part = f"{done / total:4.0%}" if total else ""
-        end = "\n" if done == total else ""
-        write(sys.stderr, f"\r\x1b[K{part}  {done / 1e6:,.1f} MB  {name!a}{end}")
+        nonlocal has_line
+        has_line = True
+        line = progress_line(name, done, total, monotonic() - begun)
+        write(sys.stderr, "\r\x1b[K" + line[: get_terminal_size().columns - 1])
 
-    echo()
-    return show
+    try:
+        yield show
+    finally:
+        if has_line:
+            write(sys.stderr, "\n")
+
+
+def progress_line(name: str, done: int, total: int | None, seconds: float) -> str:
+    """Return a line with the part that is done, the rate, and the remaining time.
+
+    >>> progress_line("a.bin", 5_000_000, 20_000_000, 2.0)
+    " 25%      5.0 MB    2.5 MB/s  0:06  'a.bin'"
+    >>> progress_line("a.bin", 20_000_000, 20_000_000, 8.0)
+    "100%     20.0 MB    2.5 MB/s        'a.bin'"
+    """
+    part = f"{done / total:4.0%}" if total else "    "
+    rate = done / seconds if seconds > 0 else 0.0
+    left = ""
+    if total and rate and done < total:
+        minutes, rest = divmod(round((total - done) / rate), 60)
+        left = f"{minutes}:{rest:02}"
+    return f"{part}  {done / 1e6:7,.1f} MB  {rate / 1e6:5,.1f} MB/s  {left:4}  {name!a}"

@@ -7,6 +7,7 @@ import json
 import os
 import sys
 from collections.abc import Iterator
+from contextlib import ExitStack
 from pathlib import Path
 from queue import Empty
 from typing import Any
@@ -27,13 +28,22 @@ from gateway_blocking.local import LocalGateway
 from support.faultproxy import FaultProxy
 from support.kernels import needs
 from support.servers import jupyter_server, own_gateway
-from support.terminal import Terminal
+from support.terminal import Person, Terminal
 
 
-@pytest.fixture(scope="module")
-def kc(gateway: LocalGateway) -> Iterator[BlockingGatewayKernelClient]:
-    with run_kernel(**gateway.options()) as client:
-        yield client
+@pytest.fixture(scope="module", params=["Kernel Gateway", "Jupyter Server"])
+def kc(
+    request: pytest.FixtureRequest,
+    gateway: LocalGateway,
+    tmp_path_factory: pytest.TempPathFactory,
+) -> Iterator[BlockingGatewayKernelClient]:
+    """A client of a kernel, on each kind of server."""
+    with ExitStack() as stack:
+        options = gateway.options()
+        if request.param == "Jupyter Server":
+            folder = tmp_path_factory.mktemp("server")
+            options = stack.enter_context(jupyter_server(folder)).client_options()
+        yield stack.enter_context(run_kernel(**options))
 
 
 # --- variables ------------------------------------------------------------------------------------
@@ -345,6 +355,15 @@ def test_cp(terminal: Terminal, kernel: str, tmp_path: Path) -> None:
     done = terminal("cp", f"{kernel[:8]}:{tmp_path}/a", f"{kernel[:8]}:{tmp_path}/b", "back")
     assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
     assert (terminal.directory / "back" / "b").read_text() == "b"
+
+
+def test_cp_on_a_terminal(terminal: Terminal, kernel: str, tmp_path: Path) -> None:
+    """A line tells how much was copied, and how fast."""
+    (terminal.directory / "ä").write_bytes(bytes(3_000_000))
+    with Person(terminal, "cp", "ä", f"{kernel}:{tmp_path}/copy") as person:
+        assert person.sees(r"100%      3\.0 MB +[\d.]+ MB/s +'\\xe4'\n")
+        assert person.ends()[0] == 0
+    assert (tmp_path / "copy").stat().st_size == 3_000_000
 
 
 def test_cp_by_contents(terminal: Terminal, tmp_path: Path) -> None:

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from gateway_blocking import kernel_files
-from gateway_blocking.cli.cp import Place, parse_place
+from gateway_blocking.cli.cp import Place, parse_place, progress_line
 from gateway_blocking.kernel_calls import KernelCalls
 from gateway_blocking.transfer import SOURCE
 
@@ -124,3 +124,18 @@ def test_the_call_is_one_expression_without_a_trace(tmp_path: Path) -> None:
 def test_places_of_a_copy(text: str, place: Place) -> None:
     """A drive of Windows is not a kernel."""
     assert parse_place(text) == place
+
+
+@pytest.mark.parametrize(
+    ("done", "total", "seconds", "line"),
+    [
+        (5_000_000, 20_000_000, 2.0, " 25%      5.0 MB    2.5 MB/s  0:06  'a'"),
+        (20_000_000, 20_000_000, 8.0, "100%     20.0 MB    2.5 MB/s        'a'"),
+        (1_000_000, 7_201_000_000, 1.0, "  0%      1.0 MB    1.0 MB/s  120:00  'a'"),
+        (5_000_000, None, 2.0, "          5.0 MB    2.5 MB/s        'a'"),
+        (0, 0, 0.0, "          0.0 MB    0.0 MB/s        'a'"),
+    ],
+)
+def test_the_progress_of_a_copy(done: int, total: int | None, seconds: float, line: str) -> None:
+    """Rate and remaining time, as far as they are known."""
+    assert progress_line("a", done, total, seconds) == line
