@@ -9,6 +9,7 @@ from .errors import (
     GatewayError,
     KernelGone,
     KernelRestarted,
+    NoSuchKernel,
     ReplyLost,
 )
 from .liveness import KernelStatus
@@ -19,6 +20,7 @@ __all__ = [
     "death",
     "execution_outcome",
     "missing_output",
+    "not_connected",
     "reply_lost",
     "stopped",
     "unreadable_reply",
@@ -150,9 +152,7 @@ def stopped(name: str) -> GatewayConnectionClosed:
 
 def connection_lost(name: str, error: BaseException, *, was_open: bool) -> GatewayError:
     """Return the error of a call that waits while the connection ends because of `error`."""
-    why, advice = str(error), ""
-    if isinstance(error, GatewayError):
-        why, advice = str(error.args[0]), error.advice
+    why, advice = _cause_and_advice(error)
     if was_open:
         text = (
             f"the connection to kernel {name} was lost: {why}; what was asked of the kernel"
@@ -165,3 +165,20 @@ def connection_lost(name: str, error: BaseException, *, was_open: bool) -> Gatew
     cause = error.__cause__
     closed.__cause__ = cause if isinstance(cause, GatewayError) else error
     return closed
+
+
+def not_connected(name: str, failure: BaseException | None) -> GatewayConnectionClosed:
+    """Return the error of a call that sends on a connection which `failure` has ended."""
+    why, advice = _cause_and_advice(failure)
+    if not isinstance(failure, NoSuchKernel):  # there is nothing to connect to
+        advice = "; ".join(filter(None, (advice, "start_channels() opens a new one")))
+    text = f"cannot send a message to kernel {name}: the connection is closed ({why})"
+    closed = GatewayConnectionClosed(text, advice=advice)
+    closed.__cause__ = failure
+    return closed
+
+
+def _cause_and_advice(error: BaseException | None) -> tuple[str, str]:
+    if isinstance(error, GatewayError):
+        return str(error.args[0]), error.advice
+    return str(error), ""

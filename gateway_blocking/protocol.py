@@ -52,7 +52,7 @@ from .liveness import (
     PollResult,
 )
 from .messages import Message
-from .outcomes import connection_lost, missing_output, stopped, unreadable_reply
+from .outcomes import connection_lost, missing_output, not_connected, stopped, unreadable_reply
 from .reconnection import Reconnection
 from .recovery_driver import RecoveryDriver
 from .requests_table import Disposition, Request, RequestTable
@@ -298,10 +298,7 @@ class KernelProtocol:
         if self.death is not None:
             raise copy_for_raise(self.death)
         if self.state is State.CLOSED:
-            raise GatewayConnectionClosed(
-                f"cannot send a message to kernel {self.name}: the connection is"
-                f" closed ({self.failure}); start_channels() opens a new one"
-            ) from self.failure
+            raise not_connected(self.name, self.failure)
         # While it recovers, a new request must not overtake an older one that is sent again.
         is_open = self.state is State.OPEN or (self.is_writable and channel != "shell")
         return self.epoch if is_open else None

@@ -11,6 +11,7 @@ from gateway_blocking.errors import (
     GatewayConnectionError,
     KernelGone,
     KernelRestarted,
+    NoSuchKernel,
 )
 from gateway_blocking.liveness import KernelStatus
 from gateway_blocking.requests_table import Request, RequestTable
@@ -114,3 +115,23 @@ def test_connection_lost_tells_the_cause_and_its_advice_once() -> None:
         " asked of the kernel before may have been executed or not; check it"
     )
     assert lost.__cause__ is refused
+
+
+@pytest.mark.parametrize(
+    ("failure", "end"),
+    [
+        (NoSuchKernel("404", advice="the kernel was culled"), "(404); the kernel was culled"),
+        (
+            GatewayConnectionError("refused", advice="check the port"),
+            "(refused); check the port; start_channels() opens a new one",
+        ),
+        (OSError("broken"), "(broken); start_channels() opens a new one"),
+    ],
+)
+def test_not_connected_suggests_a_new_connection_unless_the_kernel_is_gone(
+    failure: Exception, end: str
+) -> None:
+    """The advice is told once, at the end."""
+    error = outcomes.not_connected("k", failure)
+    assert str(error) == f"cannot send a message to kernel k: the connection is closed {end}"
+    assert error.__cause__ is failure
