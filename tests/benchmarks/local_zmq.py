@@ -14,6 +14,7 @@ _NO_WEBSOCKET = "it speaks no websocket"
 class LocalZMQ(BlockingPeer):
     """``BlockingKernelClient`` with a kernel of its own, which lives as long as the worker."""
 
+    kernel_name = "python3"
     cannot: ClassVar[dict[str, str]] = {
         "pour": _NO_WEBSOCKET,
         "upload": _NO_WEBSOCKET,
@@ -25,9 +26,13 @@ class LocalZMQ(BlockingPeer):
     def __init__(self) -> None:
         self._kernel: KernelManager | None = None
 
+    def manager(self) -> KernelManager:
+        """A manager without a kernel yet."""
+        return KernelManager(kernel_name=self.kernel_name)
+
     def connect(self, url: str, kernel_id: str) -> BlockingKernelClient:
         if self._kernel is None:
-            self._kernel = KernelManager(kernel_name="python3")
+            self._kernel = self.manager()
             self._kernel.start_kernel()
         client: BlockingKernelClient = self._kernel.client()
         client.start_channels()
@@ -35,7 +40,7 @@ class LocalZMQ(BlockingPeer):
         return client
 
     def start(self, url: str) -> Found:
-        return first_reply(lambda: KernelManager(kernel_name="python3"))
+        return first_reply(self.manager)
 
     def notebook(self, url: str, cells: int) -> Found:
         return run_notebook("jupyter_client.manager.AsyncKernelManager", cells)

@@ -31,6 +31,7 @@ MODULES = {
     "bare": "floor:BareLoop",
     "least": "floor:LeastPython",
     "zmq": "local_zmq:LocalZMQ",
+    "bridge": "bridged:Bridge",
     "jkc": "kernel_client:KernelClient",
     "jserver": "server_client:ServerClient",
 }
@@ -39,6 +40,7 @@ TITLES = {
     "bare": "bare loop",
     "least": "least Python",
     "zmq": "local ZMQ",
+    "bridge": "bridge",
     "jkc": "jupyter_kernel_client",
     "jserver": "jupyter_server",
 }
@@ -201,7 +203,7 @@ def first_reply(make_manager: Callable[[], Any]) -> Found:
     return found
 
 
-def run_notebook(manager: str, cells: int) -> Found:
+def run_notebook(manager: str, cells: int, kernel_name: str = "python3") -> Found:
     """A notebook of trivial cells under nbclient."""
     import nbformat
     from nbclient import NotebookClient
@@ -216,7 +218,7 @@ def run_notebook(manager: str, cells: int) -> Found:
 
     client = NotebookClient(
         nb,
-        kernel_name="python3",
+        kernel_name=kernel_name,
         kernel_manager_class=manager,
         on_cell_start=note,
         on_cell_executed=note,

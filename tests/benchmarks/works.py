@@ -154,11 +154,13 @@ def _with_a_kernel(quick: bool) -> list[Work]:
                 Metric("tail", "99th percentile to own median", "", (Target(2),)),
             ),
             {"count": 60 if quick else 200},
+            (*ALL, "bridge"),
         ),
         Work(
             "start",
             "start",
             (Metric("seconds", "start to first reply", "s", (Target(1.1, ("bare",)),)),),
+            peers=(*ALL, "bridge"),
             needs=("gateway",),
         ),
         Work(
@@ -173,6 +175,7 @@ def _with_a_kernel(quick: bool) -> list[Work]:
                 ),
             ),
             {"lines": lines},
+            (*ALL, "bridge"),
         ),
         Work(
             "idle",
@@ -301,7 +304,7 @@ def _whole(quick: bool) -> list[Work]:
             "notebook",
             (Metric("seconds", f"{cells} cells under nbclient", "s", (Target(1.15, ("zmq",)),)),),
             {"cells": cells},
-            ("ours", "zmq", "jserver"),
+            ("ours", "zmq", "bridge", "jserver"),
             ("gateway",),
             rounds=5,
         ),
