@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import ast
 import json
-import re
 from collections.abc import Callable
 from types import TracebackType
 from typing import Any, Protocol
@@ -21,10 +20,9 @@ from .deadline import Deadline
 from .errors import ExecutionError, GatewayError, ReplyLost
 from .messages import Message
 
-__all__ = ["CallingClient", "KernelCall", "KernelCalls"]
+__all__ = ["CallingClient", "KernelCall", "KernelCalls", "literal_value"]
 
 _NAME = "result"
-_BASE64 = re.compile("[A-Za-z0-9+/=]*")
 _MOST_TRIES = 5  # of a call whose reply was lost, or that the kernel skipped
 
 
@@ -202,12 +200,12 @@ class KernelCall:
 
 
 def _literal(value: Any) -> str:
-    r"""Return a value as a literal of Python; base64 text, which may be long, without a look at it.
+    r"""Return a value as a literal of Python; base64 text, which may be long, fast.
 
     >>> _literal("YQ=="), _literal("it's")
     ("'YQ=='", '"it\'s"')
     """
-    if isinstance(value, str) and _BASE64.fullmatch(value):
+    if isinstance(value, str) and value.isascii() and _is_plain(value):
         return f"'{value}'"
     return repr(value)
 
@@ -223,6 +221,25 @@ def _value_in(content: dict[str, Any]) -> Any:
         lines = [str(line) for line in found.get("traceback") or ()]
         raise ExecutionError(str(found.get("ename")), str(found.get("evalue")), lines)
     try:
-        return ast.literal_eval(found["data"]["text/plain"])
+        return literal_value(found["data"]["text/plain"])
     except (KeyError, ValueError, SyntaxError, TypeError) as error:
         raise GatewayError(f"the kernel's answer cannot be read: {error}") from error
+
+
+def literal_value(text: str) -> Any:
+    r"""Return the value of a literal of Python; that of a long text, without the compiler.
+
+    The compiler reads 70 MB/s (Python 3.11), and took most of the client's time in a download.
+
+    >>> literal_value("'{}'"), literal_value(r"'a\'b'"), literal_value("None")
+    ('{}', "a'b", None)
+    """
+    inner = text[1:-1]
+    if len(text) > 1 and text[0] == text[-1] == "'" and _is_plain(inner):
+        return inner
+    return ast.literal_eval(text)
+
+
+def _is_plain(text: str) -> bool:
+    """Return True if a literal in single quotes has the text as it is."""
+    return not any(each in text for each in "'\\\r\n\0")
