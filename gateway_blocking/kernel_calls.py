@@ -227,7 +227,7 @@ def _value_in(content: dict[str, Any]) -> Any:
 
 
 def literal_value(text: str) -> Any:
-    r"""Return the value of a literal of Python; that of a long text, without the compiler.
+    r"""Return the value of a literal of Python; read a long text without the compiler.
 
     The compiler reads 70 MB/s (Python 3.11), and took most of the client's time in a download.
 
