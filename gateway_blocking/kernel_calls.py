@@ -66,7 +66,9 @@ class KernelCalls:
     ) -> None:
         self._client, self._new_request, self._source = client, new_request, source
 
-    def __call__(self, function: str, *args: Any, timeout: float | None = None) -> Any:
+    def __call__(
+        self, function: str, *args: Any, timeout: float | None = None, buffer: bytes | None = None
+    ) -> Any:
         """Call a function, and return its result.
 
         Parameters
@@ -77,6 +79,8 @@ class KernelCalls:
             Arguments, of the types that Python writes and reads as literals.
         timeout : float, optional
             Seconds to wait; by default as long as the kernel lives.
+        buffer : bytes, optional
+            Data to send with the request, which not every kernel gives to a function.
 
         Raises
         ------
@@ -88,15 +92,17 @@ class KernelCalls:
             There was no reply.
         """
         deadline = Deadline(timeout)
-        with self.start(function, *args, deadline=deadline) as call:
+        with self.start(function, *args, deadline=deadline, buffer=buffer) as call:
             return call.result(deadline)
 
-    def start(self, function: str, *args: Any, deadline: Deadline) -> KernelCall:
+    def start(
+        self, function: str, *args: Any, deadline: Deadline, buffer: bytes | None = None
+    ) -> KernelCall:
         """Return a call that has been sent in time, to be used as a context manager."""
         # The namespace of the functions is a new dict, so that the user's has no new name.
         scope = f"(lambda scope: exec({self._source!r}, scope) or scope)({{}})"
         arguments = "".join(f"{_literal(arg)}, " for arg in args)
-        return self._evaluate(f"{scope}['call']({function!r}, ({arguments}))", deadline)
+        return self._evaluate(f"{scope}['call']({function!r}, ({arguments}))", deadline, buffer)
 
     def evaluate(self, expression: str, deadline: Deadline) -> Any:
         """Evaluate an expression in the user's namespace; return its value, a literal of Python.
@@ -111,8 +117,16 @@ class KernelCalls:
         with self._evaluate(expression, deadline) as call:
             return call.value(deadline)
 
-    def _evaluate(self, expression: str, deadline: Deadline) -> KernelCall:
-        call = KernelCall(self._client, lambda: self._new_request({_NAME: expression}))
+    def _evaluate(
+        self, expression: str, deadline: Deadline, buffer: bytes | None = None
+    ) -> KernelCall:
+        def new_request() -> Message:
+            request = self._new_request({_NAME: expression})
+            if buffer is not None:
+                request["buffers"] = [memoryview(buffer)]
+            return request
+
+        call = KernelCall(self._client, new_request)
         try:
             call.send(deadline)
         except BaseException:

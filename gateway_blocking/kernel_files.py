@@ -14,6 +14,7 @@ import json
 import os
 
 __all__ = [
+    "accepts_buffers",
     "begin_upload",
     "call",
     "destination",
@@ -78,11 +79,27 @@ def _part(path: str, token: str) -> str:
     return os.path.join(os.path.dirname(path), "." + token + ".part")
 
 
-def write(path: str, token: str, offset: int, data: str) -> int:
-    """Write a chunk of base64 text, and return its size."""
+def accepts_buffers(sha256: str) -> bool:
+    """Return True if the buffer of the request arrives here; kernels may drop it."""
+    try:
+        return hashlib.sha256(_buffer()).hexdigest() == sha256
+    except Exception:
+        return False
+
+
+def _buffer() -> bytes:
+    """Return the buffer of the request that is being executed, as ipykernel has it."""
+    from IPython import get_ipython
+
+    return bytes(get_ipython().kernel.get_parent("shell")["buffers"][0])
+
+
+def write(path: str, token: str, offset: int, data: object) -> int:
+    """Write a chunk, base64 text or None for the request's buffer, and return its size."""
+    chunk = _buffer() if data is None else base64.b64decode(str(data))
     with open(_part(path, token), "r+b") as file:
         file.seek(offset)
-        return file.write(base64.b64decode(data))
+        return file.write(chunk)
 
 
 def end_upload(path: str, token: str, size: int, sha256: str) -> bool:

@@ -23,7 +23,7 @@ from gateway_blocking import (
     run_kernel,
 )
 from gateway_blocking.errors import ReplyLost
-from gateway_blocking.kernel_calls import KernelCall
+from gateway_blocking.kernel_calls import KernelCall, KernelCalls
 from gateway_blocking.local import LocalGateway
 from support.faultproxy import FaultProxy
 from support.kernels import needs
@@ -198,6 +198,29 @@ def test_files_go_both_ways(kc: BlockingGatewayKernelClient, tmp_path: Path, siz
     assert back == tmp_path / "back"
     assert back.read_bytes() == data
     assert sorted(each.name for each in tmp_path.iterdir()) == ["back", source.name, "there"]
+
+
+def test_a_kernel_that_drops_buffers_gets_text(
+    kc: BlockingGatewayKernelClient, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The chunks come as buffers of the requests, or else as base64."""
+    data, start = os.urandom(5_000_000), KernelCalls.start
+    chunks: list[type] = []
+    drops = False
+
+    def spy(self: KernelCalls, function: str, *args: Any, **options: Any) -> KernelCall:
+        if function == "write":
+            chunks.append(type(args[-1]))
+        if drops:
+            options["buffer"] = None
+        return start(self, function, *args, **options)
+
+    monkeypatch.setattr(KernelCalls, "start", spy)
+    kc.upload(io.BytesIO(data), str(tmp_path / "binary"))
+    drops = True
+    kc.upload(io.BytesIO(data), str(tmp_path / "text"))
+    assert chunks == [type(None)] * 3 + [str] * 3
+    assert [(tmp_path / name).read_bytes() for name in ("binary", "text")] == [data, data]
 
 
 def test_file_objects(kc: BlockingGatewayKernelClient, tmp_path: Path) -> None:

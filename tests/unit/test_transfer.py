@@ -17,13 +17,13 @@ from gateway_blocking.transfer import download, upload
 class DirectCalls:
     """Calls of :mod:`gateway_blocking.kernel_files`, whose results pass through JSON."""
 
-    def __call__(self, function: str, *args: Any, timeout: float | None = None) -> Any:
+    def __call__(self, function: str, *args: Any, **options: Any) -> Any:
         answer = json.loads(kernel_files.call(function, args))
         if "errno" in answer:
             raise OSError(answer["errno"], f"in the kernel: {answer['text']}", answer["path"])
         return answer["value"]
 
-    def start(self, function: str, *args: Any, deadline: object) -> DirectCall:
+    def start(self, function: str, *args: Any, **options: Any) -> DirectCall:
         return DirectCall(self(function, *args))
 
 
