@@ -14,6 +14,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -82,30 +83,33 @@ def running(command: Sequence[str], url: str, folder: Path, **env: str) -> Itera
     """A server, from when it listens until the end of the ``with``; its log is in the folder."""
     unwanted = ("JUPYTER_", "KG_", "EG_", "KERNEL_")
     given = {name: value for name, value in os.environ.items() if not name.startswith(unwanted)}
-    given |= {f"JUPYTER_{name}_DIR": str(folder) for name in ("CONFIG", "RUNTIME")}
-    with (folder / "log").open("wb") as log:
-        process = subprocess.Popen(
-            command,
-            env={**given, **env},
-            cwd=folder,
-            stdin=subprocess.DEVNULL,
-            stdout=log,
-            stderr=log,
-        )
-    try:
-        deadline = time.monotonic() + _START
-        while not _listens(url):
-            if process.poll() is not None or time.monotonic() > deadline:
-                raise RuntimeError(f"{command[0]} does not run: {(folder / 'log').read_text()}")
-            time.sleep(0.1)
-        yield
-    finally:
-        process.send_signal(signal.SIGTERM)
+    given["JUPYTER_CONFIG_DIR"] = str(folder)
+    # The sockets of its kernels are files, whose paths have at most 107 characters.
+    with TemporaryDirectory(ignore_cleanup_errors=True) as runtime:
+        given["JUPYTER_RUNTIME_DIR"] = runtime
+        with (folder / "log").open("wb") as log:
+            process = subprocess.Popen(
+                command,
+                env={**given, **env},
+                cwd=folder,
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+            )
         try:
-            process.wait(_STOP)
-        except subprocess.TimeoutExpired:
-            process.kill()
-            process.wait()
+            deadline = time.monotonic() + _START
+            while not _listens(url):
+                if process.poll() is not None or time.monotonic() > deadline:
+                    raise RuntimeError(f"{command[0]} does not run: {(folder / 'log').read_text()}")
+                time.sleep(0.1)
+            yield
+        finally:
+            process.send_signal(signal.SIGTERM)
+            try:
+                process.wait(_STOP)
+            except subprocess.TimeoutExpired:
+                process.kill()
+                process.wait()
 
 
 def _listens(url: str) -> bool:
