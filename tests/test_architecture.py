@@ -223,7 +223,7 @@ HOMES = {
     | {"bridge.bridge", "bridge.sockets", "cli.bridge", "cli.install"},
     "zmq": {"bridge.bridge", "bridge.publisher", "bridge.sockets"},
     "jupyter_core": {"cli.app", "cli.bridge", "cli.command", "cli.profiles", "cli.started"},
-    "IPython": {"interactive"},
+    "IPython": {"interactive", "kernel_files"},
     "nbclient": {"cli.notebook_file", "cli.notebook_job"},
     "nbformat": {"cli.notebook_file"},
     "kernel_gateway": {"local"},
