@@ -45,7 +45,7 @@ _OTHERS += "|requests|traitlets"
 _INTERNAL = "backlog|connection|connector|deadline|locks|rest|transport|wire|frames"
 nitpick_ignore_regex = [
     ("py:.*", rf"({_OTHERS})\..*|Path|datetime|" + "|".join(dir(builtins))),
-    ("py:class", "CodeRun|OnTimeout|Output|Progress"),  # described where they are used
+    ("py:class", "CodeRun|OnTimeout|Output|Progress|Via"),  # described where they are used
     ("py:attr", r"\w+"),
     ("py:.*", rf"gateway_blocking\.({_INTERNAL})\..*"),
 ]
