@@ -11,7 +11,7 @@ from time import monotonic
 from typing import TYPE_CHECKING
 
 from ..escape import printable
-from ..locks import apart
+from ..locks import Lock, apart
 from ..timeouts import PROGRESS_INTERVAL, PROGRESS_LINE_INTERVAL
 from .jobs import Job, OnCell
 from .terminal import echo
@@ -111,15 +111,24 @@ class Progress:
 
 
 class BarProgress(Progress):
-    """Progress as bars, for a terminal: a bar for each file that is being executed."""
+    """Progress as bars, for a terminal: a bar for each file that is being executed.
+
+    While a script is executed, the terminal belongs to its output, and there are no bars.  rich
+    would make each piece of the output a line, and color it.
+    """
 
     def __init__(self, display: Display) -> None:
         super().__init__()
         self._display = display
         self._tasks: dict[Job, tuple[TaskID, str]] = {}  # the bar of each job, and its text
+        self._lock = Lock()
+        self._scripts: set[Job] = set()  # those that are executed
 
     def connection_changed(self, job: Job, is_lost: bool) -> None:
         """Show that the connection of a job was lost, or is open again."""
+        if job in self._scripts:
+            super().connection_changed(job, is_lost)
+            return
         try:
             task, text = self._tasks[job]
             self._display.update(task, description=f"{text}: {_LOST}" if is_lost else text)
@@ -138,6 +147,8 @@ class BarProgress(Progress):
             text = f"{name}: cell {number} of {total}" if total else name
             self._tasks[job] = task, text
             self._display.update(task, description=text, completed=number - 1, total=total or None)
+            if not total:
+                self._hide_for(job)
 
         try:
             with super().track(job):
@@ -145,3 +156,19 @@ class BarProgress(Progress):
         finally:
             del self._tasks[job]
             self._display.remove_task(task)
+            self._show_after(job)
+
+    def _hide_for(self, script: Job) -> None:
+        """Show no bars until the script has ended."""
+        with self._lock:
+            if not self._scripts:
+                self._display.live.stop()
+            self._scripts.add(script)
+
+    def _show_after(self, job: Job) -> None:
+        """Show the bars again if this was the last script that was executed."""
+        with self._lock:
+            if job in self._scripts:
+                self._scripts.remove(job)
+                if not self._scripts:
+                    self._display.live.start(refresh=True)

@@ -343,8 +343,10 @@ def test_a_connection_that_is_opened_again(terminal: Terminal) -> None:
     assert (process.returncode, err) == (0, "")
 
 
-def test_the_bar_of_a_job_says_that_its_connection_is_lost() -> None:
-    """At once, and until it is open again."""
+def test_the_bar_of_a_job_says_that_its_connection_is_lost(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """At once, and until it is open again; a script has no bar, and a line says it."""
 
     class Display:
         def add_task(self, text: str, total: int | None) -> int:
@@ -358,15 +360,32 @@ def test_the_bar_of_a_job_says_that_its_connection_is_lost() -> None:
         def remove_task(self, task: int) -> None:
             del self.text
 
+        @property
+        def live(self) -> Display:
+            return self
+
+        def stop(self) -> None:
+            self.is_hidden = True
+
+        def start(self, refresh: bool) -> None:
+            self.is_hidden = False
+
     class Connected(Job):
         is_reconnecting = False
         is_connected = True
 
     display, job = Display(), Connected("a.ipynb", "python3", Path())
-    with BarProgress(display).track(Connected("a\x1b]0;b\x07.py", "python3", Path())) as on_cell:
+    script = Connected("a\x1b]0;b\x07.py", "python3", Path())
+    bars = BarProgress(display)
+    with bars.track(script) as on_cell:
         assert display.text == "a\\x1b]0;b\\x07.py: starting a kernel"
         on_cell(1, 0)
         assert display.text == "a\\x1b]0;b\\x07.py"
+        assert display.is_hidden
+        script.is_reconnecting = True
+        bars.poll()
+        assert capsys.readouterr().err == "a\\x1b]0;b\\x07.py: connection lost, trying again\n"
+    assert not display.is_hidden
     bars = BarProgress(display)
     with bars.track(job) as on_cell:
         on_cell(2, 3)

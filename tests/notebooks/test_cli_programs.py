@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -15,7 +16,7 @@ from gateway_blocking import BlockingGatewayKernelManager
 from gateway_blocking.local import LocalGateway
 from support.kernels import available, needs
 from support.servers import kernels_of
-from support.terminal import Terminal, errors
+from support.terminal import Person, Terminal, errors
 
 SCRIPT = '''\
 #!/usr/bin/env -S jupyter gateway run
@@ -250,3 +251,20 @@ def test_a_file_that_cannot_be_uploaded_is_told(terminal: Terminal, elsewhere: s
     done = terminal("run", elsewhere, "--upload=missing", terminal.write("a.py", "print('ran')"))
     assert (done.returncode, done.stdout) == (2, "")
     assert "cannot upload missing" in done.stderr
+
+
+def test_a_terminal_shows_what_a_script_writes_and_nothing_else(terminal: Terminal) -> None:
+    """Pieces of a line stay one line, in their own colors, as those of tqdm and of a question."""
+    code = """
+import time
+for number in range(3):
+    print(f"\\r{number} of 3", end="", flush=True)
+    time.sleep(0.02)
+print(" your name? ", end="", flush=True)
+print(input().upper())
+"""
+    with Person(terminal, "run", terminal.write("ask.py", code)) as person:
+        person.sees(r"0 of 31 of 32 of 3 your name\? ")
+        person.types("Ann\n")
+        status, rest = person.ends()
+    assert (status, re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", rest).split()) == (0, ["Ann", "ANN"])
