@@ -86,7 +86,7 @@ def requirements() -> str:
     needed = {"": config["options"]["install_requires"], **config["options.extras_require"]}
     lines = [".. list-table::", "   :header-rows: 1", "", "   * - Package", "     - From version"]
     lines += ["     - Extra"]
-    for extra in ("", "notebook", "console", "mcp", "local"):
+    for extra in ("", "notebook", "console", "images", "mcp", "local"):
         for name, least in re.findall(r"(?m)^([a-zA-Z][\w-]+) *>=([\d.]+)", needed[extra]):
             lines += [f"   * - {name}", f"     - {least}", f"     - {extra}"]
     return "\n".join(lines)

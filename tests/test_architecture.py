@@ -73,7 +73,7 @@ LAYERS = (
     # what all commands share
     {
         *("cli.errors", "cli.terminal", "cli.files", "cli.started", "cli.notebook_log"),
-        *("cli.html_text", "cli.profiles"),
+        *("cli.html_text", "cli.inline_images", "cli.profiles"),
         *("cli.argv", "cli.kernel_lookup", "cli.command"),
     },
     {  # the files that commands execute
@@ -190,7 +190,7 @@ SIDEWAYS = {
     "cli.notebook_log": {"cli.errors", "cli.files"},
     "cli.kernel_lookup": {"cli.errors", "cli.started"},
     "cli.started": {"cli.errors", "cli.terminal"},
-    "cli.terminal": {"cli.html_text"},
+    "cli.terminal": {"cli.html_text", "cli.inline_images"},
     "cli.batch": {"cli.jobs", "cli.outcomes", "cli.progress"},
     "cli.notebook_job": {"cli.jobs", "cli.notebook_file", "cli.parameters"},
     "cli.outcomes": {"cli.jobs"},
@@ -231,6 +231,8 @@ HOMES = {
     "papermill": {"cli.notebook_job", "papermill_engine"},
     "rich": {"cli.progress", "cli.terminal"},
     "jupyter_console": {"cli.shell"},
+    "PIL": {"cli.inline_images"},
+    "timg": {"cli.inline_images"},
     "mcp": {"mcp_server"},
     "mcp_types": {"mcp_server"},
     "anyio": {"mcp_server"},
@@ -377,7 +379,7 @@ def test_foreign_imports_are_installed_with_the_package() -> None:
     brought = {"tornado": "jupyter_kernel_gateway", "IPython": "ipykernel"}
     required |= {"zmq"}  # jupyter_client requires it
     brought |= {"mcp_types": "mcp", "anyio": "mcp"}
-    named = {"kernel_gateway": "jupyter_kernel_gateway"}
+    named = {"kernel_gateway": "jupyter_kernel_gateway", "PIL": "pillow"}
     for name in later - sys.stdlib_module_names - required:
         assert {**brought, **named}.get(name, name) in optional
 
@@ -400,7 +402,7 @@ def test_the_oldest_versions_are_those_that_are_tested() -> None:
     extras = parser["options.extras_require"]
     texts = [
         parser["options"]["install_requires"],
-        *(extras[e] for e in ("local", "console", "mcp")),
+        *(extras[e] for e in ("local", "console", "images", "mcp")),
     ]
     lowest = dict(re.findall(r"^([A-Za-z][\w-]*) *(?:>=([\d.]+))?", "\n".join(texts), re.MULTILINE))
     assert all(lowest.values()), lowest

@@ -155,6 +155,19 @@ class Shell(ZMQTerminalInteractiveShell):  # type: ignore[misc, unused-ignore]
         _filter(msg["content"])
         return super().include_output(msg)  # type: ignore[no-any-return, unused-ignore]
 
+    def handle_rich_data(self, data: dict[str, str]) -> bool:
+        """Draw an image in the terminal if it can, else show it as jupyter_console does.
+
+        By default, jupyter_console opens a window if Pillow is installed.
+        """
+        if self.image_handler == "PIL" and renderer.draw(data):
+            return True
+        try:
+            return bool(super().handle_rich_data(data))
+        except Exception as error:  # of Pillow or of a viewer; it must not end the prompt
+            echo(f"the image is not shown: {error}")
+            return False
+
     def raise_if_dead(self) -> None:
         """Raise an error that says what happened if the kernel is dead."""
         if not self.client.is_alive():

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import shutil
 import sys
@@ -16,6 +17,7 @@ from ..locks import Latch, apart
 from ..messages import Message
 from ..threads import DaemonThread
 from .html_text import html_text
+from .inline_images import choose_protocol, image_sequence, screen_of, write_sequence
 
 __all__ = ["OutputRenderer", "echo", "echo_after", "renderer", "table", "write"]
 
@@ -104,12 +106,21 @@ class OutputRenderer:
         """Return a kernel's output as a terminal may get it, on the stream of this name."""
         return text if self.is_raw else self._filters[name](text)
 
+    def draw(self, data: Mapping[str, str]) -> bool:
+        """Draw the image of an output if the terminal can; return True if it was drawn."""
+        if image := _inline_image(data):
+            write_sequence(sys.stdout, f"{image}\n")
+        return bool(image)
+
     def _display(self, data: Mapping[str, str], display_id: str | None, *, update: bool) -> None:
         if update and display_id == self._last_line is not None:
             self._undo = _LINE_UP + _ERASE_LINE
-        text = _plain_text(data)
-        self._write("stdout", text + "\n")
-        if sys.stdout.isatty() and _is_one_line(text):
+        image = _inline_image(data)
+        text = _plain_text(data, is_drawn=image is not None)
+        self._write("stdout", f"{text}\n" if text or not image else "")
+        if image:
+            write_sequence(sys.stdout, f"{image}\n")
+        elif sys.stdout.isatty() and _is_one_line(text):
             self._last_line = display_id
 
     def _write(self, name: str, text: str) -> None:
@@ -124,8 +135,15 @@ renderer = OutputRenderer()
 """The renderer of this process, which has one terminal."""
 
 
-def _plain_text(data: Mapping[str, str]) -> str:
-    """Return the text that represents an output on a terminal."""
+def _inline_image(data: Mapping[str, str]) -> str | None:
+    """Return the sequences that draw the image of an output; None if the terminal shows none."""
+    if not sys.stdout.isatty() or not any(kind.startswith("image/") for kind in data):
+        return None
+    return image_sequence(data, choose_protocol(os.environ), screen_of(sys.stdout))
+
+
+def _plain_text(data: Mapping[str, str], *, is_drawn: bool) -> str:
+    """Return the text that represents an output on a terminal; a drawn image needs none."""
     if markdown := data.get("text/markdown"):
         return _markdown(markdown).rstrip("\n")
     plain = data.get("text/plain", "")
@@ -133,7 +151,7 @@ def _plain_text(data: Mapping[str, str]) -> str:
     if re.fullmatch(r"<.*>", plain) or not plain:  # <Figure size ...> says less than the image
         html = data.get("text/html", "")
         plain = "" if images else html_text(html) or plain
-    return "\n".join(filter(None, [plain, *images[:1]]))
+    return "\n".join(filter(None, [plain, *images[: not is_drawn]]))
 
 
 def _markdown(text: str) -> str:

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import base64
 import json
+import re
 import signal
 import subprocess
+import zlib
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -74,6 +76,58 @@ def test_a_snippet_asks_on_the_terminal(terminal: Terminal, running: str) -> Non
         person.types("terces\n")
         status, rest = person.ends()
     assert (status, rest.split()) == (0, ["hello", "Ada", "secret"])
+
+
+IMAGE = """
+import struct, zlib
+from base64 import b64encode
+from IPython.display import display
+
+def part(kind, data):
+    return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
+
+rows = b"".join(bytes([0, *(x * y % 251 for x in range(200))]) for y in range(100))
+parts = part(b"IHDR", struct.pack(">IIBBBBB", 200, 100, 8, 0, 0, 0, 0)), part(
+    b"IDAT", zlib.compress(rows, 0)), part(b"IEND", b"")
+png = b64encode(b"\\x89PNG\\r\\n\\x1a\\n" + b"".join(parts)).decode()
+display({"image/png": png, "text/plain": "<Figure size 200x100>"}, raw=True)
+print("checksum", zlib.crc32(png.encode()))
+"""
+
+
+def checksum_of_image(shown: str) -> list[str]:
+    """What the program says of the image that is in kitty's sequences."""
+    chunks = re.findall(r"\x1b_G(?:a=T,f=100,q=2|q=2),m=[01];([^\x1b]+)\x1b\\", shown)
+    assert len(chunks) > 5
+    return ["checksum", str(zlib.crc32("".join(chunks).encode()))]
+
+
+def test_images_on_a_terminal_that_can_draw_them(terminal: Terminal, running: str) -> None:
+    """exec, run and console draw them; a pipe gets a line."""
+    kitty = {"TERM": "xterm-kitty", "TMUX": "", "STY": "", "ZELLIJ": ""}
+    script = terminal.write("draw.py", IMAGE)
+    for command in ("exec", "--file=draw.py"), ("run", script):
+        args = (command[0], "--kernel-id", running, *command[1:])
+        with Person(terminal, *args, **kitty) as person:
+            shown = person.sees(r"checksum \d+\n")
+            assert person.ends()[0] == 0
+        assert shown.split()[-2:] == checksum_of_image(shown)
+        assert "image/png" not in shown
+        done = terminal(*args, **kitty)
+        assert "\x1b" not in done.stdout
+        assert re.fullmatch(r"\[image/png, 20 kB\]\nchecksum \d+\n", done.stdout)
+    with Person(terminal, "console", "--kernel-id", running, **kitty) as person:
+        person.sees(r"In \[\d+\]: $")
+        person.types(f"exec(open({str(terminal.directory / script)!r}).read())\r")
+        shown = person.sees(r"checksum \d+\n")
+        assert shown.split()[-2:] == checksum_of_image(shown)
+        assert "<Figure" not in shown
+        person.sees(r"In \[\d+\]: $")
+        person.types("display({'image/png': 'AAAA', 'text/plain': 'broken'}, raw=True)\r")
+        person.sees(r"\n(the image is not shown: .*\n)?broken\n")
+        person.sees(r"In \[\d+\]: $")
+        person.types("\x04")
+        assert person.ends()[0] == 0
 
 
 def asking(received: list[Any]) -> Script:

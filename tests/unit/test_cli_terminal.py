@@ -13,6 +13,13 @@ import pytest
 from gateway_blocking.cli.terminal import OutputRenderer
 
 PNG = base64.b64encode(b"\x89PNG" + bytes(11_996)).decode()
+PIXEL = (  # a whole PNG
+    "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAAAAAA6fptVAAAACklEQVR4nGNgAAAAAgABSK+kcQAAAABJRU5ErkJggg=="
+)
+OF_TERMINALS = (
+    *("LC_TERMINAL", "KITTY_WINDOW_ID", "GHOSTTY_RESOURCES_DIR", "WEZTERM_PANE"),
+    *("TMUX", "STY", "ZELLIJ"),
+)
 
 
 class Tty(io.StringIO):
@@ -26,7 +33,7 @@ def tty_of(monkeypatch: pytest.MonkeyPatch) -> Tty:
     """A terminal as standard output.  Not a fixture: pytest sets its own after those."""
     tty = Tty()
     monkeypatch.setattr(sys, "stdout", tty)
-    for name in ("TERM_PROGRAM", "NO_COLOR", "FORCE_COLOR"):
+    for name in ("TERM_PROGRAM", "NO_COLOR", "FORCE_COLOR", *OF_TERMINALS):
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setenv("TERM", "xterm")
     monkeypatch.setenv("COLUMNS", "80")
@@ -59,6 +66,54 @@ def test_images(monkeypatch: pytest.MonkeyPatch) -> None:
     OutputRenderer().render(display({"image/png": PNG, "text/plain": "<Figure size 640x480>"}))
     OutputRenderer().render(display({"image/svg+xml": "<svg/>", "text/plain": "x + 1"}))
     assert tty.getvalue().splitlines() == ["[image/png, 12 kB]", "x + 1", "[image/svg+xml, 1 kB]"]
+
+
+@pytest.mark.parametrize("plain", ["", "<Figure size 640x480>"])
+def test_a_terminal_that_can_draws_the_image_instead_of_the_line(
+    monkeypatch: pytest.MonkeyPatch, plain: str
+) -> None:
+    """Colors that are switched off change nothing; a text that says more stays above it."""
+    tty = tty_of(monkeypatch)
+    monkeypatch.setenv("TERM", "xterm-kitty")
+    monkeypatch.setenv("NO_COLOR", "1")
+    image = f"\x1b_Ga=T,f=100,q=2,m=0;{PIXEL}\x1b\\\n"
+    OutputRenderer().render(display({"text/plain": plain, "image/png": PIXEL}))
+    OutputRenderer().render(display({"text/plain": "x + 1", "image/png": PIXEL}))
+    assert tty.getvalue() == f"{image}x + 1\n{image}"
+
+
+def test_an_image_that_is_broken_is_a_line(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Also where the terminal could draw it."""
+    tty = tty_of(monkeypatch)
+    monkeypatch.setenv("TERM", "xterm-kitty")
+    OutputRenderer().render(display({"image/png": PNG, "text/plain": "<Figure size 640x480>"}))
+    OutputRenderer().render(display({"image/jpeg": "\x1b]0;title\x07"}))
+    assert tty.getvalue().splitlines() == ["[image/png, 12 kB]", "[image/jpeg, 1 kB]"]
+
+
+@pytest.mark.parametrize("term", ["xterm-kitty", "dumb"])
+def test_no_image_goes_into_a_pipe_or_to_a_dumb_terminal(
+    monkeypatch: pytest.MonkeyPatch, term: str
+) -> None:
+    """The line stands for it."""
+    stdout = tty_of(monkeypatch) if term == "dumb" else io.StringIO()
+    monkeypatch.setattr(sys, "stdout", stdout)
+    monkeypatch.setenv("TERM", term)
+    monkeypatch.setenv("KITTY_WINDOW_ID", "1")
+    screen = OutputRenderer()
+    screen.render(display({"image/png": PIXEL, "text/plain": "<Figure size 640x480>"}))
+    assert not screen.draw({"image/png": PIXEL})
+    assert stdout.getvalue() == "[image/png, 1 kB]\n"
+
+
+def test_an_update_of_an_image_does_not_erase_a_line_of_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The image has more lines than one, however many the terminal needs."""
+    tty = tty_of(monkeypatch)
+    monkeypatch.setenv("TERM", "xterm-kitty")
+    screen = OutputRenderer()
+    screen.render(display({"text/plain": "x", "image/png": PIXEL}, "plot"))
+    screen.render(display({"text/plain": "y"}, "plot", update=True))
+    assert tty.getvalue().endswith("\x1b\\\ny\n")
 
 
 def test_an_update_replaces_the_line_above(monkeypatch: pytest.MonkeyPatch) -> None:
