@@ -11,6 +11,7 @@ from ..models import KernelModel
 from ..rest import GatewayREST
 from .command import ReportCommand
 from .errors import OK
+from .started import recorded_names
 from .terminal import echo, table, write
 
 __all__ = ["KernelsCommand"]
@@ -26,6 +27,9 @@ class KernelsCommand(ReportCommand):
     List the kernels that run on the gateway.
 
     Usage: jupyter gateway kernels [OPTIONS]
+
+    The given name of a kernel is the one of "jupyter gateway start --name". With --json, it is
+    "given_name", and null for the other kernels.
 
     If the clocks of this machine and of the gateway differ, idle times are off by the difference.
 
@@ -45,11 +49,11 @@ jupyter gateway kernels --json
         self.reject_arguments()
         with self.rest() as rest:
             models = _list(rest)
+            names = recorded_names(str(rest.gateway.url))
         if self.as_json:
-            self.write_json(models)
+            self.write_json([{**model, "given_name": names.get(model["id"])} for model in models])
         elif models:
-            titles = ["id", "name", "state", "idle since", "connections"]
-            write(sys.stdout, table(titles, [_row(model) for model in models]) + "\n")
+            write(sys.stdout, _table(models, names) + "\n")
         else:
             echo("no kernel is running on this gateway")
         return OK
@@ -63,6 +67,17 @@ def _list(rest: GatewayREST) -> list[KernelModel]:
         raise GatewayError(
             f"{NO_LISTING}; other commands still take the whole id of a kernel"
         ) from error
+
+
+def _table(models: list[KernelModel], names: dict[str, str]) -> str:
+    """Return the kernels as a table, with a column of given names if any kernel has one."""
+    titles = ["id", "name", "state", "idle since", "connections"]
+    rows = [_row(model) for model in models]
+    if any(model["id"] in names for model in models):
+        titles.insert(1, "given name")
+        for model, row in zip(models, rows, strict=True):
+            row.insert(1, names.get(model["id"], ""))
+    return table(titles, rows)
 
 
 def _row(model: KernelModel) -> list[str]:

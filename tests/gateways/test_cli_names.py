@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -35,6 +36,27 @@ def started(user: Terminal, *args: str) -> str:
     done = user("start", *args)
     assert (done.returncode, done.stderr) == (0, "")
     return done.stdout.strip()
+
+
+def test_the_list_of_kernels_shows_their_names(user: Terminal) -> None:
+    """Beside the ID, and with --json; other users and kernelspecs have nothing to do with it."""
+    other = started(user, "python3")
+    [title, *rows] = user("kernels").stdout.splitlines()
+    assert title.split()[:3] == ["id", "name", "state"], "there is a column that is always empty"
+    assert [row.split()[:2] for row in rows] == [[other, "python3"]]
+    kernel_id = started(user, "--name=trainer", "python3")
+    [title, *rows] = user("kernels").stdout.splitlines()
+    assert title.split()[:4] == ["id", "given", "name", "name"]
+    found = {row.split()[0]: row.split()[1:3] for row in rows}
+    assert found.pop(kernel_id) == ["trainer", "python3"]
+    assert found.pop(other)[0] == "python3"
+    models = json.loads(user("kernels", "--json").stdout)
+    assert {model["id"]: model["given_name"] for model in models} == {
+        kernel_id: "trainer",
+        other: None,
+    }
+    somebody = user("kernels", JUPYTER_RUNTIME_DIR=str(user.directory / "other"))
+    assert "trainer" not in somebody.stdout
 
 
 def test_a_kernel_by_its_name(user: Terminal) -> None:
