@@ -310,7 +310,7 @@ def index_of(classes: Iterable[type]) -> Index:
 
 def our_classes() -> list[type]:
     """All of the package but its front, which is above client and manager."""
-    front = ("cli", "local", "__main__")
+    front = ("bridge", "cli", "local", "__main__")
     modules = [
         module
         for name, module in sys.modules.items()
