@@ -12,6 +12,7 @@ import base64
 import io
 import shutil
 import struct
+import sys
 import zlib
 from collections.abc import Mapping
 from contextlib import suppress
@@ -117,15 +118,16 @@ def screen_of(stream: TextIO) -> Screen:
     columns, rows = shutil.get_terminal_size()
     columns, rows = max(columns, 1), max(rows, 2)
     width, height = columns * _CELL[0], rows * _CELL[1]
-    try:
+    if sys.platform != "win32":
         import fcntl
         import termios
 
-        size = fcntl.ioctl(stream.fileno(), termios.TIOCGWINSZ, bytes(8))
-        _, _, x_pixels, y_pixels = struct.unpack("HHHH", size)
-    except (ImportError, OSError, ValueError):  # this is Windows, or the stream has no descriptor
-        return Screen(columns, rows, width, height)
-    return Screen(columns, rows, x_pixels or width, y_pixels or height)
+        # If the stream has no descriptor, or is no terminal, the size in pixels is not known.
+        with suppress(OSError, ValueError):
+            size = fcntl.ioctl(stream.fileno(), termios.TIOCGWINSZ, bytes(8))
+            _, _, x_pixels, y_pixels = struct.unpack("HHHH", size)
+            width, height = x_pixels or width, y_pixels or height
+    return Screen(columns, rows, width, height)
 
 
 def write_sequence(stream: TextIO, sequence: str) -> None:
