@@ -122,7 +122,7 @@ def screen_of(stream: TextIO) -> Screen:
         import fcntl
         import termios
 
-        # If the stream has no descriptor, or is no terminal, the size in pixels is not known.
+        # A stream without a descriptor, or of another device, has no size in pixels.
         with suppress(OSError, ValueError):
             size = fcntl.ioctl(stream.fileno(), termios.TIOCGWINSZ, bytes(8))
             _, _, x_pixels, y_pixels = struct.unpack("HHHH", size)
