@@ -190,7 +190,7 @@ SIDEWAYS = {
     "cli.notebook_log": {"cli.errors", "cli.files"},
     "cli.kernel_lookup": {"cli.errors", "cli.started"},
     "cli.started": {"cli.errors", "cli.terminal"},
-    "cli.terminal": {"cli.html_text", "cli.inline_images"},
+    "cli.terminal": {"cli.errors", "cli.html_text", "cli.inline_images"},
     "cli.batch": {"cli.jobs", "cli.outcomes", "cli.progress"},
     "cli.notebook_job": {"cli.jobs", "cli.notebook_file", "cli.parameters"},
     "cli.outcomes": {"cli.jobs"},

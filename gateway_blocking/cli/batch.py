@@ -12,7 +12,7 @@ from time import monotonic
 from ..errors import GatewayConnectionClosed, GatewayError, MessageTooLarge, WireError
 from ..manager import BlockingGatewayKernelManager
 from .command import Kernel
-from .errors import FAILED, OK, CodeError, UsageError
+from .errors import FAILED, OK, CodeError, OutputError, UsageError
 from .jobs import Job, Outcome, Stopped
 from .outcomes import affects_every_file, outcome_of_error
 from .progress import Progress
@@ -123,7 +123,7 @@ class Batch:
             self._execute_on_kernel(job)
         except Stopped:
             pass
-        except BrokenPipeError:  # standard output is closed for all jobs
+        except (BrokenPipeError, OutputError):  # standard output is closed or full for all jobs
             raise
         except Exception as error:
             # An error while cleaning up is not the reason why the file failed.

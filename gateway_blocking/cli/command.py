@@ -236,7 +236,8 @@ class Command(JupyterApp):
             text, status = "this user has no home directory: set HOME to one", USAGE
         else:
             raise error
-        echo(f"{self.typed_name}: {text}")
+        with suppress(OSError):  # if standard error cannot be written, the status says enough
+            echo(f"{self.typed_name}: {text}")
         return status
 
     # --- the gateway ----------------------------------------------------------------------------

@@ -13,6 +13,7 @@ __all__ = [
     "OK",
     "USAGE",
     "CodeError",
+    "OutputError",
     "Signal",
     "UsageError",
     "kernel_death",
@@ -45,6 +46,25 @@ class CodeError(Exception):
     def __init__(self, text: str, why: str, running: bool = False, *, status: int = FAILED) -> None:
         super().__init__(text)
         self.why, self.running, self.status = why, running, status
+
+
+class OutputError(OSError):
+    """Error of a standard stream that cannot be written, such as a file on a full disk.
+
+    Parameters
+    ----------
+    name : str
+        Name of the stream, such as "standard output".
+    error : OSError
+        Its error.
+    """
+
+    def __init__(self, name: str, error: OSError) -> None:
+        super().__init__(error.errno, error.strerror)
+        self._text = f"cannot write to {name}: {error.strerror}"
+
+    def __str__(self) -> str:
+        return self._text
 
 
 class Signal(KeyboardInterrupt):

@@ -67,7 +67,12 @@ jupyter gateway start --name=trainer; jupyter gateway run --kernel-id=trainer lo
             env = {**rest.gateway.kernel_env(cwd=str(Path.cwd())), "KERNEL_ID": wanted}
             kernel_id = rest.start_kernel(name, env, kernel_id=wanted)["id"]
             record_kernel(str(rest.gateway.url), kernel_id, self.label or "")
-        write(sys.stdout, f"{printable(kernel_id)}\n")
+            try:
+                write(sys.stdout, f"{printable(kernel_id)}\n")
+            except OSError:  # the caller gets no ID, and would not stop the kernel
+                rest.delete_kernel(kernel_id)
+                forget_kernel(str(rest.gateway.url), kernel_id)
+                raise
         return OK
 
     def _check_label(self, rest: GatewayREST, label: str) -> None:

@@ -16,6 +16,7 @@ from ..escape import OutputFilter, printable
 from ..locks import Latch, apart
 from ..messages import Message
 from ..threads import DaemonThread
+from .errors import OutputError
 from .html_text import html_text
 from .inline_images import choose_protocol, image_sequence, screen_of, write_sequence
 
@@ -52,9 +53,30 @@ def echo_after(seconds: float, text: str) -> Iterator[None]:
 
 
 def write(stream: TextIO, text: str) -> None:
-    """Write text and flush the stream."""
-    stream.write(text)
-    stream.flush()
+    """Write text and flush the stream.
+
+    Raises
+    ------
+    BrokenPipeError
+        The reader of the stream has ended, as ``head`` does.
+    OutputError
+        The stream cannot be written.
+    """
+    with _errors_of(stream):
+        stream.write(text)
+        stream.flush()
+
+
+@contextmanager
+def _errors_of(stream: TextIO) -> Iterator[None]:
+    """Raise an error of the stream as one that names the stream."""
+    try:
+        yield
+    except BrokenPipeError:
+        raise
+    except OSError as error:
+        name = "standard error" if stream is sys.stderr else "standard output"
+        raise OutputError(name, error) from error
 
 
 def table(titles: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
@@ -109,7 +131,7 @@ class OutputRenderer:
     def draw(self, data: Mapping[str, str]) -> bool:
         """Draw the image of an output if the terminal can; return True if it was drawn."""
         if image := _inline_image(data):
-            write_sequence(sys.stdout, f"{image}\n")
+            _write_image(image)
         return bool(image)
 
     def _display(self, data: Mapping[str, str], display_id: str | None, *, update: bool) -> None:
@@ -119,7 +141,7 @@ class OutputRenderer:
         text = _plain_text(data, is_drawn=image is not None)
         self._write("stdout", f"{text}\n" if text or not image else "")
         if image:
-            write_sequence(sys.stdout, f"{image}\n")
+            _write_image(image)
         elif sys.stdout.isatty() and _is_one_line(text):
             self._last_line = display_id
 
@@ -140,6 +162,12 @@ def _inline_image(data: Mapping[str, str]) -> str | None:
     if not sys.stdout.isatty() or not any(kind.startswith("image/") for kind in data):
         return None
     return image_sequence(data, choose_protocol(os.environ), screen_of(sys.stdout))
+
+
+def _write_image(sequence: str) -> None:
+    """Write the sequences of an image, and end the line."""
+    with _errors_of(sys.stdout):
+        write_sequence(sys.stdout, f"{sequence}\n")
 
 
 def _plain_text(data: Mapping[str, str], *, is_drawn: bool) -> str:

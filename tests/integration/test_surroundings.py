@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
+from support.servers import kernels_of
 from support.terminal import Terminal, errors
 
 TEXT = "print('\\xe9 \\u6f22 \\udc80')"
@@ -45,6 +47,50 @@ def test_a_closed_stream_is_the_null_device(
     """Output for it is dropped, and the status says how it went."""
     done = redirected(terminal, redirection, *args)
     assert (done.returncode, done.stdout, done.stderr) == (status, "", "")
+
+
+FULL = "cannot write to standard output: No space left on device"
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="only Linux has /dev/full")
+@pytest.mark.parametrize(
+    "args", [["exec", "print(1)"], ["exec", "--json", "1"], ["run", "a.py", "b.py"]], ids=" ".join
+)
+def test_a_full_disk_ends_the_command_and_says_so(terminal: Terminal, args: list[str]) -> None:
+    """It is an error of the command line, as that of any other file, and not one of the code."""
+    terminal.write("a.py", "print(1)")
+    terminal.write("b.py", "open('done', 'w').close()")
+    done = redirected(terminal, ">/dev/full", *args)
+    assert (done.returncode, errors(done)[-1]) == (2, f"jupyter gateway {args[0]}: {FULL}")
+    assert "done" not in terminal.files(), "another file was executed"
+    assert kernels_of(terminal.gateway) == []
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="only Linux has /dev/full")
+def test_code_in_a_kernel_that_stays_is_interrupted_if_its_output_cannot_be_written(
+    terminal: Terminal,
+) -> None:
+    """Else no one would know of it, and the next snippet would wait for it."""
+    assert terminal("start", "--name=stays", "python3").returncode == 0
+    code = "import time; print(1, flush=True); time.sleep(600)"
+    done = redirected(terminal, ">/dev/full", "exec", "--kernel-id=stays", code)
+    assert (done.returncode, errors(done)) == (2, [f"jupyter gateway exec: {FULL}"])
+    done = terminal("exec", "--kernel-id=stays", "--timeout=60", "6 * 7")
+    assert (done.returncode, done.stdout) == (0, "42\n")
+    terminal("stop", "stays")
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="only Linux has /dev/full")
+@pytest.mark.parametrize("redirection", [">/dev/full", "| true"])
+def test_a_kernel_whose_id_cannot_be_written_is_stopped(
+    terminal: Terminal, redirection: str
+) -> None:
+    """The command has failed, and nothing would say which kernel it has left."""
+    done = redirected(terminal, redirection, "start", "python3")
+    if redirection == ">/dev/full":
+        assert (done.returncode, errors(done)) == (2, [f"jupyter gateway start: {FULL}"])
+    assert kernels_of(terminal.gateway) == []
+    assert list((terminal.directory / "runtime" / "gateway-kernels").iterdir()) == []
 
 
 @pytest.mark.parametrize("env", [{"PYTHONIOENCODING": "ascii"}, ASCII])
