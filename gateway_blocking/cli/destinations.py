@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from .errors import UsageError
+from .files import check_writable
 
 __all__ = ["Destinations", "check_source", "make_writable"]
 
@@ -106,7 +107,4 @@ def make_writable(destination: Path, *, create: bool) -> None:
             directory.mkdir(parents=True, exist_ok=True)
         except OSError as error:
             raise UsageError(f"cannot make the directory {directory}: {error.strerror}") from error
-    if not os.access(directory, os.W_OK):
-        exists = directory.is_dir()
-        why = "its directory is not writable" if exists else "there is no such directory"
-        raise UsageError(f"cannot write {destination}: {why}")
+    check_writable(destination)

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from pathlib import Path
 
 from ..local_files import new_file_mode, permissions, replacement, resolve_links
 from .errors import UsageError
 
-__all__ = ["read_standard_input", "read_text", "replace_file"]
+__all__ = ["check_writable", "read_standard_input", "read_text", "replace_file"]
 
 
 def read_text(path: Path) -> str:
@@ -35,6 +36,17 @@ def read_standard_input() -> str:
         except UnicodeDecodeError:
             continue
     raise UsageError("cannot read standard input: it is not UTF-8 text")
+
+
+def check_writable(path: Path) -> None:
+    """Raise UsageError if :func:`replace_file` could not write a file."""
+    if path.exists() and not path.is_file():
+        raise UsageError(f"cannot write {path}: it is not a regular file")
+    directory = path.parent
+    if not os.access(directory, os.W_OK):
+        exists = directory.is_dir()
+        why = "its directory is not writable" if exists else "there is no such directory"
+        raise UsageError(f"cannot write {path}: {why}")
 
 
 def replace_file(path: Path, data: bytes, *, source: Path | None = None) -> None:

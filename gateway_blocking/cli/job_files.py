@@ -27,7 +27,7 @@ def send_files(kc: BlockingGatewayKernelClient, paths: Sequence[str]) -> None:
         try:
             kc.upload(path, "./")
         except OSError as error:
-            raise UsageError(f"cannot upload {path}: {error}") from error
+            raise UsageError(f"cannot upload {path}: {error.strerror or error}") from error
 
 
 def fetch_files(kc: BlockingGatewayKernelClient, patterns: Sequence[str], directory: Path) -> None:
@@ -50,7 +50,7 @@ def fetch_files(kc: BlockingGatewayKernelClient, patterns: Sequence[str], direct
                 target.parent.mkdir(parents=True, exist_ok=True)
                 kc.download(name, target)
             except OSError as error:
-                raise UsageError(f"cannot download {name}: {error}") from error
+                raise UsageError(f"cannot download {name}: {error.strerror or error}") from error
 
 
 def local_path(directory: Path, name: str) -> Path:

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from .errors import UsageError
-from .files import read_text, replace_file
+from .files import check_writable, read_text, replace_file
 
 __all__ = ["NotebookLog"]
 
@@ -28,12 +28,14 @@ class NotebookLog:
     Raises
     ------
     UsageError
-        The file is there, and is not a notebook of format 4.
+        The file is not a notebook of format 4, or cannot be written.
     """
 
     def __init__(self, path: Path) -> None:
         self._path = path
-        self._read()  # before code is executed whose outputs would be lost
+        # Before code is executed, whose outputs would be lost.
+        check_writable(path)
+        self._read()
 
     def append(self, cell: dict[str, Any]) -> None:
         """Append a code cell of format 4.5.

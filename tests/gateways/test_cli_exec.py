@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import signal
 import subprocess
 from collections.abc import Iterator
@@ -127,6 +128,25 @@ def test_a_file_that_is_not_a_notebook_is_refused_before_the_code(
     assert (done.returncode, done.stdout) == (2, "")
     assert "bad.ipynb" in done.stderr
     assert path.read_bytes() == text.encode("utf-8", "surrogateescape")
+
+
+@pytest.mark.parametrize(
+    ("name", "why"),
+    [
+        ("missing/log.ipynb", "there is no such directory"),
+        ("pipe.ipynb", "it is not a regular file"),
+        ("zero.ipynb", "it is not a regular file"),  # it could be read without end
+    ],
+)
+def test_a_notebook_that_cannot_be_written_is_refused_before_the_code(
+    terminal: Terminal, kernel: str, name: str, why: str
+) -> None:
+    """Its outputs would be lost after hours, or the command would wait for a named pipe."""
+    os.mkfifo(terminal.directory / "pipe.ipynb")
+    (terminal.directory / "zero.ipynb").symlink_to("/dev/zero")
+    done = terminal("exec", kernel, f"--append-to={name}", "print('executed')")
+    assert (done.returncode, done.stdout) == (2, "")
+    assert done.stderr == f"jupyter gateway exec: cannot write {name}: {why}\n"
 
 
 def test_images_and_html(terminal: Terminal, kernel: str) -> None:

@@ -250,7 +250,7 @@ def test_a_file_that_cannot_be_uploaded_is_told(terminal: Terminal, elsewhere: s
     """The script is not executed without it."""
     done = terminal("run", elsewhere, "--upload=missing", terminal.write("a.py", "print('ran')"))
     assert (done.returncode, done.stdout) == (2, "")
-    assert "cannot upload missing" in done.stderr
+    assert done.stderr == "jupyter gateway run: cannot upload missing: No such file or directory\n"
 
 
 def test_a_terminal_shows_what_a_script_writes_and_nothing_else(terminal: Terminal) -> None:
