@@ -469,9 +469,15 @@ class KernelProtocol:
         """Trust the kernel again, whatever was heard of it before.
 
         The websocket is opened again: the new process may listen on other ports, and a gateway
-        looks for them only when a client connects.
+        looks for them only when a client connects.  It gets another ``session_id`` if no request
+        is in flight, for whose replies the old one would be needed.  Two websockets of one
+        ``session_id`` that were open while the kernel was restarted may exclude each other: the
+        kernel then reads from one, and the gateway listens on the other (measured on
+        jupyter_server 2.21).
         """
         self._monitor.revive()
+        if not self.has_requests:
+            self._requests.change_session_id()
         if self.is_writable:
             self._request_abort("the kernel was restarted")
 

@@ -415,6 +415,32 @@ def test_message_of_another_process_means_a_restart(client: Client) -> None:
     assert isinstance(client.sinks["shell"].failures[first["msg_id"]], KernelRestarted)
 
 
+def test_revive_takes_another_session_id(client: Client) -> None:
+    """Two websockets of one session_id exclude each other if the kernel restarts beside both."""
+    before = client.protocol.session_id
+    client.send()
+    client.receive("iopub", says("status", None, execution_state="restarting"))
+    client.protocol.revive()
+    assert client.protocol.session_id != before
+
+
+def test_revive_keeps_the_session_id_of_a_request_to_the_new_process(client: Client) -> None:
+    """The gateway sends its reply to this session_id only."""
+    client.receive("iopub", says("status", client.send(), execution_state="busy"))
+    token = client.protocol.kernel_restarting()
+    client.receive(
+        "iopub",
+        Session(key=b"secret").msg("status", {"execution_state": "busy"}, parent=client.send()),
+    )
+    client.protocol.revive()
+    client.reconnect()
+    client.protocol.requests_resent(2, 2.0)
+    client.send()
+    before = client.protocol.session_id
+    client.protocol.kernel_restarted(token, KernelRestarted("restarted here"))
+    assert client.protocol.session_id == before
+
+
 def test_revive_without_a_websocket_aborts_none(client: Client) -> None:
     """The next one is on its way."""
     client.protocol.connection_lost(LOST, 1.0)
