@@ -134,9 +134,8 @@ def test_a_notebook_that_cannot_be_written_disturbs_nobody(
 ) -> None:
     """A cell that a shared kernel executes by then is another client's, and goes on."""
     terminal.write("c.py", HOOK)
-    ours, theirs, go_on = (terminal.directory / name for name in ("ours", "theirs", "go_on"))
-    terminal.notebook("a.ipynb", f"import pathlib, time; pathlib.Path({str(ours)!r}).touch()")
-    (terminal.directory / "out.ipynb").mkdir()
+    ours, theirs, go_on = (terminal.directory / name for name in ("out.ipynb", "theirs", "go_on"))
+    terminal.notebook("a.ipynb", f"import pathlib, time; pathlib.Path({str(ours)!r}).mkdir()")
     options = ["--config=c.py", f"--kernel-id={kc.kernel_id}", "--output=out.ipynb"]
     with terminal.popen("run", *options, "a.ipynb") as process:
         wait_until(lambda: ours.exists() or process.poll() is not None, 60)
@@ -154,8 +153,9 @@ def test_a_notebook_that_cannot_be_written_is_interrupted_all_the_same(
     terminal: Terminal, kc: BlockingGatewayKernelClient
 ) -> None:
     """A cell of ours that took too long does not run on in a shared kernel."""
-    terminal.notebook("a.ipynb", "import time; time.sleep(600)")
-    (terminal.directory / "out.ipynb").mkdir()
+    out = terminal.directory / "out.ipynb"
+    code = f"import pathlib, time; pathlib.Path({str(out)!r}).mkdir(); time.sleep(600)"
+    terminal.notebook("a.ipynb", code)
     options = ["--timeout=1", f"--kernel-id={kc.kernel_id}", "--output=out.ipynb"]
     done = terminal("run", *options, "a.ipynb")
     assert done.returncode == 1, "the cell's failure comes first"
