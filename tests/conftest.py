@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import os
 import signal
 import ssl
@@ -43,6 +44,12 @@ pytest.register_assert_rewrite("support.conformance")  # which has tests, but no
 LIGHT = str(Path(__file__).parent / "support" / "light")
 sys.path.insert(0, LIGHT)
 os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, [os.environ.get("PYTHONPATH"), LIGHT]))
+
+
+def pytest_collection_finish() -> None:
+    """Leave what was imported to no garbage collection, each of which would look at all of it."""
+    gc.collect()
+    gc.freeze()
 
 
 # --------------------------------------------------------------------------- surroundings
@@ -92,9 +99,11 @@ def _resource_tracker() -> None:
 @pytest.fixture(autouse=True)
 def _no_handler_is_left(_event_loop_of_jupyter: asyncio.AbstractEventLoop) -> Iterator[None]:
     """nbclient leaves its own where a kernel is not ready: a Ctrl-C does nothing any more."""
+    before = [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)]
     yield
-    for number in (signal.SIGINT, signal.SIGTERM):
-        _event_loop_of_jupyter.remove_signal_handler(number)
+    for number, handler in zip((signal.SIGINT, signal.SIGTERM), before, strict=True):
+        if signal.getsignal(number) != handler:
+            _event_loop_of_jupyter.remove_signal_handler(number)
 
 
 # --------------------------------------------------------------------------- a gateway, a kernel

@@ -41,7 +41,7 @@ def test_control_characters_are_escaped(text: object, shown: str) -> None:
     assert printable(text) == shown
 
 
-@given(st.text(max_size=1000), st.integers(200, 400))
+@given(st.text(max_size=500), st.integers(200, 400))
 def test_a_text_is_escaped_once(text: str, longest: int) -> None:
     """A second time changes nothing, and the result is a single line that any terminal prints."""
     shown = printable(text, longest)

@@ -724,4 +724,4 @@ class Pool(RuleBasedStateMachine):
 
 def test_a_pool_serves_everyone_whatever_happens() -> None:
     """No kernel too many, none twice, none left; no caller is overtaken or forgotten."""
-    run_state_machine_as_test(Pool, settings=settings(stateful_step_count=50))
+    run_state_machine_as_test(Pool, settings=settings(stateful_step_count=30))

@@ -802,7 +802,7 @@ def test_many_requests_under_way_lose_no_count(client: Client, kernel: Kernel) -
 
 def test_a_long_life_takes_no_more_memory(client: Client, kernel: Kernel) -> None:
     """Of executions, of lost idles, of what was given up and what was heard some are kept."""
-    for number in range(6000):
+    for number in range(4500):
         asked = client.asks()
         if number % 3 == 0:
             client.table.abandon(*client.table.outstanding())
@@ -1028,7 +1028,7 @@ def test_what_cannot_be_read_is_no_number_that_was_skipped(client: Client, kerne
 
 def test_past_processes_are_forgotten(client: Client) -> None:
     """A gateway that makes up a new process with each message fills no memory."""
-    for _ in range(3000):
+    for _ in range(1200):
         client.receives_all(Kernel().busy(client.asks()))
         client.table.end_incarnation()
     assert len(client.table._past) == 1000
