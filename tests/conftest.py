@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import gc
 import os
 import signal
 import ssl
@@ -44,12 +43,6 @@ pytest.register_assert_rewrite("support.conformance")  # which has tests, but no
 LIGHT = str(Path(__file__).parent / "support" / "light")
 sys.path.insert(0, LIGHT)
 os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, [os.environ.get("PYTHONPATH"), LIGHT]))
-
-
-def pytest_collection_finish() -> None:
-    """Leave what was imported to no garbage collection, each of which would look at all of it."""
-    gc.collect()
-    gc.freeze()
 
 
 # --------------------------------------------------------------------------- surroundings
