@@ -31,6 +31,7 @@ __all__ = ["Disposition", "RequestTable", "Request"]
 _RECENT = 4096  # msg_ids among which a duplicate is looked for
 _REMEMBERED = 1000  # abandoned requests; executions and their missing messages
 _UNFINISHED = 256  # answered requests that still wait for their "idle", which may be lost
+_OWN_SESSIONS = 10  # the newest, by which a gateway may still name this client in a late message
 _LONGEST_SESSION = 1024  # characters; a real kernel's session has 36
 _QUEUE = 1000  # messages that wait between a kernel and its gateway before ZMQ drops some
 
@@ -99,7 +100,7 @@ class RequestTable:
         """The kernel process that sent the last message; None if that is not known."""
         self.session_id = session_id
         """ID by which the gateway knows this client."""
-        self._own_sessions = {session_id}
+        self._own_sessions = {session_id: None}  # the first is in the headers of requests
         self._past: dict[str, None] = {}  # incarnations
         self._requests: dict[str, Request] = {}
         self._unfinished: dict[str, Request] = {}  # replied to, but without an "idle"
@@ -199,7 +200,9 @@ class RequestTable:
     def change_session_id(self) -> None:
         """Take another ``session_id``, by which a gateway takes this client for another one."""
         self.session_id = uuid4().hex
-        self._own_sessions.add(self.session_id)
+        self._own_sessions[self.session_id] = None
+        if len(self._own_sessions) > _OWN_SESSIONS:
+            del self._own_sessions[[*self._own_sessions][1]]
 
     def missing(self, msg_id: str) -> int | None:
         """Return how many messages of an execution have not come; None if that is not known."""
@@ -275,7 +278,7 @@ class RequestTable:
                     self._past_questions.add(parent_id)
         if self._abandoned and parent_id in self._abandoned:
             output = channel == "iopub" or channel == "stdin"
-            late = output and session in (self._abandoned[parent_id], *self._own_sessions)
+            late = output and (session == self._abandoned[parent_id] or self._is_own(session))
             return Disposition.DELIVER if late else Disposition.STALE
         if unreadable and self._awaits(channel, message["msg_type"], parent_id):
             self.abandon(self._requests[parent_id])

@@ -790,6 +790,15 @@ def test_another_name_is_still_this_client(client: Client, kernel: Kernel) -> No
     assert client.receives(notice) is Disposition.DELIVER
 
 
+def test_past_names_of_this_client_are_forgotten_but_not_its_first(client: Client) -> None:
+    """A kernel that is restarted for each caller of a pool fills no memory."""
+    for _ in range(100):
+        client.table.change_session_id()
+    assert len(client.table._own_sessions) == 10
+    for session in (client.session.session, client.table.session_id):
+        assert not client.table.is_incarnation(session, {"session": "another"})
+
+
 def test_many_requests_under_way_lose_no_count(client: Client, kernel: Kernel) -> None:
     """A thousand cells sent at once: that most are not answered is no reason to forget others."""
     asked = [client.asks() for _ in range(1000)]
