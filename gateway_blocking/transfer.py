@@ -153,7 +153,7 @@ def _received_chunks(
                 pipeline.start("read", path, offset, _CHUNK)
                 offset += _CHUNK
             else:
-                yield base64.b64decode(pipeline.result())
+                yield pipeline.result()
 
 
 @contextmanager

@@ -13,7 +13,7 @@ import pytest
 
 from gateway_blocking import kernel_files
 from gateway_blocking.cli.cp import Place, parse_place, progress_line
-from gateway_blocking.kernel_calls import KernelCalls
+from gateway_blocking.kernel_calls import KernelCalls, answered_value
 from gateway_blocking.transfer import SOURCE
 
 
@@ -77,14 +77,14 @@ def test_a_directory_gets_a_file_of_the_same_name(tmp_path: Path) -> None:
 def test_a_device_is_refused(function: str) -> None:
     """It must not be replaced by a file, and reading it may never end."""
     args = ("/dev/null", "name") if function == "destination" else ("/dev/null",)
-    answer = json.loads(kernel_files.call(function, args))
+    answer = json.loads(repr(kernel_files.call(function, args)))
     assert (answer["text"], answer["path"]) == ("not a regular file", "/dev/null")
     assert Path("/dev/null").is_char_device()
 
 
 def test_an_error_of_the_system_is_an_answer(tmp_path: Path) -> None:
     """The caller raises it with its number."""
-    answer = json.loads(kernel_files.call("find", (str(tmp_path / "missing"),)))
+    answer = json.loads(repr(kernel_files.call("find", (str(tmp_path / "missing"),))))
     assert (answer["errno"], answer["path"]) == (2, str(tmp_path / "missing"))
 
 
@@ -105,7 +105,9 @@ def test_the_call_is_one_expression_without_a_trace(tmp_path: Path) -> None:
         KernelCalls(None, new_request, SOURCE)("read", str(file), 1, 10)  # type: ignore[arg-type]
     scope: dict[str, Any] = {}
     [expression] = sent[0].values()
-    assert json.loads(eval(expression, scope)) == {"value": base64.b64encode(b"bc").decode()}
+    answer = eval(expression, scope)
+    assert answered_value(repr(answer)) == b"bc"
+    assert answer._repr_mimebundle_() == {"text/plain": repr(answer)}
     assert set(scope) == {"__builtins__"}
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import io
-import json
 import os
 from pathlib import Path
 from typing import Any
@@ -11,6 +10,7 @@ from typing import Any
 import pytest
 
 from gateway_blocking import kernel_files
+from gateway_blocking.kernel_calls import answered_value
 from gateway_blocking.transfer import download, upload
 
 
@@ -18,10 +18,7 @@ class DirectCalls:
     """Calls of :mod:`gateway_blocking.kernel_files`, whose results pass through JSON."""
 
     def __call__(self, function: str, *args: Any, **options: Any) -> Any:
-        answer = json.loads(kernel_files.call(function, args))
-        if "errno" in answer:
-            raise OSError(answer["errno"], f"in the kernel: {answer['text']}", answer["path"])
-        return answer["value"]
+        return answered_value(repr(kernel_files.call(function, args)))
 
     def start(self, function: str, *args: Any, **options: Any) -> DirectCall:
         return DirectCall(self(function, *args))
