@@ -118,7 +118,7 @@ class ConnectionSlot:
         if (connection := self.connection) is None:
             return lambda: None
         error = KernelRestarted(
-            f"kernel {kernel_id} was restarted before it replied. Its variables are lost."
+            f"kernel {kernel_id} was restarted before it replied; its variables are lost"
         )
         return partial(connection.kernel_restarted, connection.kernel_restarting(), error)
 

@@ -35,7 +35,7 @@ class KernelStatus(Enum):
     """Status of a kernel, as far as known."""
 
     ALIVE = "alive"
-    RESTARTED = "was restarted, or crashed (out of memory?). Its variables are lost."
+    RESTARTED = "was restarted, or crashed (out of memory?); its variables are lost"
     DEAD = "died, and the gateway gave up restarting it"
     GONE = "was shut down or culled, or the gateway was restarted"
     SHUTTING_DOWN = "announced its shutdown; the gateway must be asked"

@@ -133,9 +133,8 @@ def death(name: str, status: KernelStatus, text: str, *, was_heard: bool) -> Dea
         Whether the kernel ever said anything.
     """
     if status is KernelStatus.RESTARTED:
-        return KernelRestarted(
-            text or f"kernel {name} {status.value} Call wait_for_ready() to continue."
-        )
+        advice = "" if text else "call wait_for_ready() to continue"
+        return KernelRestarted(text or f"kernel {name} {status.value}", advice=advice)
     if status is KernelStatus.GONE and not was_heard:
         text = text or (
             f"kernel {name} is gone before it said anything: it died while starting, most likely,"

@@ -56,6 +56,7 @@ from .routing import (
     asks_for_restart,
     failure_messages,
     lost_output_text,
+    text_for_front_end,
     topic,
 )
 from .sockets import BridgeSockets, descriptor, has_input, send_frames
@@ -242,7 +243,7 @@ class Bridge:
             self._pass_on(event.channel, event.message)
         elif isinstance(event, KernelEnded | ConnectionEnded):
             # Requests get no reply: a front end tells a dead kernel by the end of its process.
-            raise BridgeEnd(1, str(event.error))
+            raise BridgeEnd(1, text_for_front_end(event.error))
         elif isinstance(event, RequestFailed):
             is_end = isinstance(event.error, DeadKernelError | GatewayConnectionClosed)
             if not is_end and (route := self._routes.close(event.msg_id)) is not None:
@@ -382,7 +383,7 @@ class Bridge:
 
     def _work_failed(self, error: Exception) -> None:
         if isinstance(error, GatewayError):
-            self.stop(BridgeEnd(1, str(error)))
+            self.stop(BridgeEnd(1, text_for_front_end(error)))
         else:  # a defect, which must not leave a bridge that does nothing
             self._log.error("the bridge failed", exc_info=error)
             self.stop(BridgeEnd(1, f"{type(error).__name__}: {error}"))

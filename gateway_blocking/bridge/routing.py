@@ -10,7 +10,7 @@ import json
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
-from ..errors import GatewayError
+from ..errors import DeadKernelError, GatewayError
 from ..escape import printable
 
 __all__ = [
@@ -20,6 +20,7 @@ __all__ = [
     "asks_for_restart",
     "failure_messages",
     "lost_output_text",
+    "text_for_front_end",
     "topic",
 ]
 
@@ -85,6 +86,11 @@ def asks_for_restart(content: bytes) -> bool:
     return isinstance(values, dict) and bool(values.get("restart"))
 
 
+def text_for_front_end(error: GatewayError) -> str:
+    """Return an error's text, without the advice of how a program goes on after a kernel's end."""
+    return printable(error.args[0]) if isinstance(error, DeadKernelError) else str(error)
+
+
 def failure_messages(
     header: dict[str, Any], error: GatewayError
 ) -> list[tuple[str, str, dict[str, Any]]]:
@@ -103,11 +109,8 @@ def failure_messages(
         Channel (``"reply"``: the one that the request came on), message type and content of each.
         The last is the ``idle`` that ends the output, so that no cell seems to run for ever.
     """
-    failure = {
-        "ename": type(error).__name__,
-        "evalue": str(error),
-        "traceback": [f"{type(error).__name__}: {error}"],
-    }
+    name, text = type(error).__name__, text_for_front_end(error)
+    failure = {"ename": name, "evalue": text, "traceback": [f"{name}: {text}"]}
     msg_type = str(header["msg_type"])
     messages: list[tuple[str, str, dict[str, Any]]] = []
     if msg_type == "execute_request":

@@ -77,7 +77,7 @@ assert "did not end within 2 s" in heard[2], heard
 
 answer, heard = ask("import os; os._exit(1)", "1", "I give up.", max_steps=2)
 assert "I give up." in answer, answer
-assert "Its variables are lost" in heard[1], heard
+assert "its variables are lost" in heard[1], heard
 """
 
 EXECUTOR = """

@@ -14,9 +14,10 @@ from gateway_blocking.bridge.routing import (
     asks_for_restart,
     failure_messages,
     lost_output_text,
+    text_for_front_end,
     topic,
 )
-from gateway_blocking.errors import ReplyLost
+from gateway_blocking.errors import GatewayAuthError, KernelRestarted, ReplyLost
 
 
 def header(msg_id: str, msg_type: str = "execute_request") -> dict[str, Any]:
@@ -99,6 +100,14 @@ def test_a_lost_message_without_a_reply_only_ends() -> None:
     ]
     completion = failure_messages(header("1", "complete_request"), ReplyLost("x"))
     assert [each[:2] for each in completion] == [("reply", "complete_reply"), ("iopub", "status")]
+
+
+def test_a_front_end_gets_no_advice_that_only_a_program_can_follow() -> None:
+    """It restarts the kernel in its own way; what is wrong with a login helps its user, too."""
+    ended = KernelRestarted("kernel k was restarted", advice="call wait_for_ready() to continue")
+    assert text_for_front_end(ended) == "kernel k was restarted"
+    refused = GatewayAuthError("401", advice="set auth_token")
+    assert text_for_front_end(refused) == "401; set auth_token"
 
 
 def test_topic_is_the_one_of_ipykernel() -> None:
