@@ -7,11 +7,11 @@ import errno
 import json
 import re
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, TypeVar
 from urllib.parse import quote
 
 from .deadline import Deadline
-from .errors import GatewayError, GatewayHTTPError
+from .errors import GatewayAuthError, GatewayError, GatewayHTTPError
 from .http import LONGEST_FILE, Requester
 from .models import ContentsModel, ModelError, check
 
@@ -21,7 +21,10 @@ __all__ = ["LONGEST_DOWNLOAD", "Contents", "normalized"]
 LONGEST_DOWNLOAD = (LONGEST_FILE - 65536) // 78 * 57
 """Bytes of the largest file whose content fits into a response."""
 
+_T = TypeVar("_T")
+
 _OTHER_MEANING = re.compile(r"(?:.*/)?(?:checkpoints(?:/[\w-]+)?|trust)")
+_NOT_PERMITTED = re.compile(r"User is not authorized to |Permission denied: ")  # no matter of login
 _WITHOUT_CONTENTS = "leave out via='contents' (--via): the default way needs a Python kernel only"
 
 
@@ -69,7 +72,7 @@ class Contents:
     def read(self, path: str) -> tuple[bytes, ContentsModel]:
         """Return the content of a file, and its model with the hash if the server knows that."""
         url = self._url_of(path) + "?type=file&format=base64&content=1&hash=1"
-        body = self._http.request("GET", url, wanted=bytes, deadline=self._deadline())
+        body = self._send("GET", url, wanted=bytes)
         try:
             model = json.loads(body)
             check(model, ContentsModel)
@@ -101,18 +104,21 @@ class Contents:
 
     def delete(self, path: str) -> None:
         """Delete a file; the server may move it to its user's trash."""
-        self._http.request("DELETE", self._url_of(path), wanted=bytes, deadline=self._deadline())
+        self._send("DELETE", self._url_of(path), wanted=bytes)
 
     def _request(
         self, method: str, path: str, query: str = "", body: Mapping[str, Any] | None = None
     ) -> ContentsModel:
-        return self._http.request(
-            method,
-            self._url_of(path) + query,
-            None if body is None else json.dumps(body).encode(),
-            wanted=ContentsModel,
-            deadline=self._deadline(),
-        )
+        data = None if body is None else json.dumps(body).encode()
+        return self._send(method, self._url_of(path) + query, data, wanted=ContentsModel)
+
+    def _send(self, method: str, url: str, body: bytes | None = None, *, wanted: type[_T]) -> _T:
+        try:
+            return self._http.request(method, url, body, wanted=wanted, deadline=self._deadline())
+        except GatewayAuthError as error:
+            if error.status_code == 403 and _NOT_PERMITTED.match(error.message):
+                error.advice = f"the server does not let this user do it; {_WITHOUT_CONTENTS}"
+            raise
 
     def _url_of(self, path: str) -> str:
         return f"{self._url}/{quote(path)}" if path else self._url

@@ -12,6 +12,7 @@ import pytest
 
 from gateway_blocking import (
     BlockingGatewayKernelClient,
+    GatewayAuthError,
     GatewayConnectionError,
     GatewayError,
     contents_transfer,
@@ -222,3 +223,95 @@ def test_a_gateway_without_contents(gateway: LocalGateway) -> None:
     with pytest.raises(ValueError, match="via must be 'kernel' or 'contents', got 'ftp'"):
         client.upload(io.BytesIO(b"x"), "x", via="ftp")  # type: ignore[arg-type]
     client.rest.close()
+
+
+# --- servers with rules of their own --------------------------------------------------------------
+
+RULES = """
+from jupyter_server.auth import Authorizer
+from jupyter_server.services.contents.largefilemanager import LargeFileManager
+
+class OldManager(LargeFileManager):
+    # As those before jupyter_server 2.11, it knows no hash.
+    def get(self, path, content=True, type=None, format=None):
+        return super().get(path, content, type, format)
+
+class Rules(Authorizer):
+    def is_authorized(self, handler, user, action, resource):
+        path = handler.request.path
+        if resource != "contents" or "open" in path:
+            return True
+        return action == "read" and "secret" not in path
+"""
+
+
+@pytest.fixture(scope="module")
+def ruled_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Place]:
+    """A server that permits to write what is named "open" only, and tells no hash."""
+    root = tmp_path_factory.mktemp("ruled")
+    (root / "rules.py").write_text(RULES)
+    classes = ("authorizer_class=rules.Rules", "contents_manager_class=rules.OldManager")
+    with jupyter_server(root, *(f"--ServerApp.{each}" for each in classes)) as it:
+        yield Place(BlockingGatewayKernelClient(kernel_id="unused", **it.client_options()), root)
+
+
+@pytest.fixture
+def ruled(ruled_server: Place) -> Iterator[Place]:
+    yield ruled_server
+    ruled_server.kc.rest.close()
+
+
+@pytest.mark.parametrize("size", [1, 2500])
+def test_a_server_that_permits_no_writing(ruled: Place, small_chunks: None, size: int) -> None:
+    """The error names the server's rule, and does not speak of the token."""
+    before = sorted(ruled.root.iterdir())
+    with pytest.raises(GatewayAuthError, match="not authorized to write") as caught:
+        ruled.kc.upload(io.BytesIO(bytes(size)), "x", via="contents")
+    assert caught.value.status_code == 403
+    assert "leave out via='contents'" in caught.value.advice
+    assert "token" not in str(caught.value)
+    assert sorted(ruled.root.iterdir()) == before
+
+
+def test_a_server_that_permits_no_reading(ruled: Place, tmp_path: Path) -> None:
+    """The old file stays."""
+    (ruled.root / "secret").write_text("secret")
+    (tmp_path / "old").write_text("old")
+    with pytest.raises(GatewayAuthError, match=r"not authorized to read .*leave out via") as caught:
+        ruled.kc.download("secret", tmp_path / "old", via="contents")
+    assert "token" not in str(caught.value)
+    assert [(each.name, each.read_text()) for each in tmp_path.iterdir()] == [("old", "old")]
+
+
+def test_a_token_that_is_wrong(ruled: Place) -> None:
+    """The server refuses it with 403, too, and the advice is another one."""
+    client = BlockingGatewayKernelClient(
+        kernel_id="unused", url=ruled.kc.gateway.url, auth_token="wrong"
+    )
+    with pytest.raises(GatewayAuthError, match=r"check auth_token") as caught:
+        client.upload(io.BytesIO(b"x"), "open", via="contents")
+    assert "via" not in caught.value.advice
+    client.rest.close()
+
+
+@pytest.mark.parametrize("size", [0, 1000, 2500])
+def test_a_server_that_tells_no_hash(
+    ruled: Place, monkeypatch: pytest.MonkeyPatch, small_chunks: None, size: int
+) -> None:
+    """The size is compared alone, as with a jupyter_server before 2.11."""
+    data, target = os.urandom(size), io.BytesIO()
+    ruled.kc.upload(io.BytesIO(data), "open", via="contents")
+    ruled.kc.download("open", target, via="contents")
+    assert target.getvalue() == data
+    model = Contents.find(ruled.kc.rest.contents(None), "open", with_hash=True)
+    assert model is not None
+    assert model.get("hash") is None
+    read = Contents.read
+
+    def read_more(self: Contents, path: str) -> Any:
+        content, about = read(self, path)
+        return content + b"more", about
+
+    monkeypatch.setattr(Contents, "read", read_more)
+    with pytest.raises(GatewayError, match="damaged on its way"):
+        ruled.kc.download("open", io.BytesIO(), via="contents")
