@@ -9,10 +9,22 @@ from pathlib import Path, PurePosixPath
 
 from ..client import BlockingGatewayKernelClient
 from ..errors import GatewayError
+from ..timeouts import KERNEL_INFO_TIMEOUT
 from .errors import UsageError
 from .terminal import echo
 
-__all__ = ["fetch_files", "local_path", "send_files"]
+__all__ = ["check_language", "fetch_files", "local_path", "send_files"]
+
+
+def check_language(kc: BlockingGatewayKernelClient) -> None:
+    """Raise UsageError unless the language of the kernel is Python, which copies need."""
+    info = kc.kernel_info(reply=True, timeout=KERNEL_INFO_TIMEOUT)["content"]
+    language = info.get("language_info", {}).get("name")
+    if language != "python":
+        raise UsageError(
+            "--upload and --download need a Python kernel, and the language of this one is"
+            f" {language!r}"
+        )
 
 
 def send_files(kc: BlockingGatewayKernelClient, paths: Sequence[str]) -> None:

@@ -21,7 +21,7 @@ from .command import Kernel, KernelCommand
 from .destinations import Destinations, check_source, make_writable
 from .errors import USAGE, CodeError, UsageError
 from .files import read_standard_input
-from .job_files import fetch_files, send_files
+from .job_files import check_language, fetch_files, send_files
 from .jobs import Job, Outcome
 from .notebook_file import silence_nbformat
 from .notebook_job import NotebookJob
@@ -115,7 +115,7 @@ echo "print(6 * 7)" | jupyter gateway run -
     download = List(
         Unicode(),
         help="Pattern of files to copy from the kernel's directory afterwards, also if the code"
-        " failed; the option may be given several times.",
+        " failed; the option may be given several times. Only for Python kernels.",
     ).tag(config=True)
 
     aliases = {  # noqa: RUF012 - as in every traitlets application
@@ -186,6 +186,8 @@ echo "print(6 * 7)" | jupyter gateway run -
         with self.kernel(
             gateway, job.kernel_name, kernel_id=self.kernel_id, cwd=job.directory
         ) as pair:
+            if self.upload or self.download:
+                check_language(pair[1])
             send_files(pair[1], self.upload)
             try:
                 yield pair

@@ -113,7 +113,7 @@ def test_any_python_kernel_executes_programs(
 
 @needs("ir")
 def test_a_kernel_of_another_language_gets_the_code(terminal: Terminal) -> None:
-    """Arguments are refused, because only Python scripts have them."""
+    """Arguments and files are refused, because only Python has them, and nothing is executed."""
     script = terminal.write("a.R", "x <- 6 * 7\nprint(x)\n")
     done = terminal("run", "--kernel=ir", script)
     assert (done.returncode, done.stdout, done.stderr) == (0, "[1] 42\n", "")
@@ -122,6 +122,12 @@ def test_a_kernel_of_another_language_gets_the_code(terminal: Terminal) -> None:
     assert errors(done) == [
         "jupyter gateway run: a.R cannot be given arguments: only Python scripts have them, and"
         " the kernel ir is for another language"
+    ]
+    done = terminal("run", "--kernel=ir", "--upload=a.R", "--download=*.csv", script)
+    assert (done.returncode, done.stdout) == (2, "")
+    assert errors(done) == [
+        "jupyter gateway run: --upload and --download need a Python kernel, and the language of"
+        " this one is 'R'"
     ]
 
 
