@@ -42,27 +42,67 @@ def send_files(kc: BlockingGatewayKernelClient, paths: Sequence[str]) -> None:
             raise UsageError(f"cannot upload {path}: {error.strerror or error}") from error
 
 
-def fetch_files(kc: BlockingGatewayKernelClient, patterns: Sequence[str], directory: Path) -> None:
+def fetch_files(
+    kc: BlockingGatewayKernelClient,
+    patterns: Sequence[str],
+    directory: Path,
+    copied: dict[Path, str],
+) -> None:
     """Copy the files in the kernel that match the patterns into a directory.
 
-    A pattern without a match is only told, because code that failed may have left nothing.
+    A pattern without a match is only told, because code that failed may have left nothing.  A file
+    that would overwrite another of this command is refused, and the rest is copied.
+
+    Parameters
+    ----------
+    kc : BlockingGatewayKernelClient
+        Client of the kernel.
+    patterns : sequence of str
+        Patterns of Python's glob.
+    directory : Path
+        Directory to write to.
+    copied : dict
+        The files that this command has written, and the ID of the kernel of each.  It is updated.
 
     Raises
     ------
     UsageError
         A file cannot be read there or written here.
     """
+    refused = []
+    for target, names in _sources(kc, patterns, directory).items():
+        if len(names) > 1:
+            refused.append(f"cannot download {' and '.join(names)}: each would be {target}")
+        elif (owner := copied.setdefault(target, kc.kernel_id)) != kc.kernel_id:
+            why = f"{target} was copied from the kernel {owner} before"
+            refused.append(f"cannot download {names[0]}: {why}")
+        else:
+            _fetch(kc, names[0], target)
+    if refused:
+        raise UsageError("; ".join(refused))
+
+
+def _sources(
+    kc: BlockingGatewayKernelClient, patterns: Sequence[str], directory: Path
+) -> dict[Path, list[str]]:
+    """Return the files to write, and for each the files in the kernel that would become it."""
+    found: dict[Path, dict[PurePosixPath, str]] = {}
     for pattern in patterns:
         names = _matching(kc, pattern)
         if not names:
             echo(f"no file in the kernel matches {pattern}")
         for name in names:
-            target = local_path(directory, name)
-            try:
-                target.parent.mkdir(parents=True, exist_ok=True)
-                kc.download(name, target)
-            except OSError as error:
-                raise UsageError(f"cannot download {name}: {error.strerror or error}") from error
+            same = found.setdefault(local_path(directory, name), {})
+            same.setdefault(PurePosixPath(name.replace("\\", "/")), name)
+    return {target: list(same.values()) for target, same in found.items()}
+
+
+def _fetch(kc: BlockingGatewayKernelClient, name: str, target: Path) -> None:
+    try:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        kc.download(name, target)
+    except OSError as error:
+        raise UsageError(f"cannot download {name}: {error.strerror or error}") from error
 
 
 def local_path(directory: Path, name: str) -> Path:

@@ -13,6 +13,7 @@ from pathlib import Path
 from traitlets import Bool, Integer, List, Unicode
 from traitlets.config import Config
 
+from ..client import BlockingGatewayKernelClient
 from ..config import GatewayClient
 from ..timeouts import READY_TIMEOUT
 from .argv import UnknownOption, spellings
@@ -161,6 +162,7 @@ echo "print(6 * 7)" | jupyter gateway run -
     def run(self) -> int:
         """Execute the files; return the highest of their exit statuses."""
         silence_nbformat(self.log)
+        self._copied: dict[Path, str] = {}  # by --download
         reporter = ErrorReporter(self.typed_name, with_traceback=self.debugging)
         jobs = self._make_jobs(reporter)
         try:
@@ -193,9 +195,12 @@ echo "print(6 * 7)" | jupyter gateway run -
                 yield pair
             except CodeError as error:
                 if not error.running:  # the kernel can answer
-                    fetch_files(pair[1], self.download, job.directory)
+                    self._fetch(pair[1], job)
                 raise
-            fetch_files(pair[1], self.download, job.directory)
+            self._fetch(pair[1], job)
+
+    def _fetch(self, kc: BlockingGatewayKernelClient, job: Job) -> None:
+        fetch_files(kc, self.download, job.directory, self._copied)
 
     # --- the files ------------------------------------------------------------------------------
 
