@@ -67,13 +67,13 @@ LAYERS = (
     {  # front
         *("local", "papermill_engine", "__init__"),
         *("mcp_answers", "mcp_session", "mcp_tools", "mcp_server"),
-        *("bridge", "bridge.bridge", "bridge.client", "bridge.kernel"),
+        *("bridge", "bridge.bridge", "bridge.client", "bridge.directories", "bridge.kernel"),
         *("bridge.outbox", "bridge.publisher", "bridge.sockets", "bridge.worker"),
     },
     # what all commands share
     {
         *("cli.errors", "cli.terminal", "cli.files", "cli.started", "cli.notebook_log"),
-        *("cli.html_text", "cli.inline_images", "cli.profiles"),
+        *("cli.directory_maps", "cli.html_text", "cli.inline_images", "cli.profiles"),
         *("cli.argv", "cli.kernel_lookup", "cli.command"),
     },
     {  # the files that commands execute
@@ -186,6 +186,7 @@ SIDEWAYS = {
     "cli.argv": {"cli.errors"},
     "cli.command": {"cli.argv", "cli.errors", "cli.kernel_lookup", "cli.profiles", "cli.terminal"},
     "cli.profiles": {"cli.errors"},
+    "cli.directory_maps": {"cli.errors"},
     "cli.files": {"cli.errors"},
     "cli.notebook_log": {"cli.errors", "cli.files"},
     "cli.kernel_lookup": {"cli.errors", "cli.started"},

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 from ..models import KernelSpecModel
@@ -23,7 +23,18 @@ def local_name(kernel_name: str, profile: str, host: str) -> str:
     return re.sub(r"[^a-z0-9._-]+", "-", f"{profile or host}-{kernel_name}".lower())
 
 
-def kernel_json(model: KernelSpecModel, python: str, profile: str, host: str) -> dict[str, Any]:
+# What VS Code writes about the machine on which it made the kernelspec: it would look for that
+# interpreter on this one.
+_OF_ANOTHER_MACHINE = ("interpreter", "vscode", "originalSpecFile")
+
+
+def kernel_json(
+    model: KernelSpecModel,
+    python: str,
+    profile: str,
+    host: str,
+    maps: Iterable[str] = (),
+) -> dict[str, Any]:
     """Return the content of the ``kernel.json`` of a local kernelspec.
 
     It has no ``kernel_protocol_version``, because from 5.6 on jupyter_client may start the process
@@ -39,17 +50,20 @@ def kernel_json(model: KernelSpecModel, python: str, profile: str, host: str) ->
         Name of the profile, or "" if the environment names the gateway.
     host : str
         Host name of the gateway, for the display name.
+    maps : iterable of str, optional
+        The values of the bridge's option ``--map``.
     """
     spec: Mapping[str, Any] = model["spec"]
     name = model["name"]
     metadata = dict(spec.get("metadata") or {})
-    metadata.pop("kernel_provisioner", None)  # it is the gateway's
+    for key in ("kernel_provisioner", *_OF_ANOTHER_MACHINE):  # the provisioner is the gateway's
+        metadata.pop(key, None)
     metadata["supported_encryption"] = ["curve"]
     metadata[MARK] = {"kernel": name, "profile": profile}
     of_profile = [f"--profile={profile}"] if profile else []
     bridge = ["-m", "gateway_blocking", "bridge", f"--kernel={name}", *of_profile]
     return {
-        "argv": [python, *bridge, "-f", "{connection_file}"],
+        "argv": [python, *bridge, *(f"--map={each}" for each in maps), "-f", "{connection_file}"],
         "display_name": f"{spec.get('display_name') or name} ({profile or host})",
         "language": spec.get("language", ""),
         "interrupt_mode": "message",

@@ -10,9 +10,10 @@ from types import FrameType
 from jupyter_client.session import Session
 from jupyter_core.paths import jupyter_runtime_dir
 from jupyter_core.utils import ensure_dir_exists
-from traitlets import Bool, Unicode
+from traitlets import Bool, List, Unicode
 
 from ..bridge.bridge import Bridge, BridgeEnd
+from ..bridge.directories import remote_directory
 from ..bridge.kernel import attach, start, take_record, write_record
 from ..bridge.sockets import (
     BridgeSockets,
@@ -25,6 +26,7 @@ from ..errors import GatewayError
 from ..manager import BlockingGatewayKernelManager
 from ..traits import safe_url
 from .command import ALIASES, FLAGS, Command
+from .directory_maps import MAP_HELP, directory_maps
 from .errors import UsageError
 from .kernel_lookup import find_kernel
 from .terminal import echo
@@ -67,6 +69,7 @@ jupyter gateway bridge --kernel-id=1f3a
         config=True
     )
     keep = Bool(help="Leave the kernel running at the end.").tag(config=True)
+    map_directory = List(Unicode(), help=MAP_HELP).tag(config=True)
 
     aliases = {  # noqa: RUF012
         **ALIASES,
@@ -74,6 +77,7 @@ jupyter gateway bridge --kernel-id=1f3a
         "file": "BridgeCommand.file",
         "kernel": "BridgeCommand.kernel_name",
         "kernel-id": "BridgeCommand.kernel_id",
+        "map": "BridgeCommand.map_directory",
     }
     flags = {**FLAGS, "keep": ({"BridgeCommand": {"keep": True}}, keep.help)}  # noqa: RUF012
 
@@ -81,6 +85,7 @@ jupyter gateway bridge --kernel-id=1f3a
         """Carry messages until the front end or the kernel ends."""
         if bool(self.kernel_name) and bool(self.kernel_id):
             raise UsageError("give either --kernel or --kernel-id, not both")
+        directory = remote_directory(Path.cwd(), directory_maps(self.map_directory))
         path, connection = self._connection_file()
         session = Session(
             key=connection.get("key", "").encode(),
@@ -92,7 +97,7 @@ jupyter gateway bridge --kernel-id=1f3a
             bridge = Bridge(
                 sockets,
                 session,
-                lambda: self._kernel(gateway, path),
+                lambda: self._kernel(gateway, path, directory),
                 self.log,
                 gateway.max_unread_size,
             )
@@ -123,14 +128,16 @@ jupyter gateway bridge --kernel-id=1f3a
         echo(f"to connect another front end: --existing {path}")
         return path, connection
 
-    def _kernel(self, gateway: GatewayClient, path: Path) -> BlockingGatewayKernelManager:
+    def _kernel(
+        self, gateway: GatewayClient, path: Path, directory: str
+    ) -> BlockingGatewayKernelManager:
         """Return the manager of the kernel when it has started; a thread of the bridge calls."""
         if self.kernel_id:
             with BlockingGatewayKernelManager(gateway=gateway) as lookup:
                 kernel_id = find_kernel(lookup.rest, self.kernel_id)["id"]
             return attach(gateway, self.config, kernel_id)
         record = take_record(path, str(gateway.url))
-        manager = start(gateway, self.config, self.kernel_name, str(Path.cwd()), record)
+        manager = start(gateway, self.config, self.kernel_name, directory, record)
         if self.keep:
             manager.owned_kernel = False
         return manager

@@ -10,13 +10,14 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 from jupyter_client.kernelspec import KernelSpecManager, NoSuchKernel
-from traitlets import Bool, Unicode
+from traitlets import Bool, List, Unicode
 
 from ..bridge.kernelspecs import MARK, kernel_json, local_name
 from ..errors import GatewayError
 from ..models import KernelSpecModel
 from ..rest import GatewayREST
 from .command import ReportCommand
+from .directory_maps import MAP_HELP, directory_maps
 from .errors import OK, UsageError
 from .terminal import echo, write
 
@@ -51,8 +52,13 @@ jupyter gateway install --sys-prefix python3
     user = Bool(help="Install for this user. This is the default.").tag(config=True)
     sys_prefix = Bool(help="Install into the environment of this Python.").tag(config=True)
     prefix = Unicode(help="Install into the environment of this folder.").tag(config=True)
+    map_directory = List(Unicode(), help=MAP_HELP).tag(config=True)
 
-    aliases = {**ReportCommand.aliases, "prefix": "InstallCommand.prefix"}  # noqa: RUF012
+    aliases = {  # noqa: RUF012
+        **ReportCommand.aliases,
+        "prefix": "InstallCommand.prefix",
+        "map": "InstallCommand.map_directory",
+    }
     flags = {  # noqa: RUF012
         **ReportCommand.flags,
         "all": ({"InstallCommand": {"everything": True}}, everything.help),
@@ -66,13 +72,14 @@ jupyter gateway install --sys-prefix python3
             raise UsageError("give the names of kernelspecs, or --all; see --help")
         if self.user + self.sys_prefix + bool(self.prefix) > 1:
             raise UsageError("give one of --user, --sys-prefix and --prefix")
+        maps = [str(each) for each in directory_maps(self.map_directory)]
         with self.rest() as rest:
             if self.everything:
                 models = list(rest.list_kernelspecs()["kernelspecs"].values())
             else:
                 models = [rest.get_kernelspec(name) for name in self.extra_args]
             host = urlsplit(str(rest.gateway.url)).hostname or "gateway"
-            installed = {model["name"]: self._install(rest, model, host) for model in models}
+            installed = {model["name"]: self._install(rest, model, host, maps) for model in models}
         if self.as_json:
             self.write_json(installed)
         else:
@@ -85,9 +92,11 @@ jupyter gateway install --sys-prefix python3
                 )
         return OK
 
-    def _install(self, rest: GatewayREST, model: KernelSpecModel, host: str) -> str:
+    def _install(
+        self, rest: GatewayREST, model: KernelSpecModel, host: str, maps: list[str]
+    ) -> str:
         """Install one kernelspec, and return its folder."""
-        content = kernel_json(model, sys.executable, self.profile, host)
+        content = kernel_json(model, sys.executable, self.profile, host, maps)
         prefix = sys.prefix if self.sys_prefix else self.prefix or None
         with tempfile.TemporaryDirectory() as folder:
             Path(folder, "kernel.json").write_text(json.dumps(content, indent=1), "utf-8")

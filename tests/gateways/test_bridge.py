@@ -81,6 +81,28 @@ def kc(km: KernelManager) -> Iterator[BlockingKernelClient]:
     client.stop_channels()
 
 
+def test_the_working_directory_of_the_other_machine(
+    spec: str, terminal: Terminal, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """The gateway is told the name that it knows, of the directory that the front end chose."""
+    monkeypatch.chdir(tmp_path)
+    done = terminal("install", "--profile=test", "--map=.=/mnt/ada", "python3")
+    assert done.returncode == 0, done.stderr
+    manager = KernelManager(kernel_name=spec)
+    (tmp_path / "project").mkdir()
+    manager.start_kernel(cwd=str(tmp_path / "project"))
+    try:
+        client = manager.client()
+        client.start_channels()
+        client.wait_for_ready(timeout=60)
+        _, outputs = run(client, "import os; print(os.environ['KERNEL_WORKING_DIR'])")
+        assert outputs.text == "/mnt/ada/project\n"
+        client.stop_channels()
+    finally:
+        manager.shutdown_kernel(now=True)
+        manager.context.destroy()
+
+
 def test_code_input_and_heartbeat(kc: BlockingKernelClient) -> None:
     """Streams, a value, input() and the heartbeat are those of a local kernel."""
     reply, outputs = run(kc, "print('hi')\n6 * 7")

@@ -154,6 +154,21 @@ def test_a_local_kernelspec_runs_the_bridge() -> None:
     }
 
 
+def test_a_local_kernelspec_says_nothing_of_the_machine_of_the_other() -> None:
+    """VS Code would look for the interpreter that it once wrote there."""
+    of_code = {"interpreter": {"path": "/far/bin/python"}, "vscode": {}, "originalSpecFile": "/far"}
+    model = {**MODEL, "spec": {**MODEL["spec"], "metadata": of_code}}
+    metadata = kernel_json(model, "/usr/bin/python3", "work", "h")["metadata"]
+    assert set(metadata) == {"supported_encryption", "gateway_blocking"}
+
+
+def test_a_local_kernelspec_has_the_directories_of_the_other_machine() -> None:
+    """The process that it starts gets them as options."""
+    spec = kernel_json(MODEL, "/usr/bin/python3", "", "h", ["/home/ada=/mnt/ada", "/data=/d"])
+    maps = ["--map=/home/ada=/mnt/ada", "--map=/data=/d"]
+    assert spec["argv"][4:] == ["--kernel=python3", *maps, "-f", "{connection_file}"]
+
+
 def test_a_local_kernelspec_without_a_profile() -> None:
     """The environment of the bridge names the gateway."""
     spec = kernel_json(MODEL, "/usr/bin/python3", "", "gateway.example.org")
