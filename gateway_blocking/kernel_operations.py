@@ -280,7 +280,7 @@ class KernelOperations(KernelRequests):
         Parameters
         ----------
         local : path or binary file
-            The file, or an object that is open for reading.
+            The file, which is a regular one, or an object that is open for reading.
         remote : str
             Path in the kernel; a relative one begins at the kernel's working directory.  In a
             directory, the file gets the name that it has here.

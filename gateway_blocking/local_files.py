@@ -12,7 +12,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import IO
 
-__all__ = ["new_file_mode", "permissions", "replacement", "resolve_links"]
+__all__ = ["check_regular", "new_file_mode", "permissions", "replacement", "resolve_links"]
 
 _MAX_LINKS = 40  # the limit of Linux
 
@@ -76,8 +76,23 @@ def resolve_links(path: Path) -> Path:
             )
         path = path.parent / path.readlink()
     if path.exists() and not path.is_file():
-        raise OSError(errno.EINVAL, "it is not a regular file", str(path))
+        raise _irregular(path)
     return path
+
+
+def check_regular(path: Path) -> None:
+    """Raise OSError if the path is of a directory, a pipe or a device.
+
+    To open a pipe may wait without an end, and a device may have no end.
+    """
+    if path.is_dir():
+        raise IsADirectoryError(errno.EISDIR, "it is a directory", str(path))
+    if path.exists() and not path.is_file():
+        raise _irregular(path)
+
+
+def _irregular(path: Path) -> OSError:
+    return OSError(errno.EINVAL, "it is not a regular file", str(path))
 
 
 def permissions(path: Path) -> int:

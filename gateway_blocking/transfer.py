@@ -20,7 +20,7 @@ from typing import IO, Any
 from .deadline import Deadline
 from .errors import GatewayError
 from .kernel_calls import KernelCall, KernelCalls
-from .local_files import replacement, resolve_links
+from .local_files import check_regular, replacement, resolve_links
 from .timeouts import TRANSFER_CLEANUP_TIMEOUT
 
 __all__ = ["SOURCE", "Progress", "destination", "download", "opened", "upload"]
@@ -166,6 +166,7 @@ def opened(
         yield local, Path(name).name if isinstance(name, str) else "", None
         return
     path = Path(local).expanduser()
+    check_regular(path)
     with path.open("rb") as file:
         yield file, path.name, os.fstat(file.fileno()).st_size
 

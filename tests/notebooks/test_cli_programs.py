@@ -252,11 +252,23 @@ def test_files_that_a_script_needs_and_leaves(terminal: Terminal, elsewhere: str
     assert (terminal.directory / "out" / "b.txt").read_text() == "neededb"
 
 
-def test_a_file_that_cannot_be_uploaded_is_told(terminal: Terminal, elsewhere: str) -> None:
+@pytest.mark.parametrize(
+    ("name", "why"),
+    [
+        ("missing", "No such file or directory"),
+        ("folder", "it is a directory"),
+        ("pipe", "it is not a regular file"),  # to open it would wait for a writer
+    ],
+)
+def test_a_file_that_cannot_be_uploaded_is_told(
+    terminal: Terminal, elsewhere: str, name: str, why: str
+) -> None:
     """The script is not executed without it."""
-    done = terminal("run", elsewhere, "--upload=missing", terminal.write("a.py", "print('ran')"))
+    (terminal.directory / "folder").mkdir()
+    os.mkfifo(terminal.directory / "pipe")
+    done = terminal("run", elsewhere, f"--upload={name}", terminal.write("a.py", "print('ran')"))
     assert (done.returncode, done.stdout) == (2, "")
-    assert done.stderr == "jupyter gateway run: cannot upload missing: No such file or directory\n"
+    assert done.stderr == f"jupyter gateway run: cannot upload {name}: {why}\n"
 
 
 def test_a_terminal_shows_what_a_script_writes_and_nothing_else(terminal: Terminal) -> None:

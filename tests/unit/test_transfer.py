@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import os
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -95,3 +96,24 @@ def test_a_transfer_leaves_the_umask_alone(tmp_path: Path, monkeypatch: pytest.M
     modes = {each.stat().st_mode for each in tmp_path.iterdir()}
     assert len(modes) == 1
     assert sorted(each.name for each in tmp_path.iterdir()) == ["here", "source", "there"]
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="Windows has no such files")
+@pytest.mark.parametrize("kind", ["directory", "pipe", "device", "link to a pipe"])
+def test_what_is_not_a_regular_file_is_not_sent(tmp_path: Path, kind: str) -> None:
+    """To open a pipe may wait forever, and a device may have no end; nothing is left there."""
+    source = tmp_path / "source"
+    error: type[OSError] = OSError
+    if kind == "directory":
+        source.mkdir()
+        error = IsADirectoryError
+    elif kind == "device":
+        source = Path("/dev/zero")
+    else:
+        os.mkfifo(tmp_path / "pipe")
+        source.symlink_to("pipe") if "link" in kind else (tmp_path / "pipe").rename(source)
+    before = sorted(tmp_path.iterdir())
+    with pytest.raises(error, match=r"it is (not a regular file|a directory)") as caught:
+        upload(CALLS, source, str(tmp_path / "copy"))
+    assert caught.value.filename == str(source)
+    assert sorted(tmp_path.iterdir()) == before
