@@ -113,11 +113,11 @@ def notes(results: list[Result]) -> Iterator[str]:
     found: dict[tuple[str, str], list[str]] = {}
     for result in results:
         for peer, reason in result.cannot.items():
-            found.setdefault((peer, reason), []).append(result.work.name)
+            found.setdefault((peer, reason), []).append(result.work.metrics[0].title)
         for peer in result.failed.keys() - result.cannot.keys():
             yield f"{TITLES[peer]} failed once in {result.work.name}: {result.failed[peer]}."
     for (peer, reason), names in found.items():
-        yield f"{TITLES[peer]} has no {', '.join(names)}: {reason}."
+        yield f"{TITLES[peer]} was not asked for: {', '.join(names)}. Reason: {reason}."
 
 
 def surroundings(results: list[Result]) -> list[str]:

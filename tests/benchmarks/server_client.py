@@ -17,7 +17,7 @@ class ServerClient(Peer):
     """``GatewayKernelClient`` in an event loop, as its users have it."""
 
     cannot: ClassVar[dict[str, str]] = {
-        "upload": "it sends no buffers: they become null",
+        "upload": "it sends no buffers, which become null",
         "pour comm_msg": "a message with buffers ends its reader",
         "threads": "it belongs to one event loop",
     }
