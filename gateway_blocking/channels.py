@@ -28,7 +28,7 @@ from .messages import Message
 
 __all__ = ["Channel", "Claim", "HBChannel", "close_after_fork"]
 
-_REMEMBERED = 1000  # requests that failed
+_REMEMBERED = 1000  # requests that failed, or whose messages are dropped
 _MESSAGE_COST = 2048  # bytes of a small message in addition to its frame (measured: 2.2 kB)
 
 
@@ -78,6 +78,7 @@ class Channel(AwaitableMailbox):
         self._started = False
         self._claims: dict[str, Claim] = {}
         self._failures: dict[str, GatewayError] = {}  # by the msg_id of the request
+        self._muted: dict[str, None] = {}  # requests whose messages are dropped
 
     def __repr__(self) -> str:
         state = "started" if self.is_alive() else "stopped"
@@ -217,6 +218,12 @@ class Channel(AwaitableMailbox):
         if self._claims.get(msg_id) is claim:
             del self._claims[msg_id]
 
+    def mute(self, msg_id: str) -> None:
+        """Drop messages of this parent that come after their claim.  Requires the mutex."""
+        self._muted[msg_id] = None
+        if len(self._muted) > _REMEMBERED:
+            del self._muted[next(iter(self._muted))]
+
     # --- for the connection ---------------------------------------------------------------------
 
     def deliver(self, message: dict[str, Any], size: int = 0) -> None:
@@ -225,10 +232,10 @@ class Channel(AwaitableMailbox):
         with self.mutex.plain:  # in the reader thread
             if self._started:
                 claim = self._claims.get(message["parent_header"].get("msg_id", ""))
-                if claim is None:
-                    self.add(cast(Message, message), size)
-                else:
+                if claim is not None:
                     claim.add(cast(Message, message), size, self)
+                elif message["parent_header"].get("msg_id") not in self._muted:
+                    self.add(cast(Message, message), size)
 
     def after_delivery(self) -> None:
         """Warn once if messages were dropped.  Requires that no mutex is held: a handler runs."""
@@ -255,7 +262,8 @@ class Channel(AwaitableMailbox):
         """
         with self.mutex:
             self._request_failed(lost.msg_id, lost)
-            if self._started and lost.msg_id not in self._claims:
+            has_owner = lost.msg_id in self._claims or lost.msg_id in self._muted
+            if self._started and not has_owner:
                 self.add(lost)
 
     def kernel_died(self, error: GatewayError) -> None:
@@ -302,14 +310,18 @@ class Claim(Mailbox):
         The channels on which answers come, all with the same mutex.
     give_back : bool
         Whether messages that are not taken go back to their channels, or are dropped.
+    mute : bool
+        Whether messages that come afterwards are dropped, because the request is not the user's.
     """
 
-    def __init__(self, msg_id: str, *channels: Channel, give_back: bool = True) -> None:
+    def __init__(
+        self, msg_id: str, *channels: Channel, give_back: bool = True, mute: bool = False
+    ) -> None:
         super().__init__(channels[0].mutex)
         self.msg_ids = [msg_id]
         """The requests whose answers are claimed."""
         self._channels = channels
-        self._give_back = give_back
+        self._give_back, self._mute = give_back, mute
         self.origin: Mailbox = channels[0]
         """The channel of the message that was taken last."""
 
@@ -337,6 +349,8 @@ class Claim(Mailbox):
             for channel in self._channels:
                 for msg_id in self.msg_ids:
                     channel.remove_claim(msg_id, self)
+                    if self._mute:
+                        channel.mute(msg_id)
             while self.queue and self._give_back:
                 message, size, origin = self.queue.popleft()
                 origin.add(message, size)

@@ -160,6 +160,7 @@ class KernelCall:
             self._client.shell_channel,
             self._client.iopub_channel,
             give_back=False,
+            mute=True,
         )
         claim.__enter__()
         self._claim, self._is_answered = claim, False
@@ -193,14 +194,18 @@ class KernelCall:
 
     def text(self, deadline: Deadline) -> str:
         """Wait for the reply, and return the representation of the value."""
+        return _text_in(self.content(deadline))
+
+    def content(self, deadline: Deadline) -> dict[str, Any]:
+        """Wait for the reply, and return its content."""
         for _ in range(_MOST_TRIES):
             try:
-                content = self._reply(deadline)["content"]
+                content: dict[str, Any] = self._reply(deadline)["content"]
             except ReplyLost:
                 self.send(deadline)
                 continue
-            if content["status"] not in ("aborted", "abort"):
-                return _text_in(content)
+            if content.get("status") not in ("aborted", "abort"):
+                return content
             self.send(deadline)  # an earlier request failed, and the kernel skipped what followed
         raise GatewayError(f"the kernel did not answer any of {_MOST_TRIES} requests")
 

@@ -253,12 +253,16 @@ class KernelOperations(KernelRequests):
         return get(self.run, self._kernel_calls(), self._language(deadline), name, deadline)
 
     def _language(self, deadline: Deadline) -> Language:
+        from .kernel_calls import KernelCall
         from .variables import answered_in_time, language_of
 
         if self._kernel_info is None:
-            with answered_in_time(deadline, "its language is not known yet"):
-                reply = self.kernel_info(reply=True, timeout=deadline.left())
-            self._kernel_info = dict(reply["content"])
+            call = KernelCall(
+                cast("CallingClient", self), lambda: self._new_message("kernel_info_request", {})
+            )
+            with answered_in_time(deadline, "its language is not known yet"), call:
+                call.send(deadline)
+                self._kernel_info = call.content(deadline)
         return language_of(self._kernel_info)
 
     # --- files ----------------------------------------------------------------------------------

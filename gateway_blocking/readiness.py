@@ -72,7 +72,9 @@ class ReadinessCheck:
         Replies to requests that were sent more than once are dropped, even if they come later.
         """
         message = self.new_request()
-        with Claim(message["header"]["msg_id"], self.shell, self.iopub, give_back=False) as claim:
+        with Claim(
+            message["header"]["msg_id"], self.shell, self.iopub, give_back=False, mute=True
+        ) as claim:
             try:
                 return self._repeat(message, claim, deadline)
             except (KernelRestarted, ReplyLost) as error:

@@ -105,6 +105,33 @@ def test_a_busy_kernel_is_awaited_for_the_timeout(kc: BlockingGatewayKernelClien
         kc.put(timeout=5)
 
 
+def test_answers_to_requests_of_our_own_stay_out_of_the_queues(
+    kc: BlockingGatewayKernelClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Neither late replies nor the kernel's status is left for the caller to read."""
+    known = [kc.kernel_info(reply=True, timeout=60)["parent_header"]["msg_id"]]
+    monkeypatch.setattr(kc, "_kernel_info", None)  # so that put() asks for the language
+    kc.shell_channel.get_msgs()
+    kc.iopub_channel.get_msgs()
+    known.append(kc.execute("import time; time.sleep(60)"))
+    for call in (
+        lambda: kc.put({"late": 1}, timeout=0.2),
+        lambda: kc.upload(io.BytesIO(b"x"), "x", timeout=0.2),
+    ):
+        with pytest.raises((GatewayTimeout, Empty)):
+            call()
+    kc.interrupt_kernel()
+    kc.rest.close()
+    kc.put({"late": 2}, timeout=60)
+    known.append(kc.kernel_info())
+    replies = [kc.get_shell_msg(timeout=60), kc.get_shell_msg(timeout=60)]
+    assert [each["parent_header"]["msg_id"] for each in replies] == known[1:]
+    parents: list[str] = []
+    while parents.count(known[-1]) < 2:  # busy and idle, after all else
+        parents.append(kc.get_iopub_msg(timeout=60)["parent_header"]["msg_id"])
+    assert set(parents) <= set(known)
+
+
 def test_a_large_value_is_sent_as_an_expression(kc: BlockingGatewayKernelClient) -> None:
     """IPython would transform code of this size for seconds, and its history would keep it."""
     data = os.urandom(5 << 20)

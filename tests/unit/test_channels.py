@@ -142,6 +142,22 @@ def test_what_is_left_of_a_claim_goes_back_to_its_channel() -> None:
     assert [m["msg_type"] for m in iopub.get_msgs()] == ["stream"]
 
 
+def test_what_comes_after_a_muted_claim_is_dropped() -> None:
+    """It answers a request that is not the user's; even a reply that is lost is not told."""
+    mutex = Lock()
+    shell, iopub = started(mutex=mutex), started("iopub", mutex)
+    with Claim("ours", shell, iopub, give_back=False, mute=True) as claim:
+        claim.add_request("again")
+        shell.deliver(message("ours"))
+    for parent in ("ours", "again", "theirs"):
+        for channel in (shell, iopub):
+            channel.deliver(message(parent))
+    shell.deliver_loss(ReplyLost("lost", msg_id="again"))
+    for channel in (shell, iopub):
+        assert [each["parent_header"]["msg_id"] for each in channel.get_msgs()] == ["theirs"]
+        assert channel.empty()
+
+
 def test_get_reply_finds_what_came_already(channel: Channel) -> None:
     """And leaves everything else where it is; or waits for it."""
     for parent in "abc":
