@@ -844,7 +844,7 @@ def test_a_dead_kernel_ends_every_wait(kc: Client) -> None:
         os.kill(int(expressions["pid"]["data"]["text/plain"]), signal.SIGKILL)
         for waiting in (running, queued):
             with pytest.raises(
-                KernelRestarted, match=r"crashed \(out of memory\?\)\. Its variables"
+                KernelRestarted, match=r"crashed \(out of memory\?\); its variables"
             ):
                 waiting.result(timeout=20)
     assert not kc.is_alive()
