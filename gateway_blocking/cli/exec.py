@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import sys
 from pathlib import Path
 from typing import cast
@@ -92,6 +93,8 @@ jupyter gateway exec --kernel-id=1f3a --append-to=log.ipynb "model.summary()"
             raise UsageError(f"--timeout must be above 0 seconds, got {self.timeout:g}")
         code = self._code()
         log = NotebookLog(Path(self.append_to)) if self.append_to else None
+        if self.images:
+            _make_folder(Path(self.images))
         stopped: BaseException | None = None
         with self.open_kernel() as (_km, kc):
             try:
@@ -126,14 +129,24 @@ jupyter gateway exec --kernel-id=1f3a --append-to=log.ipynb "model.summary()"
                 echo(done.error.evalue)
         elif not (done.ok or done.status == "error"):
             echo(f"{self.typed_name}: {_failure(done)}")
+        if log is not None:
+            log.append(done.to_cell())
         if self.images:
             try:
                 for path in done.save(self.images):
                     echo(f"saved {path}")
             except OSError as error:
                 raise UsageError(f"cannot write into {self.images}: {error.strerror}") from error
-        if log is not None:
-            log.append(done.to_cell())
+
+
+def _make_folder(folder: Path) -> None:
+    """Make a folder before code is executed whose images would be lost."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise UsageError(f"cannot write into {folder}: {error.strerror}") from error
+    if not os.access(folder, os.W_OK):
+        raise UsageError(f"cannot write into {folder}: it is not writable")
 
 
 def exit_status(done: Execution) -> int:

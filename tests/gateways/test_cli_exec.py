@@ -158,7 +158,19 @@ def test_images_and_html(terminal: Terminal, kernel: str) -> None:
     assert done.stderr.count("saved ") == 2
     (terminal.directory / "file").touch()
     done = terminal("exec", kernel, "--images=file", PLOT)
-    assert (done.returncode, done.stderr.count("cannot write into file")) == (2, 1)
+    assert (done.returncode, done.stdout) == (2, ""), "nothing is executed"
+    assert done.stderr == "jupyter gateway exec: cannot write into file: File exists\n"
+
+
+def test_outputs_are_appended_although_an_image_cannot_be_saved(
+    terminal: Terminal, kernel: str
+) -> None:
+    """The folder is gone when the code has ended."""
+    out = str(terminal.directory / "out")
+    code = f"import shutil; shutil.rmtree({out!r}); open({out!r}, 'w').close()\n{PLOT}"
+    done = terminal("exec", kernel, "--images=out", "--append-to=log.ipynb", code)
+    assert (done.returncode, done.stderr.count("cannot write into out")) == (2, 1)
+    assert (terminal.directory / "log.ipynb").is_file()
 
 
 def test_a_timeout_that_makes_no_sense(terminal: Terminal, kernel: str) -> None:
