@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import ast
 import asyncio
+import builtins
 import importlib.machinery
 import inspect
 import io
@@ -140,13 +141,29 @@ def _end_of(file: str, function: Callable[..., None], *args: Any) -> Exception |
         found = error.__traceback__
         while found is not None and found.tb_frame.f_code.co_filename != file:
             found = found.tb_next
-        text = "".join(traceback.format_exception(type(error), error, found))
+        text = _traceback_of(error, found)
         try:
             message = str(error)
         except Exception:
             message = ""
         return _end(type(error).__name__, message, text, found)
     return None
+
+
+def _traceback_of(error: BaseException, found: TracebackType | None) -> str:
+    """Return a traceback as Python would write it: its own ``input()`` has no frames.
+
+    A kernel has another one, a Python function, which raises EOFError without a text.
+    """
+    own: Any = getattr(builtins.input, "__code__", None)
+    codes = [frame.f_code for frame, _ in traceback.walk_tb(found)]
+    is_of_input = own in codes
+    if is_of_input and isinstance(error, EOFError) and not error.args:
+        error.args = ("EOF when reading a line",)
+    shown = traceback.TracebackException(type(error), error, found)
+    if is_of_input:
+        del shown.stack[codes.index(own) :]
+    return "".join(shown.format())
 
 
 def _end(name: str, message: str, text: str, found: TracebackType | None = None) -> Exception:

@@ -48,6 +48,7 @@ def as_python_does(terminal: Terminal, *args: str) -> subprocess.CompletedProces
     done = subprocess.run(
         [sys.executable, *args],
         cwd=terminal.directory,
+        stdin=subprocess.DEVNULL,
         capture_output=True,
         text=True,
         timeout=60,
@@ -250,6 +251,14 @@ def test_files_that_a_script_needs_and_leaves(terminal: Terminal, elsewhere: str
     assert "no file in the kernel matches missing*" in done.stderr
     assert (terminal.directory / "out" / "a.txt").read_text() == "neededa"
     assert (terminal.directory / "out" / "b.txt").read_text() == "neededb"
+
+
+def test_the_end_of_input_ends_a_script_as_in_python(terminal: Terminal) -> None:
+    """The traceback ends with the script's line, without the kernel's own input()."""
+    script = terminal.write("ask.py", "def ask():\n    return input()\n\nask()\n")
+    done, expected = terminal("run", script), as_python_does(terminal, script)
+    assert (done.returncode, done.stdout, done.stderr) == (1, "", expected.stderr)
+    assert done.stderr.endswith("EOFError: EOF when reading a line\n")
 
 
 @pytest.mark.parametrize(
