@@ -12,6 +12,7 @@ from gateway_blocking.actions import (
     PollKernel,
     PollReason,
     ReportResent,
+    RestartToken,
     Retry,
     SendPing,
     State,
@@ -415,6 +416,19 @@ def test_message_of_another_process_means_a_restart(client: Client) -> None:
     assert isinstance(client.sinks["shell"].failures[first["msg_id"]], KernelRestarted)
 
 
+def see_a_restart(client: Client) -> RestartToken:
+    """Hear of the new process before the restart returns; return what the restart has noted."""
+    token = client.protocol.kernel_restarting()
+    client.receive(
+        "iopub",
+        Session(key=b"secret").msg("status", {"execution_state": "busy"}, parent=client.send()),
+    )
+    client.protocol.revive()
+    client.reconnect()
+    client.protocol.requests_resent(2, 2.0)
+    return token
+
+
 def test_revive_takes_another_session_id(client: Client) -> None:
     """Two websockets of one session_id exclude each other if the kernel restarts beside both."""
     before = client.protocol.session_id
@@ -427,14 +441,7 @@ def test_revive_takes_another_session_id(client: Client) -> None:
 def test_revive_keeps_the_session_id_of_a_request_to_the_new_process(client: Client) -> None:
     """The gateway sends its reply to this session_id only."""
     client.receive("iopub", says("status", client.send(), execution_state="busy"))
-    token = client.protocol.kernel_restarting()
-    client.receive(
-        "iopub",
-        Session(key=b"secret").msg("status", {"execution_state": "busy"}, parent=client.send()),
-    )
-    client.protocol.revive()
-    client.reconnect()
-    client.protocol.requests_resent(2, 2.0)
+    token = see_a_restart(client)
     client.send()
     before = client.protocol.session_id
     client.protocol.kernel_restarted(token, KernelRestarted("restarted here"))
@@ -451,14 +458,7 @@ def test_revive_without_a_websocket_aborts_none(client: Client) -> None:
 def test_kernel_restarted_fails_only_what_the_old_process_was_asked(client: Client) -> None:
     """Another thread may have asked the new process already."""
     client.receive("iopub", says("status", old := client.send(), execution_state="busy"))
-    token = client.protocol.kernel_restarting()
-    client.receive(
-        "iopub",
-        Session(key=b"secret").msg("status", {"execution_state": "busy"}, parent=client.send()),
-    )
-    client.protocol.revive()
-    client.reconnect()
-    client.protocol.requests_resent(2, 2.0)
+    token = see_a_restart(client)
     new = client.send()
     client.protocol.kernel_restarted(token, KernelRestarted("restarted here"))
     failed = client.sinks["shell"].failures
