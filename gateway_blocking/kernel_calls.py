@@ -13,13 +13,14 @@ import base64
 import json
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from queue import Empty
 from types import TracebackType
 from typing import Any, Protocol
 
 from .channels import Channel, Claim
 from .connector import ConnectionSlot
 from .deadline import Deadline
-from .errors import ExecutionError, GatewayError, ReplyLost
+from .errors import ExecutionError, GatewayError, GatewayTimeout, ReplyLost
 from .messages import Message
 
 __all__ = ["CallingClient", "KernelCall", "KernelCalls", "answered_value", "literal_value"]
@@ -91,8 +92,8 @@ class KernelCalls:
             The function raised an exception.
         OSError
             The function raised one; the number and the text are its own.
-        queue.Empty, GatewayError
-            There was no reply.
+        GatewayError
+            There was no reply, or none in time (:exc:`.GatewayTimeout`).
         """
         deadline = Deadline(timeout)
         with self.start(function, *args, deadline=deadline, buffer=buffer) as call:
@@ -114,8 +115,8 @@ class KernelCalls:
         ------
         ExecutionError
             The expression raised an exception.
-        queue.Empty, GatewayError
-            There was no reply.
+        GatewayError
+            There was no reply, or none in time (:exc:`.GatewayTimeout`).
         """
         with self._evaluate(expression, deadline) as call:
             text = call.text(deadline)
@@ -212,7 +213,13 @@ class KernelCall:
     def _reply(self, deadline: Deadline) -> Message:
         assert self._claim is not None
         while True:
-            message = self._claim.take(deadline)
+            try:
+                message = self._claim.take(deadline)
+            except Empty as error:
+                raise GatewayTimeout(
+                    f"the kernel did not answer within {deadline.timeout:g} s",
+                    advice="a kernel that executes code answers when it is done",
+                ) from error
             if self._claim.origin is self._client.shell_channel:
                 self._is_answered = True
                 return message

@@ -303,8 +303,10 @@ class KernelOperations(KernelRequests):
             The file cannot be read here, or written there.
         ValueError
             There is no such way.
-        GatewayError, queue.Empty
-            The kernel is not a Python kernel, died, or did not answer in time.
+        GatewayTimeout
+            The kernel did not answer in time.
+        GatewayError
+            The kernel is not a Python kernel, or died.
         """
         if _is_by_contents(via):
             from .contents_transfer import upload as upload_contents

@@ -121,13 +121,12 @@ def _send_chunks(
 ) -> tuple[int, str]:
     """Send all chunks; return the size and the digest of the file."""
     sha256, size, confirmed = hashlib.sha256(), 0, 0
-    probe = secrets.token_bytes(16)
-    digest = hashlib.sha256(probe).hexdigest()
-    has_buffers = calls("accepts_buffers", digest, timeout=timeout, buffer=probe)
+    has_buffers = _accepts_buffers(calls, timeout)
+    in_flight = _IN_FLIGHT if has_buffers else 1
     with _Pipeline(calls, timeout) as pipeline:
         data = file.read(_CHUNK)
         while data or pipeline:
-            if data and len(pipeline) < _IN_FLIGHT:
+            if data and len(pipeline) < in_flight:
                 if has_buffers:
                     pipeline.start("write", *part, size, None, buffer=data)
                 else:
@@ -142,14 +141,26 @@ def _send_chunks(
     return size, sha256.hexdigest()
 
 
+def _accepts_buffers(calls: KernelCalls, timeout: float | None) -> bool:
+    """Return True if a function gets the buffers of its request, as in ipykernel.
+
+    Another kernel gets one request at a time: xeus-python 0.19 executes nothing any more if a
+    second large message arrives while it executes a first.
+    """
+    probe = secrets.token_bytes(16)
+    digest = hashlib.sha256(probe).hexdigest()
+    return bool(calls("accepts_buffers", digest, timeout=timeout, buffer=probe))
+
+
 def _received_chunks(
     calls: KernelCalls, path: str, total: int, timeout: float | None
 ) -> Iterator[bytes]:
     """Yield the content of a file in the kernel."""
     offset = 0
+    in_flight = _IN_FLIGHT if total > _CHUNK and _accepts_buffers(calls, timeout) else 1
     with _Pipeline(calls, timeout) as pipeline:
         while offset < total or pipeline:
-            if offset < total and len(pipeline) < _IN_FLIGHT:
+            if offset < total and len(pipeline) < in_flight:
                 pipeline.start("read", path, offset, _CHUNK)
                 offset += _CHUNK
             else:
