@@ -227,12 +227,13 @@ def test_files_go_both_ways(kc: BlockingGatewayKernelClient, tmp_path: Path, siz
 
 
 @needs("xpython")
-def test_a_kernel_that_stops_at_two_large_requests_gets_one_at_a_time(
-    gateway: LocalGateway, tmp_path: Path
-) -> None:
-    """xeus-python executed nothing any more, and the copy waited until its timeout."""
+def test_a_kernel_that_stops_at_two_large_requests_gets_one_at_a_time(tmp_path: Path) -> None:
+    """xeus-python, which listens on ports only, executed nothing any more."""
     (tmp_path / "source").write_bytes(data := os.urandom(9_000_000))
-    with run_kernel(**gateway.options(), kernel_name="xpython") as kc:
+    with (
+        LocalGateway() as gateway,
+        run_kernel(**gateway.options(), kernel_name="xpython") as kc,
+    ):
         kc.upload(tmp_path / "source", str(tmp_path / "there"), timeout=60)
         kc.download(str(tmp_path / "there"), tmp_path / "back", timeout=60)
     assert (tmp_path / "back").read_bytes() == data
