@@ -57,11 +57,14 @@ def test_a_kernel_whose_model_cannot_be_used_is_given_back(
 
 
 @pytest.mark.usefixtures("quick_looks")
-def test_a_kernel_whose_model_is_nested_too_deeply_is_given_back() -> None:
+def test_a_kernel_whose_model_is_nested_too_deeply_is_given_back(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     """It is no JSON that can be read, at the start nor at a look."""
+    monkeypatch.setattr("gateway_blocking.launch.SEARCH_AWAY", 0.0)  # three looks, however slow
     deep = says(b"[" * 200_000, "201 Created")
     with scripted(deep, deep, deep, deep, says(b"", "204 No Content")) as server:
-        error = error_of(start, server, request_timeout=0.1)
+        error = error_of(start, server)
     assert type(error) is GatewayConnectionError
     assert server.lines == ["POST /api/kernels", LOOK, LOOK, LOOK, "DELETE /api/kernels/k"]
 
