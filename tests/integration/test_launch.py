@@ -82,7 +82,7 @@ def test_a_kernel_whose_start_was_not_answered_is_found(
     """It is asked for once and then looked for, whatever hits the looks on the way."""
     caplog.set_level(logging.INFO, "tests")
     scripts = (fault, NOT_THERE, Peer.reset, says(MODEL))
-    options = {"request_timeout": 2, "log": logging.getLogger("tests")}
+    options = {"request_timeout": 1, "log": logging.getLogger("tests")}
     with scripted(*scripts) as server, rest_of(server, **options) as rest:
         assert start(rest) == MODEL
     assert server.lines == ["POST /api/kernels", LOOK, LOOK, LOOK]
@@ -103,7 +103,7 @@ def test_a_kernel_that_is_not_found_is_the_error_that_it_was(
     """It says what was tried, what may have been left behind, and how to find that."""
     begin = time.monotonic()
     with scripted(fault, NOT_THERE) as server:
-        error = error_of(start, server, request_timeout=2)
+        error = error_of(start, server, request_timeout=1)
     assert time.monotonic() - begin >= 1, "a start may take that long"
     assert type(error) is kind
     assert str(error).startswith(f"POST http://{server.where}/api/kernels: ")
