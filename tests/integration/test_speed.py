@@ -5,13 +5,13 @@ Compared is CPU time with CPU time in one process, many times over: no clock on 
 
 from __future__ import annotations
 
+import gc
 import json
 import struct
 import time
 from collections.abc import Callable
 from functools import partial
 from itertools import pairwise
-from statistics import median
 from typing import Any
 
 import pytest
@@ -99,8 +99,8 @@ def test_run_costs_little_more_than_dispatching_the_messages(
 ) -> None:
     """20,000 small messages, collected: at most 1.5 times of execute_interactive() with a hook.
 
-    The frames arrive when the request is sent, in the same thread.  The figure is the median of
-    pairs that follow each other.
+    The frames arrive when the request is sent, in the same thread.  The least time of each
+    counts, without garbage collection: what other tests have left in the process takes time, too.
     """
     session, count = Session(), 20_000
     kc = BlockingGatewayKernelClient(kernel_id="k", url="http://127.0.0.1:9")
@@ -133,16 +133,21 @@ def test_run_costs_little_more_than_dispatching_the_messages(
         received += message["msg_type"] == "stream"
 
     def seconds(work: Callable[[], object]) -> float:
-        begun = time.process_time()
-        work()
-        return time.process_time() - begun
+        gc.collect()
+        gc.disable()
+        try:
+            begun = time.process_time()
+            work()
+            return time.process_time() - begun
+        finally:
+            gc.enable()
 
-    def ratio() -> float:
-        hook = partial(kc.execute_interactive, output_hook=count_message, allow_stdin=False)
-        dispatched = seconds(lambda: hook("flood()", timeout=60))
-        return seconds(lambda: results.append(kc.run("flood()", timeout=60))) / dispatched
-
+    hook = partial(kc.execute_interactive, output_hook=count_message, allow_stdin=False)
     results: list[Execution] = []
-    assert median(ratio() for _ in range(3)) < 1.5
-    assert received == 3 * count
-    assert [done.stdout.count("\n") for done in results] == [count] * 3
+    dispatching, collecting = [], []
+    for _ in range(5):
+        dispatching.append(seconds(lambda: hook("flood()", timeout=60)))
+        collecting.append(seconds(lambda: results.append(kc.run("flood()", timeout=60))))
+    assert min(collecting) < 1.5 * min(dispatching)
+    assert received == 5 * count
+    assert [done.stdout.count("\n") for done in results] == [count] * 5
