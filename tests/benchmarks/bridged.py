@@ -12,10 +12,11 @@ import os
 import sys
 import tempfile
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any
 
+from jupyter_client.provisioning.local_provisioner import LocalProvisioner
 from local_zmq import LocalZMQ
-from peers import Found, first_reply, run_notebook
+from peers import CODE, Found, clock, cpu_time, finish, first_reply, run_notebook, status
 
 NAME = "bridged"
 _FOLDER = tempfile.TemporaryDirectory(ignore_cleanup_errors=True)
@@ -34,10 +35,6 @@ class Bridge(LocalZMQ):
     """The bridge of this package; its kernel lives as long as the worker."""
 
     kernel_name = NAME
-    cannot: ClassVar[dict[str, str]] = {
-        **LocalZMQ.cannot,
-        "idle": "its CPU time is that of another process",
-    }
 
     def connect(self, url: str, kernel_id: str) -> Any:
         self.install(url)
@@ -46,6 +43,26 @@ class Bridge(LocalZMQ):
     def start(self, url: str) -> Found:
         self.install(url)
         return first_reply(self.manager)
+
+    def idle(self, url: str, kernel_id: str, seconds: float) -> Found:
+        found: Found = {}
+        with self.client(url, kernel_id) as client:
+            finish(client, client.execute(CODE))
+            before = cpu_time(self._process_id())
+            with clock(found):
+                finish(client, client.execute(f"import time; time.sleep({seconds})"))
+            return {"share": (cpu_time(self._process_id()) - before) / found["seconds"]}
+
+    def resident(self, url: str, kernel_id: str) -> Found:
+        """Memory of the process of the bridge."""
+        self.round_trips(url, kernel_id, 200)
+        return {"bytes": status("VmRSS", self._process_id()) * 1024}
+
+    def _process_id(self) -> int:
+        provisioner = self._kernel.provisioner if self._kernel else None
+        assert isinstance(provisioner, LocalProvisioner)
+        assert provisioner.pid is not None
+        return provisioner.pid
 
     def notebook(self, url: str, cells: int) -> Found:
         self.install(url)

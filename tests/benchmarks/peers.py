@@ -82,6 +82,10 @@ class Peer:
         """Memory and threads of each of many open clients."""
         raise NotImplementedError
 
+    def resident(self, url: str, kernel_id: str) -> Found:
+        """Memory of a process between the client and the gateway."""
+        raise NotImplementedError
+
     def crowd(self, url: str, kernel_ids: list[str], count: int) -> Found:
         """Connect many clients, execute on all, close all."""
         raise NotImplementedError
@@ -139,12 +143,18 @@ def is_idle(msg: dict[str, Any], msg_id: str) -> bool:
     )
 
 
-def status(name: str) -> int:
-    """A number of this process, as Linux tells it."""
-    for line in Path("/proc/self/status").read_text().splitlines():
+def status(name: str, process: int | str = "self") -> int:
+    """A number of this process or another one, as Linux tells it."""
+    for line in Path(f"/proc/{process}/status").read_text().splitlines():
         if line.startswith(f"{name}:"):
             return int(line.split()[1])
     raise LookupError(name)
+
+
+def cpu_time(process: int) -> float:
+    """The CPU time of another process, as Linux tells it: seconds with nine digits."""
+    threads = Path(f"/proc/{process}/task").iterdir()
+    return sum(int((thread / "schedstat").read_text().split()[0]) for thread in threads) / 1e9
 
 
 def grown(open_one: Callable[[], object], count: int) -> Found:
