@@ -246,7 +246,7 @@ class Bridge:
             raise BridgeEnd(1, text_for_front_end(event.error))
         elif isinstance(event, RequestFailed):
             is_end = isinstance(event.error, DeadKernelError | GatewayConnectionClosed)
-            if not is_end and (route := self._routes.close(event.msg_id)) is not None:
+            if not is_end and (route := self._routes.fail(event.msg_id)) is not None:
                 self._fail(route, event.error)
         else:
             event()
@@ -328,11 +328,12 @@ class Bridge:
                     self._tell_losses(parent, message["parent_header"])
                 self._send("iopub", [topic(message)], message)
             return
-        route = self._routes.find(parent) if channel == "stdin" else self._routes.close(parent)
-        if route is None:
+        routes = self._routes
+        identities = routes.find(parent) if channel == "stdin" else routes.close(parent)
+        if identities is None:
             self._log.debug("a %s answers no request of a front end", msg_type)
             return
-        self._send(channel, route.identities, message)
+        self._send(channel, identities, message)
 
     def _tell_losses(self, msg_id: str, header: Mapping[str, Any]) -> None:
         """Publish a line below a cell whose output is known to be incomplete."""

@@ -41,35 +41,42 @@ class Route(NamedTuple):
 class RouteTable:
     """The routes of the requests that front ends sent.
 
-    A request without a reply is always kept.  Those whose reply was sent are kept until there are
-    10,000 of them, because a thread of a kernel may ask for input after its reply.
+    A request without a reply is always kept.  Of those whose reply was sent, the identities are
+    kept until there are 10,000 of them, because a thread of a kernel may ask for input after its
+    reply.
     """
 
     def __init__(self) -> None:
         self._open: dict[str, Route] = {}
-        self._closed: dict[str, Route] = {}
+        self._closed: dict[str, tuple[bytes, ...]] = {}
 
     def add(self, route: Route) -> None:
         """Add a request that is passed on to the kernel."""
         self._open[route.header["msg_id"]] = route
 
-    def close(self, msg_id: str) -> Route | None:
-        """Return the route of a request whose reply is about to be sent; None if it is unknown."""
-        route = self._open.pop(msg_id, None)
-        if route is None:
+    def close(self, msg_id: str) -> tuple[bytes, ...] | None:
+        """Return the identities of a request whose reply is about to be sent; None if unknown."""
+        if (route := self.fail(msg_id)) is None:
             return self._closed.get(msg_id)
-        self._closed[msg_id] = route
-        if len(self._closed) > _REMEMBERED:
-            del self._closed[next(iter(self._closed))]
+        return route.identities
+
+    def fail(self, msg_id: str) -> Route | None:
+        """Return the route of a request that gets no reply; None if it has one, or is unknown."""
+        route = self._open.pop(msg_id, None)
+        if route is not None:
+            self._closed[msg_id] = route.identities
+            if len(self._closed) > _REMEMBERED:
+                del self._closed[next(iter(self._closed))]
         return route
 
     def open_requests(self) -> list[Route]:
         """Return the routes of the requests without a reply, in order."""
         return list(self._open.values())
 
-    def find(self, msg_id: str) -> Route | None:
-        """Return the route of a request, or None if it is unknown."""
-        return self._open.get(msg_id) or self._closed.get(msg_id)
+    def find(self, msg_id: str) -> tuple[bytes, ...] | None:
+        """Return the identities of the front end that sent a request; None if it is unknown."""
+        route = self._open.get(msg_id)
+        return self._closed.get(msg_id) if route is None else route.identities
 
 
 def topic(message: Mapping[str, Any]) -> bytes:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import tracemalloc
 from typing import Any
 
 import pytest
@@ -29,10 +30,7 @@ def test_a_reply_goes_to_the_front_end_that_asked() -> None:
     routes = RouteTable()
     routes.add(Route("shell", (b"one",), header("1")))
     routes.add(Route("control", (b"two", b"more"), header("2")))
-    found = routes.find("2")
-    assert found == routes.close("2")
-    assert found is not None
-    assert (found.channel, found.identities) == ("control", (b"two", b"more"))
+    assert routes.find("2") == routes.close("2") == (b"two", b"more")
     assert routes.find("3") is routes.close("3") is None
 
 
@@ -40,8 +38,33 @@ def test_a_question_after_the_reply_has_a_route() -> None:
     """A thread of the kernel may call input() after the cell has ended."""
     routes = RouteTable()
     routes.add(Route("shell", (b"one",), header("1")))
-    assert routes.close("1") is not None
-    assert routes.find("1") is not None
+    assert routes.close("1") == routes.find("1") == routes.close("1") == (b"one",)
+
+
+def test_a_request_fails_once_and_not_after_its_reply() -> None:
+    """A front end gets one reply to each request."""
+    routes = RouteTable()
+    for number in "12":
+        routes.add(Route("shell", (b"one",), header(number)))
+    routes.close("1")
+    assert routes.fail("1") is None
+    assert routes.fail("2") == Route("shell", (b"one",), header("2"))
+    assert routes.fail("2") is routes.fail("3") is None
+
+
+def test_what_is_remembered_of_an_answered_request_is_small() -> None:
+    """A front end that runs for weeks makes many requests."""
+    routes = RouteTable()
+    tracemalloc.start()
+    try:
+        before, _ = tracemalloc.get_traced_memory()
+        for number in range(1000):
+            routes.add(Route("shell", (b"one",), {**header(str(number)), "data": "x" * number}))
+            routes.close(str(number))
+        after, _ = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert after - before < 300_000
 
 
 def test_open_requests_are_never_forgotten(monkeypatch: pytest.MonkeyPatch) -> None:
