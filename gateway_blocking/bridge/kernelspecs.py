@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Iterable, Mapping
 from typing import Any
 
 from ..models import KernelSpecModel
 
-__all__ = ["MARK", "kernel_json", "local_name"]
+__all__ = ["MARK", "is_of_this_package", "kernel_json", "local_name", "local_names"]
 
 MARK = "gateway_blocking"
 """Name in the metadata by which the kernelspecs of this package are known."""
@@ -21,6 +22,35 @@ def local_name(kernel_name: str, profile: str, host: str) -> str:
     'gateway.example.org-python3'
     """
     return re.sub(r"[^a-z0-9._-]+", "-", f"{profile or host}-{kernel_name}".lower())
+
+
+def local_names(kernel_names: Iterable[str], profile: str, host: str) -> dict[str, str]:
+    """Return the names of the gateway's kernelspecs by their local names.
+
+    Raises
+    ------
+    ValueError
+        Two of them would have the same local name.
+    """
+    names: dict[str, str] = {}
+    for kernel_name in kernel_names:
+        local = local_name(kernel_name, profile, host)
+        if names.setdefault(local, kernel_name) != kernel_name:
+            raise ValueError(
+                f"{names[local]!r} and {kernel_name!r} would have the same name on this machine,"
+                f" {local}: give the names of those to install"
+            )
+    return names
+
+
+def is_of_this_package(content: bytes) -> bool:
+    """Return True if this ``kernel.json`` was made by this package."""
+    try:
+        spec = json.loads(content)
+    except ValueError:
+        return False
+    metadata = spec.get("metadata") if isinstance(spec, dict) else None
+    return isinstance(metadata, dict) and MARK in metadata
 
 
 # What VS Code writes about the machine on which it made the kernelspec: it would look for that

@@ -12,7 +12,13 @@ from urllib.parse import urlsplit
 from jupyter_client.kernelspec import KernelSpecManager, NoSuchKernel
 from traitlets import Bool, List, Unicode
 
-from ..bridge.kernelspecs import MARK, kernel_json, local_name
+from ..bridge.kernelspecs import (
+    MARK,
+    is_of_this_package,
+    kernel_json,
+    local_name,
+    local_names,
+)
 from ..errors import GatewayError
 from ..models import KernelSpecModel
 from ..rest import GatewayREST
@@ -79,6 +85,7 @@ jupyter gateway install --sys-prefix python3
             else:
                 models = [rest.get_kernelspec(name) for name in self.extra_args]
             host = urlsplit(str(rest.gateway.url)).hostname or "gateway"
+            self._check_names([model["name"] for model in models], host)
             installed = {model["name"]: self._install(rest, model, host, maps) for model in models}
         if self.as_json:
             self.write_json(installed)
@@ -92,12 +99,43 @@ jupyter gateway install --sys-prefix python3
                 )
         return OK
 
+    def _check_names(self, kernel_names: list[str], host: str) -> None:
+        """Raise UsageError if a kernelspec would replace one that this command did not make."""
+        try:
+            names = local_names(kernel_names, self.profile, host)
+        except ValueError as error:
+            raise UsageError(str(error)) from None
+        for name in names:
+            self._check_place(name)
+
+    def _check_place(self, name: str) -> None:
+        """Raise UsageError if another kernelspec has the place of this one."""
+        if prefix := self._prefix():
+            place = Path(prefix, "share", "jupyter", "kernels", name)
+        else:
+            place = Path(KernelSpecManager().user_kernel_dir, name)
+        try:
+            is_free = is_of_this_package((place / "kernel.json").read_bytes())
+        except FileNotFoundError:
+            is_free = not place.exists()
+        except OSError as error:
+            raise UsageError(f"cannot read {place}: {error}") from error
+        if not is_free:
+            raise UsageError(
+                f"{place} is another kernelspec, which jupyter gateway install did not make: remove"
+                " it, or give another --profile"
+            )
+
+    def _prefix(self) -> str | None:
+        """Return the folder of the environment to install into; None for the user's own."""
+        return sys.prefix if self.sys_prefix else self.prefix or None
+
     def _install(
         self, rest: GatewayREST, model: KernelSpecModel, host: str, maps: list[str]
     ) -> str:
         """Install one kernelspec, and return its folder."""
         content = kernel_json(model, sys.executable, self.profile, host, maps)
-        prefix = sys.prefix if self.sys_prefix else self.prefix or None
+        prefix = self._prefix()
         with tempfile.TemporaryDirectory() as folder:
             Path(folder, "kernel.json").write_text(json.dumps(content, indent=1), "utf-8")
             for name in model.get("resources") or {}:

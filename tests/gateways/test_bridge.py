@@ -295,6 +295,17 @@ def test_install_and_uninstall(spec: str, terminal: Terminal) -> None:
     assert spec not in KernelSpecManager().find_kernel_specs()
 
 
+def test_install_replaces_no_kernelspec_of_others(spec: str, terminal: Terminal) -> None:
+    """It does replace one that it made, as after a change of the gateway's."""
+    assert terminal("install", "--profile=test", "python3").returncode == 0
+    file = Path(KernelSpecManager().get_kernel_spec(spec).resource_dir, "kernel.json")
+    mine = json.dumps({"argv": ["mine"], "display_name": "Mine", "language": "python"})
+    file.write_text(mine)
+    done = terminal("install", "--profile=test", "--all")
+    assert (done.returncode, done.stderr.count("is another kernelspec")) == (2, 1)
+    assert file.read_text() == mine
+
+
 def test_a_gateway_that_cannot_be_reached(spec: str, terminal: Terminal) -> None:
     """The bridge ends with the error and its advice, instead of waiting."""
     options = {"JUPYTER_GATEWAY_URL": "http://127.0.0.1:9"}

@@ -8,7 +8,12 @@ from typing import Any
 import pytest
 
 from gateway_blocking.bridge import routing
-from gateway_blocking.bridge.kernelspecs import kernel_json, local_name
+from gateway_blocking.bridge.kernelspecs import (
+    is_of_this_package,
+    kernel_json,
+    local_name,
+    local_names,
+)
 from gateway_blocking.bridge.routing import (
     Route,
     RouteTable,
@@ -209,3 +214,27 @@ def test_a_local_kernelspec_without_a_profile() -> None:
 def test_local_names_are_valid(args: tuple[str, str, str], name: str) -> None:
     """jupyter_client accepts these characters only."""
     assert local_name(*args) == name
+
+
+def test_two_kernelspecs_with_one_local_name() -> None:
+    """The second would replace the first."""
+    assert local_names(["R", "python3"], "work", "h") == {"work-r": "R", "work-python3": "python3"}
+    assert local_names(["R", "R"], "work", "h") == {"work-r": "R"}
+    with pytest.raises(ValueError, match="'R 4' and 'r-4' would have the same name .* work-r-4"):
+        local_names(["R 4", "r-4"], "work", "h")
+
+
+@pytest.mark.parametrize(
+    ("content", "is_ours"),
+    [
+        (b'{"metadata": {"gateway_blocking": {}}}', True),
+        (b'{"metadata": {}}', False),
+        (b'{"metadata": null}', False),
+        (b"{}", False),
+        (b"[]", False),
+        (b"\xff", False),
+    ],
+)
+def test_kernelspecs_of_this_package(content: bytes, is_ours: bool) -> None:
+    """Only they are replaced."""
+    assert is_of_this_package(content) is is_ours
