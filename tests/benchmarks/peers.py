@@ -32,6 +32,7 @@ MODULES = {
     "least": "floor:LeastPython",
     "zmq": "local_zmq:LocalZMQ",
     "bridge": "bridged:Bridge",
+    "proxy": "provisioner:ProvisionerProxy",
     "jkc": "kernel_client:KernelClient",
     "jserver": "server_client:ServerClient",
 }
@@ -41,6 +42,7 @@ TITLES = {
     "least": "least Python",
     "zmq": "local ZMQ",
     "bridge": "bridge",
+    "proxy": "provisioner proxy",
     "jkc": "jupyter_kernel_client",
     "jserver": "jupyter_server",
 }

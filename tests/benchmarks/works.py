@@ -167,7 +167,7 @@ def _with_a_kernel(quick: bool) -> list[Work]:
                 Metric("tail", "99th percentile to own median", "", (Target(2),)),
             ),
             {"count": 60 if quick else 200},
-            (*ALL, "bridge"),
+            (*ALL, "bridge", "proxy"),
         ),
         Work(
             "start",
@@ -193,7 +193,7 @@ def _with_a_kernel(quick: bool) -> list[Work]:
                 ),
             ),
             {"lines": lines},
-            (*ALL, "bridge"),
+            (*ALL, "bridge", "proxy"),
         ),
         Work(
             "idle",
