@@ -22,6 +22,8 @@ from .terminal import echo, renderer, write
 
 __all__ = ["ExecCommand", "exit_status"]
 
+_RUNNING_KERNEL = "a running kernel is named by --kernel-id=KERNEL"
+
 
 class ExecCommand(KernelCommand):
     """``jupyter gateway exec``."""
@@ -113,10 +115,17 @@ jupyter gateway exec --kernel-id=1f3a --append-to=log.ipynb "model.summary()"
 
     def _code(self) -> str:
         """Return the code: of the argument, of --file, or of standard input."""
-        if len(self.extra_args) != (0 if self.file else 1):
-            raise UsageError("give CODE as one argument, or --file=FILE; see --help")
+        if self.file and self.extra_args:
+            raise UsageError(f"give either CODE or --file=FILE, not both; {_RUNNING_KERNEL}")
         if self.file:
             return read_text(Path(self.file))
+        if not self.extra_args:
+            raise UsageError("give CODE as one argument, or --file=FILE; see --help")
+        if len(self.extra_args) > 1:
+            raise UsageError(
+                f"give CODE as one argument, in quotes, got {len(self.extra_args)} arguments;"
+                f" {_RUNNING_KERNEL}"
+            )
         [code] = self.extra_args
         return read_standard_input() if code == "-" else str(code)
 

@@ -101,7 +101,6 @@ def test_code_from_a_file(terminal: Terminal, kernel: str) -> None:
     (terminal.directory / "ü.py").write_text("\ufeffprint('ü')", encoding="utf-8")
     assert terminal("exec", kernel, "--file=ü.py").stdout == "ü\n"
     assert "give CODE as one argument, or --file" in terminal("exec", kernel).stderr
-    assert terminal("exec", kernel, "--file=ü.py", "1").returncode == 2
     done = terminal("exec", kernel, "--file=missing.py")
     assert (done.returncode, done.stderr.count("cannot read missing.py")) == (2, 1)
 

@@ -248,7 +248,16 @@ def test_without_a_gateway_one_is_started_for_a_new_kernel_only(terminal: Termin
     ("args", "text"),
     [
         (["exec"], "give CODE as one argument"),
-        (["exec", "print", "1"], "give CODE as one argument"),
+        (
+            ["exec", "1f3a", "1"],
+            "give CODE as one argument, in quotes, got 2 arguments; a running kernel is named by"
+            " --kernel-id=KERNEL",
+        ),
+        (
+            ["exec", "1f3a", "--file=a.py"],
+            "give either CODE or --file=FILE, not both; a running kernel is named by"
+            " --kernel-id=KERNEL",
+        ),
         (["exec", "--kernel=python3", "--kernel-id=a", "1"], "not both"),
         (["exec", "--kernel-id=nobody", "1"], "no kernel whose id begins with 'nobody'"),
         (["attach"], "give the ID of one kernel"),
