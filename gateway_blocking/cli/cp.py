@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import sys
 from collections.abc import Callable, Iterator
@@ -21,7 +22,8 @@ from .terminal import write
 
 __all__ = ["CopyCommand", "Place", "parse_place", "progress_line"]
 
-_REMOTE = re.compile(r"([^/\\:]{2,}):(.*)", re.DOTALL)
+_REMOTE = re.compile(r"([^/\\:]+):(.*)", re.DOTALL)
+_DRIVE = re.compile(r"[A-Za-z]:.*", re.DOTALL)
 
 
 class Place(NamedTuple):
@@ -32,19 +34,21 @@ class Place(NamedTuple):
     path: str
 
 
-def parse_place(text: str) -> Place:
+def parse_place(text: str, *, has_drives: bool = os.name == "nt") -> Place:
     r"""Return the place that an argument means: ``KERNEL:path``, or a path on this machine.
 
-    One letter before the colon is a drive of Windows.  A path on this machine that contains a
-    colon is written with its directory, as in ``./a:b``.
+    A path on this machine that contains a colon is written with its directory, as in ``./a:b``.
+    On Windows, which `has_drives`, one letter before the colon is a drive.
 
-    >>> parse_place("1f3a:data/a.csv")
-    Place(kernel='1f3a', path='data/a.csv')
-    >>> parse_place("./a:b"), parse_place("c:\\x")
-    (Place(kernel='', path='./a:b'), Place(kernel='', path='c:\\x'))
+    >>> parse_place("1f3a:data/a.csv"), parse_place("./a:b")
+    (Place(kernel='1f3a', path='data/a.csv'), Place(kernel='', path='./a:b'))
+    >>> parse_place("c:x", has_drives=False), parse_place("c:x", has_drives=True)
+    (Place(kernel='c', path='x'), Place(kernel='', path='c:x'))
     """
     found = _REMOTE.fullmatch(text)
-    return Place(found[1], found[2]) if found else Place("", text)
+    if not found or (has_drives and _DRIVE.fullmatch(text)):
+        return Place("", text)
+    return Place(found[1], found[2])
 
 
 class CopyCommand(Command):
@@ -57,8 +61,9 @@ class CopyCommand(Command):
     Usage: jupyter gateway cp [OPTIONS] SOURCE... DESTINATION
 
     Either all sources or the destination are KERNEL:PATH: KERNEL is the ID of a running kernel, or
-    its beginning. A relative PATH begins at the kernel's working directory. With several sources,
-    the destination is a directory. A file with a colon in its name needs its directory: ./a:b.
+    its beginning, or its name. A relative PATH begins at the kernel's working directory. With
+    several sources, the destination is a directory. A file with a colon in its name needs its
+    directory: ./a:b. On Windows, one letter before the colon is a drive.
 
     A file appears at its destination whole and verified, or not at all. The copy waits while the
     kernel is busy, and goes on after a lost connection.

@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import hashlib
 import json
+import os
 import sys
 from pathlib import Path
 from typing import Any
@@ -119,13 +120,28 @@ def test_the_call_is_one_expression_without_a_trace(tmp_path: Path) -> None:
         ("a.txt", Place("", "a.txt")),
         ("./a:b", Place("", "./a:b")),
         ("/x/a:b", Place("", "/x/a:b")),
-        ("C:\\a", Place("", "C:\\a")),
         (":x", Place("", ":x")),
     ],
 )
 def test_places_of_a_copy(text: str, place: Place) -> None:
-    """A drive of Windows is not a kernel."""
-    assert parse_place(text) == place
+    """KERNEL:PATH is a place in a kernel, and a path with its directory is one here."""
+    assert parse_place(text, has_drives=True) == place
+    assert parse_place(text, has_drives=False) == place
+
+
+@pytest.mark.parametrize(("text", "kernel", "path"), [("a:x", "a", "x"), ("C:\\a", "C", "\\a")])
+def test_one_letter_before_the_colon_is_a_drive_only_on_windows(
+    text: str, kernel: str, path: str
+) -> None:
+    """Elsewhere it is the beginning of a kernel's ID, as every longer word."""
+    assert parse_place(text, has_drives=True) == Place("", text)
+    assert parse_place(text, has_drives=False) == Place(kernel, path)
+    assert parse_place(text) == parse_place(text, has_drives=os.name == "nt")
+
+
+def test_one_digit_before_the_colon_is_a_kernel_on_windows_too() -> None:
+    """A drive is a letter."""
+    assert parse_place("1:x", has_drives=True) == Place("1", "x")
 
 
 @pytest.mark.parametrize(
