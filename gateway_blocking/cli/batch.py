@@ -12,9 +12,9 @@ from time import monotonic
 from ..errors import GatewayConnectionClosed, GatewayError, MessageTooLarge, WireError
 from ..manager import BlockingGatewayKernelManager
 from .command import Kernel
-from .errors import FAILED, OK, CodeError, OutputError, UsageError
+from .errors import FAILED, GATEWAY, OK, CodeError, OutputError, UsageError
 from .jobs import Job, Outcome, Stopped
-from .outcomes import affects_every_file, outcome_of_error
+from .outcomes import affects_every_file, outcome_of_error, reason_in_short
 from .progress import Progress
 from .started import record_kernel
 from .terminal import echo
@@ -177,6 +177,7 @@ class Batch:
         ):
             self._aborted = True
             self._reporter.report(str(error), job, error)
+            return Outcome(GATEWAY, "gateway", reason_in_short(error))
         elif isinstance(error, GatewayError):
             self._reporter.report(text, job, error)
         elif isinstance(error, UsageError):  # its text names the file

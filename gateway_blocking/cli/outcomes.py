@@ -20,7 +20,7 @@ from .terminal import table
 
 _LONG = 40  # characters; a shorter reason is repeated
 
-__all__ = ["affects_every_file", "outcome_of_error", "summary_table"]
+__all__ = ["affects_every_file", "outcome_of_error", "reason_in_short", "summary_table"]
 
 
 def affects_every_file(error: Exception, *, executed: bool, kernel_started: bool) -> bool:
@@ -42,6 +42,16 @@ def affects_every_file(error: Exception, *, executed: bool, kernel_started: bool
     if isinstance(error, GatewayAuthError):
         return error.status_code == 401 or not kernel_started
     return isinstance(error, GatewayConnectionError)
+
+
+def reason_in_short(error: Exception) -> str:
+    """Return the reason of an error that affects every file.
+
+    The message with its whole text is the last one above the table.
+    """
+    if isinstance(error, GatewayAuthError):
+        return f"refused with status {error.status_code}"
+    return "the gateway cannot be reached"
 
 
 def outcome_of_error(job: Job, error: Exception) -> Outcome:

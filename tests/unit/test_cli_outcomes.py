@@ -8,6 +8,7 @@ import pytest
 
 from gateway_blocking import (
     DeadKernelError,
+    GatewayAuthError,
     GatewayConnectionClosed,
     GatewayConnectionError,
     GatewayError,
@@ -18,7 +19,12 @@ from gateway_blocking.cli.argv import option_error
 from gateway_blocking.cli.batch import ErrorReporter
 from gateway_blocking.cli.errors import FAILED, GATEWAY, OK, USAGE, CodeError, UsageError
 from gateway_blocking.cli.jobs import Job, Outcome
-from gateway_blocking.cli.outcomes import outcome_of_error, summary_table
+from gateway_blocking.cli.outcomes import (
+    affects_every_file,
+    outcome_of_error,
+    reason_in_short,
+    summary_table,
+)
 
 
 def job(name: str, where: str = "") -> Job:
@@ -44,6 +50,19 @@ def test_outcome_of_error(error: Exception, status: int, result: str, why: str) 
     """Each kind of error has an exit status, a word and a reason."""
     outcome = outcome_of_error(job("a.ipynb", "c 1"), error)
     assert (outcome.status, outcome.result, outcome.why) == (status, result, why)
+
+
+@pytest.mark.parametrize(
+    ("error", "why"),
+    [
+        (GatewayAuthError("x", status_code=401), "refused with status 401"),
+        (GatewayConnectionError("x"), "the gateway cannot be reached"),
+    ],
+)
+def test_the_row_of_an_error_that_affects_every_file_is_short(error: Exception, why: str) -> None:
+    """The message above the table has the whole text."""
+    assert affects_every_file(error, executed=False, kernel_started=False)
+    assert reason_in_short(error) == why
 
 
 def test_outcome_of_an_executed_file_whose_kernel_was_not_shut_down() -> None:
