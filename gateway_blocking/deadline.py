@@ -22,6 +22,13 @@ class Deadline:
     >>> Deadline(0).passed()
     True
 
+    Parameters
+    ----------
+    timeout : float or None
+        Seconds from now.
+    name : str
+        Name of the caller's argument, used in errors.
+
     Raises
     ------
     TypeError, ValueError
@@ -30,15 +37,13 @@ class Deadline:
 
     __slots__ = ("_at", "timeout")
 
-    def __init__(self, timeout: float | None) -> None:
+    def __init__(self, timeout: float | None, name: str = "timeout") -> None:
         try:
             good = timeout is None or timeout >= 0  # a NaN is not
         except TypeError:
-            raise TypeError(
-                f"a timeout must be a number of seconds, and this one is {timeout!r}"
-            ) from None
+            raise TypeError(f"{name} must be a number of seconds, got {timeout!r}") from None
         if not good:
-            raise ValueError(f"a timeout must not be negative, and this one is {timeout!r}")
+            raise ValueError(f"{name} must not be negative, got {timeout!r}")
         if timeout is not None and timeout > LONGEST:
             timeout = None
         self.timeout = timeout

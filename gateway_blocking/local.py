@@ -94,7 +94,8 @@ class LocalGateway:
     ) -> None:
         if isinstance(kernel_gateway_args, str):
             raise TypeError(
-                f"kernel_gateway_args must be a sequence of arguments: [{kernel_gateway_args!r}]"
+                "kernel_gateway_args must be a sequence of arguments, got"
+                f" {kernel_gateway_args!r}: write [{kernel_gateway_args!r}]"
             )
         self.url = ""
         self._listens_at: list[str] = []

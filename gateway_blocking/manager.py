@@ -280,7 +280,7 @@ def start_new_kernel(
     GatewayError
         The kernel could not be started, or was not ready in time and has been shut down.
     """
-    Deadline(startup_timeout)  # a malformed one is refused before a kernel runs
+    Deadline(startup_timeout, "startup_timeout")  # a malformed one is refused before a kernel runs
     options = _check_arguments("start_new_kernel()", kwargs)
     given = {name: kwargs.pop(name) for name in list(kwargs) if name in options}
     manager = BlockingGatewayKernelManager(kernel_name=kernel_name, **given)

@@ -291,9 +291,9 @@ class KernelPool:
         _check(arguments)
         if arguments.get("check"):
             raise ValueError("check=True is not possible in map(): one error would end all others")
-        Deadline(kernel_timeout)
+        Deadline(kernel_timeout, "kernel_timeout")
         if isinstance(codes, str):
-            raise TypeError("codes must be an iterable of codes, not a single str")
+            raise TypeError("codes must be an iterable of codes, got a single str")
         return CodeMap(
             self.name,
             self.limits.max_size,

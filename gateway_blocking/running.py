@@ -60,7 +60,7 @@ class RunOptions:
 
     def __post_init__(self) -> None:
         Deadline(self.timeout)
-        Deadline(self.settle)
+        Deadline(self.settle, "settle")
         if self.on_timeout not in get_args(OnTimeout):
             known = ", ".join(map(repr, get_args(OnTimeout)))
             raise ValueError(f"on_timeout must be one of {known}, got {self.on_timeout!r}")

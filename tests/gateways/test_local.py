@@ -151,7 +151,7 @@ os.kill(gateway.pid, 0)
 
 def test_its_arguments_are_not_one_string() -> None:
     """Whose letters would be arguments."""
-    with pytest.raises(TypeError, match=r"sequence of arguments: \['--debug'\]"):
+    with pytest.raises(TypeError, match=r"got '--debug': write \['--debug'\]"):
         LocalGateway(kernel_gateway_args="--debug")
 
 

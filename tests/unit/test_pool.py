@@ -51,10 +51,12 @@ def test_arguments_that_a_pool_cannot_fulfil_are_an_error() -> None:
         pool.run("1", on_timeout="leave")
     with pytest.raises(ValueError, match="check=True is not possible in map"):
         pool.map(["1"], check=True)
-    with pytest.raises(TypeError, match="codes must be an iterable of codes, not a single str"):
+    with pytest.raises(TypeError, match="codes must be an iterable of codes, got a single str"):
         pool.map("1")
-    with pytest.raises(ValueError, match="a timeout must not be negative"):
+    with pytest.raises(ValueError, match="^timeout must not be negative, got -1$"):
         pool.kernel(timeout=-1)
+    with pytest.raises(ValueError, match="^kernel_timeout must not be negative, got -1$"):
+        pool.map(["1"], kernel_timeout=-1)
 
 
 def test_a_code_that_is_no_text_is_an_error_of_map() -> None:

@@ -316,8 +316,8 @@ def test_an_error_of_the_function_interrupts_the_code(client: Client, error: Bas
 @pytest.mark.parametrize(
     ("options", "text"),
     [
-        ({"timeout": -1}, "must not be negative"),
-        ({"settle": float("nan")}, "must not be negative"),
+        ({"timeout": -1}, "^timeout must not be negative, got -1$"),
+        ({"settle": float("nan")}, "settle must not be negative, got nan"),
         ({"max_output": -1}, "max_output must not be negative, got -1"),
         ({"on_timeout": "kill"}, "on_timeout must be one of 'interrupt', .*, got 'kill'"),
     ],
