@@ -68,7 +68,8 @@ LAYERS = (
         *("local", "papermill_engine", "__init__"),
         *("mcp_answers", "mcp_session", "mcp_tools", "mcp_server"),
         *("bridge", "bridge.bridge", "bridge.client", "bridge.directories", "bridge.kernel"),
-        *("bridge.outbox", "bridge.publisher", "bridge.sockets", "bridge.worker"),
+        *("bridge.outbox", "bridge.parent", "bridge.publisher", "bridge.sockets"),
+        "bridge.worker",
     },
     # what all commands share
     {

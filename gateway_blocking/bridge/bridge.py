@@ -20,7 +20,6 @@ whether something has come meanwhile, and wakes the main thread for that.
 from __future__ import annotations
 
 import logging
-import os
 import selectors
 from collections.abc import Callable, Iterable, Mapping
 from functools import partial
@@ -64,7 +63,7 @@ from .worker import Worker
 
 __all__ = ["Bridge", "BridgeEnd"]
 
-_POLL = 1.0  # seconds between two looks at the parent process
+_POLL = 1.0  # seconds between two looks at the front end's process
 _OUTBOX = "outbox"
 _STALL = 5  # seconds without progress after which a front end does not read
 _SMALL = 16_384  # bytes of a message that a socket takes as a whole, or not at all
@@ -107,6 +106,9 @@ class Bridge:
         The logger for warnings.
     max_unread_size : int
         Bytes of big messages that are kept for a front end that does not read; 0 for no limit.
+    has_front_end_ended : callable, optional
+        Returns True if the process has ended that the bridge is to end with.  It is called after
+        each wait, and must return at once.
     """
 
     def __init__(
@@ -116,6 +118,7 @@ class Bridge:
         new_kernel: Callable[[], BlockingGatewayKernelManager],
         log: logging.Logger | logging.LoggerAdapter[Any],
         max_unread_size: int = 0,
+        has_front_end_ended: Callable[[], bool] = lambda: False,
     ) -> None:
         self._sockets = sockets.by_name
         self._publisher = Publisher(self._sockets["iopub"], max_unread_size)
@@ -134,7 +137,7 @@ class Bridge:
         self.manager: BlockingGatewayKernelManager | None = None
         """The manager of the kernel, when it has started."""
         self._client: BridgeClient | None = None
-        self._parent = os.getppid()
+        self._has_front_end_ended = has_front_end_ended
         self._end: BridgeEnd | None = None
 
     # --- for any thread -------------------------------------------------------------------------
@@ -185,7 +188,7 @@ class Bridge:
                 if self._end is not None:
                     raise self._end
                 ready = {key.data for key, _ in selector.select(0 if more else _POLL)} | more
-                if os.getppid() != self._parent:
+                if self._has_front_end_ended():
                     raise BridgeEnd(1, "the process that started the bridge has ended")
 
     def _receive(self, names: Iterable[str]) -> set[str]:

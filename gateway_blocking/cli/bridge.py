@@ -15,6 +15,7 @@ from traitlets import Bool, List, Unicode
 from ..bridge.bridge import Bridge, BridgeEnd
 from ..bridge.directories import remote_directory
 from ..bridge.kernel import attach, start, take_record, write_record
+from ..bridge.parent import ParentProcess, names_parent
 from ..bridge.sockets import (
     BridgeSockets,
     ConnectionFile,
@@ -49,7 +50,8 @@ class BridgeCommand(Command):
     bridge attaches to a kernel that runs already, and never shuts it down; if there is no FILE, it
     is made, and the command says how to connect to it.
 
-    The kernel ends with the bridge, and the bridge with the process that started it.
+    A kernel that the bridge has started ends with the bridge, and the bridge ends with the process
+    that started it. With --kernel-id, the bridge goes on when the shell that started it has ended.
 
     The exit status:
 
@@ -94,12 +96,16 @@ jupyter gateway bridge --kernel-id=1f3a
         )
         with self.gateway(local=False) as gateway:
             sockets = BridgeSockets(connection)
+            # A person who attaches to a kernel may let the bridge run on, as with nohup.
+            ends_with_parent = bool(self.kernel_name) or names_parent(os.environ)
+            parent = ParentProcess(os.environ)
             bridge = Bridge(
                 sockets,
                 session,
                 lambda: self._kernel(gateway, path, directory),
                 self.log,
                 gateway.max_unread_size,
+                parent.has_ended if ends_with_parent else lambda: False,
             )
             _handle_signals(bridge)
             try:

@@ -256,6 +256,38 @@ def test_a_running_kernel_is_attached_to(
         assert owner.is_alive()
 
 
+@pytest.mark.parametrize("starter", ["a person", "a front end"])
+def test_an_attached_bridge_whose_parent_ends(
+    starter: str, spec: str, terminal: Terminal, gateway: LocalGateway, tmp_path: Path
+) -> None:
+    """It goes on if a person has started it in a shell, and ends with a front end."""
+    with BlockingGatewayKernelManager(**gateway.options()) as owner:
+        owner.start_kernel()
+        file, err = tmp_path / "connection.json", tmp_path / "err"
+        command = f'"$0" -m gateway_blocking bridge --kernel-id={owner.kernel_id} -f "$1" 2>"$2" &'
+        env = {**terminal.env, "JUPYTER_GATEWAY_URL": str(owner.gateway.url)}
+        env.pop("JPY_PARENT_PID", None)
+        if starter == "a front end":
+            command = f"export JPY_PARENT_PID=$$; {command}"
+        else:  # the shell ends when the bridge has seen it
+            command += ' while ! test -s "$1"; do sleep 0.1; done; sleep 1'
+        err.touch()
+        subprocess.run(["sh", "-c", command, sys.executable, file, err], env=env, check=True)
+        if starter == "a front end":
+            wait_until(lambda: "has ended" in err.read_text(), 60)
+            return
+        wait_until(lambda: file.exists() and json.loads(file.read_text() or "{}"), 60)
+        client = BlockingKernelClient(connection_file=str(file))
+        client.load_connection_file()
+        client.start_channels()
+        client.wait_for_ready(timeout=60)
+        assert run(client, "print('attached')")[1].text == "attached\n"
+        client.shutdown()
+        assert client.get_control_msg(timeout=60)["content"]["status"] == "ok"
+        client.stop_channels()
+        client.context.destroy()
+
+
 def test_a_cut_in_the_middle_of_a_cell(
     spec: str, terminal: Terminal, proxy: FaultProxy, gateway: LocalGateway
 ) -> None:

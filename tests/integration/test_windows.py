@@ -14,6 +14,7 @@ from gateway_blocking.local import LocalGateway
 from support import windows
 from support.servers import kernels_of
 from support.terminal import Person, Terminal, errors, without_a_gateway
+from support.waiting import wait_until
 
 TESTS = Path(__file__).parents[1]
 
@@ -180,3 +181,36 @@ def test_commands_that_a_person_ends(on_windows: Terminal) -> None:
         person.types("\x04")
         assert person.ends()[0] == 0
     assert on_windows("stop", kernel).returncode == 0
+
+
+FRONT_END = """
+from jupyter_client.manager import start_new_kernel
+km, kc = start_new_kernel(kernel_name="127.0.0.1-python3")
+texts = []
+def see(message):
+    texts.append(message["content"].get("text", ""))
+kc.execute_interactive("print(6 * 7)", output_hook=see, timeout=60)
+print("".join(texts).strip(), flush=True)
+input()
+"""
+
+
+def test_a_bridge_ends_with_its_front_end(on_windows: Terminal, gateway: LocalGateway) -> None:
+    """Windows does not tell that a parent has ended; only a handle of it does."""
+    on_windows.env["JUPYTER_DATA_DIR"] = str(on_windows.directory / "data")
+    done = on_windows("install", "python3")
+    assert done.returncode == 0, done.stderr
+    before = set(kernels_of(gateway))
+    with subprocess.Popen(
+        [sys.executable, "-c", FRONT_END],
+        env=on_windows.env,
+        cwd=on_windows.directory,
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+    ) as process:
+        assert process.stdout is not None
+        assert process.stdout.readline() == "42\n"
+        assert set(kernels_of(gateway)) > before
+        process.kill()
+    wait_until(lambda: set(kernels_of(gateway)) <= before, 60)

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import builtins
 import functools
+import os
 import subprocess
 import sys
 import types
@@ -61,6 +62,31 @@ ONLY_WINDOWS: Mapping[str, Mapping[str, Any]] = {
 }
 
 
+class _Winapi(types.ModuleType):
+    """The functions of Windows for processes, with process IDs as handles."""
+
+    SYNCHRONIZE = 0x100000
+    WAIT_OBJECT_0, WAIT_TIMEOUT = 0, 258
+
+    @staticmethod
+    def OpenProcess(access: int, inherit: bool, process_id: int) -> int:  # noqa: N802
+        if not _exists(process_id):
+            raise OSError(87, "no such process")
+        return process_id
+
+    @staticmethod
+    def WaitForSingleObject(handle: int, milliseconds: int) -> int:  # noqa: N802
+        return _Winapi.WAIT_TIMEOUT if _exists(handle) else _Winapi.WAIT_OBJECT_0
+
+
+def _exists(process_id: int) -> bool:
+    try:
+        os.kill(process_id, 0)
+    except ProcessLookupError:
+        return False
+    return True
+
+
 class View(types.ModuleType):
     """A module without some of its names, and with others."""
 
@@ -89,6 +115,8 @@ def _import(name: str, *args: Any) -> Any:
     """Import as the package would on Windows."""
     if name.partition(".")[0] in MISSING:
         raise ModuleNotFoundError(f"No module named {name!r}", name=name)
+    if name == "_winapi":
+        return _Winapi(name)
     module = builtins.__import__(name, *args)
     return _view(module.__name__) if module.__name__ in ONLY_POSIX else module
 
