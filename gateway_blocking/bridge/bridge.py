@@ -123,6 +123,7 @@ class Bridge:
         self._sockets = sockets.by_name
         self._publisher = Publisher(self._sockets["iopub"], max_unread_size)
         self._unread: set[str] = set()  # requests with output that did not go to all front ends
+        self._execution_count = 0  # of the last cell that the kernel has begun
         self._session = session
         self._framing = Framing(session.sign, session.pack)
         self._new_kernel = new_kernel
@@ -329,6 +330,8 @@ class Bridge:
             if msg_type != "iopub_welcome":  # of the gateway's own subscription
                 if msg_type == "status" and message["content"].get("execution_state") == "idle":
                     self._tell_losses(parent, message["parent_header"])
+                elif msg_type == "execute_input":
+                    self._execution_count = message["content"].get("execution_count") or 0
                 self._send("iopub", [topic(message)], message)
             return
         routes = self._routes
@@ -352,7 +355,8 @@ class Bridge:
 
     def _fail(self, route: Route, error: GatewayError) -> None:
         """End a request whose reply does not come."""
-        for channel, msg_type, content in failure_messages(route.header, error):
+        messages = failure_messages(route.header, error, self._execution_count)
+        for channel, msg_type, content in messages:
             if channel == "reply":
                 self._reply(route, msg_type, content)
             else:

@@ -99,7 +99,7 @@ def text_for_front_end(error: GatewayError) -> str:
 
 
 def failure_messages(
-    header: dict[str, Any], error: GatewayError
+    header: dict[str, Any], error: GatewayError, execution_count: int
 ) -> list[tuple[str, str, dict[str, Any]]]:
     """Return the messages that end a request whose reply does not come.
 
@@ -109,6 +109,8 @@ def failure_messages(
         Header of the request.
     error : GatewayError
         Why no reply comes.
+    execution_count : int
+        Number of the last cell whose execution has begun; 0 if there is none.
 
     Returns
     -------
@@ -124,8 +126,19 @@ def failure_messages(
         messages.append(("iopub", "error", failure))
     if msg_type.endswith("_request"):
         reply = msg_type.removesuffix("_request") + "_reply"
-        messages.append(("reply", reply, {"status": "error", **failure}))
+        content = {"status": "error", **failure, **_REPLY_FIELDS.get(msg_type, {})}
+        if msg_type == "execute_request":
+            content["execution_count"] = execution_count
+        messages.append(("reply", reply, content))
     return [*messages, ("iopub", "status", {"execution_state": "idle"})]
+
+
+# Fields that front ends read whatever the status is: a KeyError in a handler of Qt ends qtconsole.
+_REPLY_FIELDS: Mapping[str, Mapping[str, Any]] = {
+    "complete_request": {"matches": [], "cursor_start": 0, "cursor_end": 0, "metadata": {}},
+    "history_request": {"history": []},
+    "inspect_request": {"found": False, "data": {}, "metadata": {}},
+}
 
 
 def lost_output_text(missing: int) -> str:

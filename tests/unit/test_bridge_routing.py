@@ -110,7 +110,7 @@ def test_restart_is_asked_for_in_the_content(content: bytes, restarts: bool) -> 
 
 def test_a_lost_reply_ends_its_cell() -> None:
     """The error is shown, the request has a reply, and the cell is idle."""
-    messages = failure_messages(header("1"), ReplyLost("it was lost"))
+    messages = failure_messages(header("1"), ReplyLost("it was lost"), 5)
     assert [(channel, msg_type) for channel, msg_type, _ in messages] == [
         ("iopub", "error"),
         ("reply", "execute_reply"),
@@ -119,15 +119,33 @@ def test_a_lost_reply_ends_its_cell() -> None:
     assert messages[1][2]["status"] == "error"
     assert messages[1][2]["ename"] == "ReplyLost"
     assert messages[1][2]["evalue"] == "it was lost"
+    assert messages[1][2]["execution_count"] == 5
 
 
 def test_a_lost_message_without_a_reply_only_ends() -> None:
     """A comm message has none; a completion shows no error."""
-    assert [each[:2] for each in failure_messages(header("1", "comm_msg"), ReplyLost("x"))] == [
-        ("iopub", "status")
-    ]
-    completion = failure_messages(header("1", "complete_request"), ReplyLost("x"))
+    comm = failure_messages(header("1", "comm_msg"), ReplyLost("x"), 0)
+    assert [each[:2] for each in comm] == [("iopub", "status")]
+    completion = failure_messages(header("1", "complete_request"), ReplyLost("x"), 0)
     assert [each[:2] for each in completion] == [("reply", "complete_reply"), ("iopub", "status")]
+
+
+@pytest.mark.parametrize(
+    ("request_type", "fields"),
+    [
+        ("execute", {"execution_count"}),
+        ("complete", {"matches", "cursor_start", "cursor_end"}),
+        ("history", {"history"}),
+        ("inspect", {"found", "data"}),
+    ],
+)
+def test_a_failed_reply_has_the_fields_that_front_ends_read(
+    request_type: str, fields: set[str]
+) -> None:
+    """qtconsole reads them whatever the status is, and ends with a KeyError without them."""
+    messages = failure_messages(header("1", f"{request_type}_request"), ReplyLost("x"), 0)
+    (content,) = [content for channel, _, content in messages if channel == "reply"]
+    assert fields <= content.keys()
 
 
 def test_a_front_end_gets_no_advice_that_only_a_program_can_follow() -> None:
