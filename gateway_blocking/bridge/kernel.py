@@ -21,7 +21,7 @@ from ..manager import BlockingGatewayKernelManager
 from ..traits import safe_url
 from .client import BridgeClient
 
-__all__ = ["KernelRecord", "attach", "start", "take_record", "write_record"]
+__all__ = ["KernelRecord", "attach", "has_record", "start", "take_record", "write_record"]
 
 
 class KernelRecord(TypedDict):
@@ -39,6 +39,11 @@ def write_record(connection_file: Path, record: KernelRecord) -> None:
     handle = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
     with os.fdopen(handle, "w", encoding="utf-8") as file:
         json.dump(record, file)
+
+
+def has_record(connection_file: Path) -> bool:
+    """Return True if the next bridge for this connection file is to go on with a kernel."""
+    return _record_path(connection_file).exists()
 
 
 def take_record(connection_file: Path, url: str) -> KernelRecord | None:

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import os
+import secrets
 import signal
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from types import FrameType
 
@@ -14,7 +17,7 @@ from traitlets import Bool, List, Unicode
 
 from ..bridge.bridge import Bridge, BridgeEnd
 from ..bridge.directories import remote_directory
-from ..bridge.kernel import attach, start, take_record, write_record
+from ..bridge.kernel import attach, has_record, start, take_record, write_record
 from ..bridge.parent import ParentProcess, names_parent
 from ..bridge.sockets import (
     BridgeSockets,
@@ -25,6 +28,7 @@ from ..bridge.sockets import (
 from ..config import GatewayClient
 from ..errors import GatewayError
 from ..manager import BlockingGatewayKernelManager
+from ..rest import GatewayREST
 from ..traits import safe_url
 from .command import ALIASES, FLAGS, Command
 from .directory_maps import MAP_HELP, directory_maps
@@ -33,6 +37,13 @@ from .kernel_lookup import find_kernel
 from .terminal import echo
 
 __all__ = ["BridgeCommand"]
+
+# SIGQUIT is Ctrl-\ in a terminal; Windows has SIGBREAK (Ctrl-Break) instead of it and of SIGHUP.
+_ENDING = [
+    number
+    for name in ("SIGTERM", "SIGHUP", "SIGQUIT", "SIGBREAK")
+    if (number := getattr(signal, name, None)) is not None
+]
 
 
 class BridgeCommand(Command):
@@ -47,8 +58,8 @@ class BridgeCommand(Command):
 
     A front end runs this command as the process of a kernelspec that "jupyter gateway install"
     has made. FILE is the connection file, which says where to listen. With --kernel-id, the
-    bridge attaches to a kernel that runs already, and never shuts it down; if there is no FILE, it
-    is made, and the command says how to connect to it.
+    bridge attaches to a kernel that runs already, and never shuts it down. If there is no FILE, it
+    is made, and removed at the end; the command says how to connect to it.
 
     A kernel that the bridge has started ends with the bridge, and the bridge ends with the process
     that started it. With --kernel-id, the bridge goes on when the shell that started it has ended.
@@ -57,7 +68,7 @@ class BridgeCommand(Command):
 
         0    a front end shut the kernel down
         1    the kernel did not start or died, the connection was lost, or the front end ended
-        2    the command was not understood, or FILE cannot be used
+        2    the command was not understood, FILE cannot be used, or there is no such kernel
         3    no gateway is configured, or a port of FILE is in use
     """
     examples = """\
@@ -88,60 +99,82 @@ jupyter gateway bridge --kernel-id=1f3a
         if bool(self.kernel_name) and bool(self.kernel_id):
             raise UsageError("give either --kernel or --kernel-id, not both")
         directory = remote_directory(Path.cwd(), directory_maps(self.map_directory))
-        path, connection = self._connection_file()
-        session = Session(
+        is_new = not (self.file and Path(self.file).exists())
+        with self.gateway(local=False) as gateway:
+            running = self._running_kernel(gateway)  # no file is made if there is no such kernel
+            with self._connection_file(is_new) as (path, connection):
+                sockets = BridgeSockets(connection)
+                bridge = Bridge(
+                    sockets,
+                    self._session(connection),
+                    lambda: self._kernel(gateway, running, path, directory),
+                    self.log,
+                    gateway.max_unread_size,
+                    self._end_of_parent(),
+                )
+                _handle_signals(bridge)
+                if is_new:
+                    echo(f"to connect another front end: --existing {path}")
+                try:
+                    bridge.run()
+                except BridgeEnd as end:
+                    self._end(bridge.manager, path, restarts=end.restarts)
+                    if str(end):
+                        echo(f"{self.typed_name}: {end}")
+                    return end.status
+                finally:
+                    sockets.close()
+        raise AssertionError("the bridge ended without a reason")
+
+    def _running_kernel(self, gateway: GatewayClient) -> str:
+        """Return the ID of the kernel to attach to; "" if a kernel is to be started."""
+        if not self.kernel_id:
+            return ""
+        with GatewayREST(gateway) as rest:
+            return find_kernel(rest, self.kernel_id)["id"]
+
+    def _end_of_parent(self) -> Callable[[], bool]:
+        """Return the function that returns True if the process that started the bridge has ended.
+
+        A person who attaches to a kernel may let the bridge run on, as with nohup.
+        """
+        ends_with_parent = bool(self.kernel_name) or names_parent(os.environ)
+        return ParentProcess(os.environ).has_ended if ends_with_parent else lambda: False
+
+    def _session(self, connection: ConnectionFile) -> Session:
+        """Return the session that signs and checks messages."""
+        return Session(
             key=connection.get("key", "").encode(),
             signature_scheme=connection.get("signature_scheme", "hmac-sha256"),
             config=self.config,
         )
-        with self.gateway(local=False) as gateway:
-            sockets = BridgeSockets(connection)
-            # A person who attaches to a kernel may let the bridge run on, as with nohup.
-            ends_with_parent = bool(self.kernel_name) or names_parent(os.environ)
-            parent = ParentProcess(os.environ)
-            bridge = Bridge(
-                sockets,
-                session,
-                lambda: self._kernel(gateway, path, directory),
-                self.log,
-                gateway.max_unread_size,
-                parent.has_ended if ends_with_parent else lambda: False,
-            )
-            _handle_signals(bridge)
-            try:
-                bridge.run()
-            except BridgeEnd as end:
-                self._end(bridge.manager, path, restarts=end.restarts)
-                if str(end):
-                    echo(f"{self.typed_name}: {end}")
-                return end.status
-            finally:
-                sockets.close()
-        raise AssertionError("the bridge ended without a reason")
 
-    def _connection_file(self) -> tuple[Path, ConnectionFile]:
-        """Return the connection file; make one if there is none, and say how to connect."""
+    @contextmanager
+    def _connection_file(self, is_new: bool) -> Iterator[tuple[Path, ConnectionFile]]:
+        """Yield the connection file; a new one is removed at the end."""
         path = Path(self.file)
         if not self.file:
             ensure_dir_exists(jupyter_runtime_dir(), 0o700)
-            path = Path(jupyter_runtime_dir(), f"kernel-gateway-{os.getpid()}.json")
+            path = Path(jupyter_runtime_dir(), f"kernel-gateway-{secrets.token_hex(4)}.json")
         try:
-            if path.exists():
-                return path, read_connection_file(path)
-            connection = write_new_connection_file(path, self.kernel_name)
+            if is_new:
+                connection = write_new_connection_file(path, self.kernel_name)
+            else:
+                connection = read_connection_file(path)
         except (GatewayError, OSError) as error:
             raise UsageError(f"cannot use {path}: {error}") from error
-        echo(f"to connect another front end: --existing {path}")
-        return path, connection
+        try:
+            yield path, connection
+        finally:
+            if is_new and not has_record(path):
+                path.unlink(missing_ok=True)
 
     def _kernel(
-        self, gateway: GatewayClient, path: Path, directory: str
+        self, gateway: GatewayClient, running: str, path: Path, directory: str
     ) -> BlockingGatewayKernelManager:
         """Return the manager of the kernel when it has started; a thread of the bridge calls."""
-        if self.kernel_id:
-            with BlockingGatewayKernelManager(gateway=gateway) as lookup:
-                kernel_id = find_kernel(lookup.rest, self.kernel_id)["id"]
-            return attach(gateway, self.config, kernel_id)
+        if running:
+            return attach(gateway, self.config, running)
         record = take_record(path, str(gateway.url))
         manager = start(gateway, self.config, self.kernel_name, directory, record)
         if self.keep:
@@ -163,7 +196,7 @@ jupyter gateway bridge --kernel-id=1f3a
 
 
 def _handle_signals(bridge: Bridge) -> None:
-    """Let SIGINT interrupt the kernel, and SIGTERM end the bridge."""
+    """Let SIGINT interrupt the kernel, and the signals of _ENDING end the bridge."""
 
     def interrupt(_number: int, _frame: FrameType | None) -> None:
         bridge.interrupt()
@@ -172,4 +205,6 @@ def _handle_signals(bridge: Bridge) -> None:
         bridge.stop(BridgeEnd(128 + number, f"stopped by {signal.Signals(number).name}"))
 
     signal.signal(signal.SIGINT, interrupt)
-    signal.signal(signal.SIGTERM, end)
+    for number in _ENDING:
+        if signal.getsignal(number) != signal.SIG_IGN:  # as nohup has it
+            signal.signal(number, end)

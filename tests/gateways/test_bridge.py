@@ -254,6 +254,34 @@ def test_a_running_kernel_is_attached_to(
             client.stop_channels()
             client.context.destroy()
         assert owner.is_alive()
+    assert not file.exists()
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="it has no SIGQUIT")
+def test_ctrl_backslash_ends_a_bridge_and_removes_its_connection_file(
+    terminal: Terminal, gateway: LocalGateway
+) -> None:
+    """The command names a file of its own, which only this user can read."""
+    with BlockingGatewayKernelManager(**gateway.options()) as owner:
+        owner.start_kernel()
+        with terminal.popen("bridge", f"--kernel-id={owner.kernel_id}") as bridge:
+            assert bridge.stderr is not None
+            path = Path(bridge.stderr.readline().split("--existing ")[1].strip())
+            assert path.is_relative_to(terminal.env["JUPYTER_RUNTIME_DIR"])
+            assert path.stat().st_mode & 0o077 == 0
+            bridge.send_signal(signal.SIGQUIT)
+            assert bridge.wait(60) == 128 + signal.SIGQUIT
+        assert owner.is_alive()
+    assert not path.exists()
+
+
+def test_a_kernel_to_attach_to_that_does_not_exist(terminal: Terminal) -> None:
+    """One line says so, and no connection file is written."""
+    done = terminal("bridge", "--kernel-id=0123456789")
+    assert done.returncode == 2
+    assert "the gateway has no kernel whose id begins with '0123456789'" in done.stderr
+    assert done.stderr.count("\n") == 1
+    assert not list(Path(terminal.env["JUPYTER_RUNTIME_DIR"]).glob("kernel-*"))
 
 
 @pytest.mark.parametrize("starter", ["a person", "a front end"])
