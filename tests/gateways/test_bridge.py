@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -234,6 +235,19 @@ def test_nbclient_notices_a_dead_kernel(spec: str) -> None:
         NotebookClient(nb, kernel_name=spec, timeout=100).execute()
 
 
+@contextmanager
+def client_of(file: Path) -> Iterator[BlockingKernelClient]:
+    """A client of a bridge that writes this connection file."""
+    wait_until(lambda: file.exists() and json.loads(file.read_text() or "{}"), 60)
+    client = BlockingKernelClient(connection_file=str(file))
+    client.load_connection_file()
+    client.start_channels()
+    client.wait_for_ready(timeout=60)
+    yield client
+    client.stop_channels()
+    client.context.destroy()
+
+
 def test_a_running_kernel_is_attached_to(
     spec: str, terminal: Terminal, gateway: LocalGateway
 ) -> None:
@@ -241,18 +255,12 @@ def test_a_running_kernel_is_attached_to(
     with BlockingGatewayKernelManager(**gateway.options()) as owner:
         owner.start_kernel()
         file = terminal.directory / "connection.json"
-        with terminal.popen("bridge", f"--kernel-id={owner.kernel_id}", "-f", str(file)) as bridge:
-            wait_until(lambda: file.exists() and json.loads(file.read_text() or "{}"), 60)
+        arguments = "bridge", f"--kernel-id={owner.kernel_id}", "-f", str(file)
+        with terminal.popen(*arguments) as bridge, client_of(file) as client:
             assert file.stat().st_mode & 0o077 == 0
-            client = BlockingKernelClient(connection_file=str(file))
-            client.load_connection_file()
-            client.start_channels()
-            client.wait_for_ready(timeout=60)
             assert run(client, "print('attached')")[1].text == "attached\n"
             client.shutdown()
             assert bridge.wait(60) == 0
-            client.stop_channels()
-            client.context.destroy()
         assert owner.is_alive()
     assert not file.exists()
 
@@ -304,16 +312,10 @@ def test_an_attached_bridge_whose_parent_ends(
         if starter == "a front end":
             wait_until(lambda: "has ended" in err.read_text(), 60)
             return
-        wait_until(lambda: file.exists() and json.loads(file.read_text() or "{}"), 60)
-        client = BlockingKernelClient(connection_file=str(file))
-        client.load_connection_file()
-        client.start_channels()
-        client.wait_for_ready(timeout=60)
-        assert run(client, "print('attached')")[1].text == "attached\n"
-        client.shutdown()
-        assert client.get_control_msg(timeout=60)["content"]["status"] == "ok"
-        client.stop_channels()
-        client.context.destroy()
+        with client_of(file) as client:
+            assert run(client, "print('attached')")[1].text == "attached\n"
+            client.shutdown()
+            assert client.get_control_msg(timeout=60)["content"]["status"] == "ok"
 
 
 def test_a_cut_in_the_middle_of_a_cell(
