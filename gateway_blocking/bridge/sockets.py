@@ -24,6 +24,7 @@ __all__ = [
 ]
 
 _PORTS = ("shell_port", "iopub_port", "stdin_port", "control_port", "hb_port")
+_TEXTS = ("ip", "transport", "key", "signature_scheme", "curve_publickey", "curve_secretkey")
 _INPUT = int(zmq.POLLIN)
 _LAST = int(zmq.NOBLOCK)
 _MORE = int(zmq.SNDMORE) | _LAST
@@ -58,11 +59,16 @@ def read_connection_file(path: Path) -> ConnectionFile:
     """
     try:
         content: Any = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise GatewayError(f"the connection file {path} cannot be read: {error}") from error
     ports = [content.get(name) for name in _PORTS] if isinstance(content, dict) else [None]
-    if not all(isinstance(port, int) for port in ports):
-        raise GatewayError(f"{path} is not a connection file: it must have {', '.join(_PORTS)}")
+    if not all(type(port) is int and 0 < port < 65536 for port in ports):
+        raise GatewayError(
+            f"{path} is not a connection file: it must have the numbers {', '.join(_PORTS)}"
+        )
+    for name in _TEXTS:
+        if not isinstance(content.get(name, ""), str):  # the text shows no value: it may be the key
+            raise GatewayError(f"{path} is not a connection file: its {name} must be text")
     checked: ConnectionFile = content
     return checked
 
@@ -101,15 +107,16 @@ class BridgeSockets:
         }
         try:
             for name, kind in kinds.items():
-                self.by_name[name] = self._bound(name, kind)
+                self._bind(name, kind)
         except zmq.ZMQError as error:
             self.close()
             raise GatewayError(
                 f"the port of {name} ({self._address(name)}) cannot be used: {error}"
             ) from error
 
-    def _bound(self, name: str, kind: int) -> zmq.Socket[bytes]:
+    def _bind(self, name: str, kind: int) -> None:
         socket: zmq.Socket[bytes] = self._context.socket(kind)
+        self.by_name[name] = socket  # close() would wait for ever for one that it does not know
         socket.linger = _LINGER
         if kind == zmq.ROUTER:
             socket.router_handover = 1  # a front end that connects again takes its own place
@@ -119,9 +126,8 @@ class BridgeSockets:
         if secret := self._connection.get("curve_secretkey"):
             socket.curve_server = 1
             socket.curve_secretkey = secret.encode()
-            socket.curve_publickey = self._connection["curve_publickey"].encode()
+            socket.curve_publickey = self._connection.get("curve_publickey", "").encode()
         socket.bind(self._address(name))
-        return socket
 
     def _address(self, name: str) -> str:
         values: Mapping[str, Any] = self._connection

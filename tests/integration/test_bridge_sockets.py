@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import json
 import os
+import threading
 from collections.abc import Iterator
 from pathlib import Path
+from socket import create_server
+from typing import Any
 
 import pytest
 import zmq
@@ -33,13 +37,51 @@ def test_a_new_connection_file_has_a_key_that_only_this_user_can_read(tmp_path: 
         assert path.stat().st_mode & 0o077 == 0
 
 
-@pytest.mark.parametrize("text", ["", "[]", "{}", '{"shell_port": "1"}'])
+PORTS = {f"{name}_port": 1 for name in ("shell", "iopub", "stdin", "control", "hb")}
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        *("", "[]", "{}", '{"shell_port": "1"}', "[" * 100_000),
+        *(json.dumps({**PORTS, "shell_port": port}) for port in ("1", 0, -1, 65536, True, None)),
+        *(json.dumps({**PORTS, name: 5}) for name in ("key", "ip", "transport")),
+        json.dumps({**PORTS, "key": None}),
+    ],
+    ids=range(15),
+)
 def test_a_file_that_is_no_connection_file_is_refused(tmp_path: Path, text: str) -> None:
     """The error names what it must have."""
     path = tmp_path / "kernel.json"
     path.write_text(text)
     with pytest.raises(GatewayError, match=r"kernel\.json"):
         read_connection_file(path)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [{"hb_port": "in use"}, {"ip": "no-such-interface"}, {"curve_secretkey": "too short"}],
+    ids=["port", "interface", "curve"],
+)
+def test_sockets_that_cannot_be_bound_are_an_error(tmp_path: Path, change: dict[str, Any]) -> None:
+    """The error comes at once: no socket that was made before keeps the context waiting."""
+    connection: Any = write_new_connection_file(tmp_path / "kernel.json", "python3")
+    errors = []
+
+    def bind() -> None:
+        try:
+            BridgeSockets({**connection, **change})
+        except GatewayError as error:
+            errors.append(str(error))
+
+    with create_server(("127.0.0.1", 0)) as other:
+        if "hb_port" in change:
+            change = {"hb_port": other.getsockname()[1]}
+        thread = threading.Thread(target=bind, daemon=True)
+        thread.start()
+        thread.join(30)
+    assert len(errors) == 1
+    assert "cannot be used" in errors[0]
 
 
 # --- front ends that do not read ------------------------------------------------------------------
