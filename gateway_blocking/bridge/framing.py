@@ -61,11 +61,13 @@ class Framing:
             raise ValueError(f"it has {len(parts)} parts, and {_PARTS} is the least possible")
         self._check(signature, self._sign(parts[:_PARTS]))
         try:
-            header = json.loads(parts[0])
+            header = json.loads(str(parts[0], "utf-8", "replace"))  # as jupyter_client
         except RecursionError:
             raise ValueError("its header is nested too deeply") from None
         if type(header) is not dict or not all(type(header.get(name)) is str for name in _TEXTS):
             raise ValueError("its header has no msg_id and msg_type that are text")
+        if b"\\u" in parts[0]:  # half of a surrogate pair, perhaps, which no reply could repeat
+            self._pack(header)
         return Received(tuple(frames[:place]), header, parts)
 
     def _check(self, signature: bytes, expected: bytes) -> None:

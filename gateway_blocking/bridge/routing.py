@@ -88,7 +88,7 @@ def asks_for_restart(content: bytes) -> bool:
     """Return True if the content of a shutdown_request says that the kernel is started again."""
     try:
         values = json.loads(content)
-    except ValueError:
+    except (ValueError, RecursionError):
         return False
     return isinstance(values, dict) and bool(values.get("restart"))
 

@@ -85,8 +85,9 @@ def test_a_connection_file_without_a_key_takes_all() -> None:
         b'{"msg_id": ["1"], "msg_type": "t"}',
         b"\xff",
         b"[" * 100_000,
+        rb'{"msg_id": "\ud800", "msg_type": "t"}',  # the reply could not be written
     ],
-    ids=range(6),
+    ids=range(7),
 )
 def test_a_header_must_name_the_message(header: bytes) -> None:
     """Its reply could not be routed."""
@@ -94,6 +95,15 @@ def test_a_header_must_name_the_message(header: bytes) -> None:
     parts = [header, b"{}", b"{}", b"{}"]
     with pytest.raises(ValueError):
         new_framing().receive([b"<IDS|MSG>", session.sign(parts), *parts])
+
+
+def test_a_name_that_is_not_utf_8_is_received() -> None:
+    """It is the user's in the header, on a machine with another encoding."""
+    session = Session(key=KEY)
+    parts = [b'{"msg_id": "1", "msg_type": "t", "username": "Ren\xe9"}', b"{}", b"{}", b"{}"]
+    received = new_framing().receive([b"<IDS|MSG>", session.sign(parts), *parts])
+    assert received.header["username"] == "Ren\ufffd"
+    assert received.parts == parts
 
 
 def test_the_memory_of_signatures_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:

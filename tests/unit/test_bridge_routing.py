@@ -101,7 +101,9 @@ def test_requests_without_a_reply_are_known() -> None:
         (b"[]", False),
         (b"no JSON", False),
         (b"\xff", False),
+        (b"[" * 100_000, False),
     ],
+    ids=range(7),
 )
 def test_restart_is_asked_for_in_the_content(content: bytes, restarts: bool) -> None:
     """Of a shutdown_request, the only content that the bridge parses."""
