@@ -218,7 +218,7 @@ HOMES = {
         f"cli.{name}"
         for name in ("console", "mcp", "shell", "start", "status", "stop", "bridge", "install")
     }
-    | {"cli.cp", "bridge.client", "bridge.kernel"},
+    | {"cli.cp", "cli.profile", "bridge.client", "bridge.kernel"},
     "jupyter_client": {"errors", "messages", "wire", "channels", "connector", "kernel_requests"}
     | {"protocol", "recovery_driver", "connection", "reader", "sender"}
     | (MIRROR - {"clients", "ownership", "sessions"} - POOL)

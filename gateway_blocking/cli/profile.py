@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from typing import Any
 
+from traitlets import TraitError, TraitType, import_item
+
 from ..config import GatewayClient
 from ..rest import GatewayREST
+from ..traits import File, safe_url
 from .command import ReportCommand
 from .errors import OK, UsageError
 from .profiles import profile_names, profile_path, read_profile, write_profile
@@ -76,10 +80,8 @@ jupyter gateway install --all --profile=work
         options: dict[str, Any] = {}
         for option, trait in gateway.traits(config=True).items():
             value = getattr(gateway, option)
-            if value != trait.default() and isinstance(
-                value, str | int | float | bool | list | dict
-            ):
-                options[option] = value
+            if value != trait.default() and (kept := _as_json(trait, value)) is not None:
+                options[option] = kept
         path = write_profile(name, options)
         echo(f"wrote {path}")
 
@@ -96,9 +98,22 @@ jupyter gateway install --all --profile=work
         echo(f"the gateway of {name!r} responds; its kernelspecs: {', '.join(names)}")
 
 
+def _as_json(trait: TraitType[Any, Any], value: Any) -> Any:
+    """Return the value of an option as a profile has it; None if it cannot be in a file."""
+    if isinstance(trait, File):  # a front end has another working directory
+        return os.path.abspath(value)  # noqa: PTH100  # links stay
+    if isinstance(value, type):
+        name = f"{value.__module__}.{value.__qualname__}"
+        try:
+            return name if import_item(name) is value else None
+        except ImportError:  # it is defined in a configuration file, which is read all the same
+            return None
+    return value if isinstance(value, str | int | float | list | dict) else None
+
+
 def _url(name: str) -> str:
     """Return the URL of a profile for a table, or what is wrong with the profile."""
     try:
-        return str(GatewayClient(**read_profile(name)).url)
-    except UsageError as error:
+        return safe_url(str(GatewayClient(**read_profile(name)).url or ""))
+    except (UsageError, TraitError) as error:
         return str(error)

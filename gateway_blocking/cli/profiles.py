@@ -10,6 +10,7 @@ import json
 import os
 import re
 import stat
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -78,8 +79,11 @@ def read_profile(name: str) -> dict[str, Any]:
     except ValueError as error:
         raise UsageError(f"the profile {path} is not JSON: line {_line(error)}") from None
     known = GatewayClient.class_trait_names(config=True)
-    if not isinstance(options, dict) or not set(options) <= set(known):
-        raise UsageError(f"the profile {path} must be an object with options of GatewayClient only")
+    text = f"the profile {path} must be an object with options of GatewayClient only"
+    if not isinstance(options, dict):
+        raise UsageError(text)
+    if unknown := [name for name in options if name not in known]:
+        raise UsageError(f"{text}; this version does not know {', '.join(map(repr, unknown))}")
     return options
 
 
@@ -96,6 +100,8 @@ def write_profile(name: str, options: dict[str, Any]) -> Path:
             file.write("\n")
         new.replace(path)
     except OSError as error:
+        with suppress(OSError):
+            new.unlink()  # a part of the options, perhaps with the token
         raise UsageError(f"cannot write the profile {path}: {error.strerror}") from error
     return path
 
