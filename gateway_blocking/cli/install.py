@@ -9,7 +9,7 @@ import tempfile
 from pathlib import Path
 from urllib.parse import urlsplit
 
-from jupyter_client.kernelspec import KernelSpecManager, NoSuchKernel
+from jupyter_client.kernelspec import KernelSpecManager
 from traitlets import Bool, List, Unicode
 
 from ..bridge.kernelspecs import (
@@ -86,17 +86,24 @@ jupyter gateway install --sys-prefix python3
                 models = [rest.get_kernelspec(name) for name in self.extra_args]
             host = urlsplit(str(rest.gateway.url)).hostname or "gateway"
             self._check_names([model["name"] for model in models], host)
-            installed = {model["name"]: self._install(rest, model, host, maps) for model in models}
+            installed, errors = {}, []
+            for model in models:
+                try:
+                    installed[model["name"]] = self._install(rest, model, host, maps)
+                except OSError as error:
+                    errors.append(f"cannot install {model['name']}: {error}")
         if self.as_json:
             self.write_json(installed)
         else:
             for name, place in installed.items():
                 echo(f"installed {name} in {place}")
-            if not self.profile:
+            if installed and not self.profile:
                 echo(
                     "the front end's environment must name the gateway (JUPYTER_GATEWAY_URL); with"
                     " --profile it need not"
                 )
+        if errors:
+            raise UsageError("\n".join(errors))
         return OK
 
     def _check_names(self, kernel_names: list[str], host: str) -> None:
@@ -142,17 +149,14 @@ jupyter gateway install --sys-prefix python3
                 if name.startswith("logo-"):
                     self._copy(rest, model["name"], name, Path(folder))
             Path(folder).chmod(0o755)  # not private, as a temporary folder is
-            try:
-                return str(
-                    KernelSpecManager().install_kernel_spec(
-                        folder,
-                        local_name(model["name"], self.profile, host),
-                        user=prefix is None,
-                        prefix=prefix,
-                    )
+            return str(
+                KernelSpecManager().install_kernel_spec(
+                    folder,
+                    local_name(model["name"], self.profile, host),
+                    user=prefix is None,
+                    prefix=prefix,
                 )
-            except OSError as error:
-                raise UsageError(f"cannot install {model['name']}: {error}") from error
+            )
 
     def _copy(self, rest: GatewayREST, kernel_name: str, name: str, folder: Path) -> None:
         """Copy a logo; a front end can do without it."""
@@ -209,13 +213,20 @@ jupyter gateway uninstall work-python3
         for name in wanted:
             if name not in ours:
                 raise UsageError(f"{name!r} is not a kernelspec that jupyter gateway install made")
+        removed, errors = [], []
         for name in wanted:
             try:
                 specs.remove_kernel_spec(name)
-            except (OSError, NoSuchKernel) as error:
-                raise UsageError(f"cannot remove {ours[name]}: {error}") from error
+            except OSError as error:
+                errors.append(f"cannot remove {ours[name]}: {error}")
+            except KeyError:  # another process has just removed it
+                pass
+            else:
+                removed.append(name)
         if self.as_json:
-            self.write_json({name: os.fspath(ours[name]) for name in wanted})
+            self.write_json({name: os.fspath(ours[name]) for name in removed})
         else:
-            write(sys.stdout, "".join(f"removed {name}\n" for name in wanted))
+            write(sys.stdout, "".join(f"removed {name}\n" for name in removed))
+        if errors:
+            raise UsageError("\n".join(errors))
         return OK
