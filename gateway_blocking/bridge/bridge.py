@@ -126,6 +126,7 @@ class Bridge:
         self._execution_count = 0  # of the last cell that the kernel has begun
         self._session = session
         self._framing = Framing(session.sign, session.pack)
+        self._refused = 0  # messages
         self._new_kernel = new_kernel
         self._log = log
         self._routes = RouteTable()
@@ -283,7 +284,10 @@ class Bridge:
         try:
             received = self._framing.receive(frames)
         except ValueError as error:
-            self._log.warning("a message on %s was refused: %s", channel, error)
+            self._refused += 1
+            if self._refused.bit_count() == 1:  # 1, 2, 4, ...: a pipe that is not read gets full
+                text = "a message on %s was refused (%d so far): %s"
+                self._log.warning(text, channel, self._refused, error)
             return
         header = received.header
         msg_type, message = header["msg_type"], {"header": header, "parts": received.parts}
@@ -307,7 +311,8 @@ class Bridge:
 
         To wake the worker for each request would take longer than to send it.
         """
-        worker = self._workers[name]
+        # Until the kernel has started, requests of all channels wait behind its start.
+        worker = self._workers["shell" if self._client is None else name]
         is_small = sum(map(len, message["parts"])) <= _SMALL
         if worker.is_idle and self._client is not None and is_small:
             if self._send_to_kernel(channel, message, msg_id, 0):

@@ -15,9 +15,11 @@ from typing import TypedDict
 
 from traitlets.config import Config
 
+from ..clients import ClientGroup
 from ..config import GatewayClient
 from ..errors import NoSuchKernel
 from ..manager import BlockingGatewayKernelManager
+from ..ownership import KernelOwnership
 from ..traits import safe_url
 from .client import BridgeClient
 
@@ -81,14 +83,33 @@ def start(
     """
     if record is not None:
         with suppress(NoSuchKernel):  # it was culled meanwhile
-            manager = attach(gateway, config, record["kernel_id"])
-            manager.owned_kernel = True
-            manager.restart_kernel()
-            return manager
+            return _restart(gateway, config, record["kernel_id"])
     manager = BlockingGatewayKernelManager(
         kernel_name=kernel_name, gateway=gateway, config=config, client_factory=BridgeClient
     )
     manager.start_kernel(cwd=cwd)
+    return manager
+
+
+def _restart(
+    gateway: GatewayClient, config: Config, kernel_id: str
+) -> BlockingGatewayKernelManager:
+    """Return the manager of a kernel that the bridge before this one has left, restarted."""
+    manager = BlockingGatewayKernelManager(
+        gateway=gateway, config=config, client_factory=BridgeClient
+    )
+    # Held from now on: if the gateway cannot be reached, or this process is killed, no other
+    # process would shut the kernel down.
+    ownership = KernelOwnership(ClientGroup())
+    ownership.take(manager.rest, kernel_id, "")
+    try:
+        manager.start_kernel(kernel_id=kernel_id)
+        manager.owned_kernel = True
+    except NoSuchKernel:
+        ownership.update(manager.rest, None, "")
+        raise
+    ownership.update(manager.rest, None, "")  # the manager has a hold of its own
+    manager.restart_kernel()
     return manager
 
 

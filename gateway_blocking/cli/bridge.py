@@ -6,14 +6,14 @@ import os
 import secrets
 import signal
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from types import FrameType
 
 from jupyter_client.session import Session
 from jupyter_core.paths import jupyter_runtime_dir
 from jupyter_core.utils import ensure_dir_exists
-from traitlets import Bool, List, Unicode
+from traitlets import Bool, List, TraitError, Unicode
 
 from ..bridge.bridge import Bridge, BridgeEnd
 from ..bridge.directories import remote_directory
@@ -120,7 +120,8 @@ jupyter gateway bridge --kernel-id=1f3a
                 except BridgeEnd as end:
                     self._end(bridge.manager, path, restarts=end.restarts)
                     if str(end):
-                        echo(f"{self.typed_name}: {end}")
+                        with suppress(OSError):  # the status says enough if it cannot be written
+                            echo(f"{self.typed_name}: {end}")
                     return end.status
                 finally:
                     sockets.close()
@@ -143,11 +144,15 @@ jupyter gateway bridge --kernel-id=1f3a
 
     def _session(self, connection: ConnectionFile) -> Session:
         """Return the session that signs and checks messages."""
-        return Session(
-            key=connection.get("key", "").encode(),
-            signature_scheme=connection.get("signature_scheme", "hmac-sha256"),
-            config=self.config,
-        )
+        key = connection.get("key", "").encode()
+        scheme = connection.get("signature_scheme", "hmac-sha256")
+        try:
+            return Session(key=key, signature_scheme=scheme, config=self.config)
+        except (TraitError, TypeError) as error:
+            raise UsageError(
+                "the signature_scheme of the connection file must be hmac- and the name of a"
+                f" digest, such as hmac-sha256, got {scheme!r}"
+            ) from error
 
     @contextmanager
     def _connection_file(self, is_new: bool) -> Iterator[tuple[Path, ConnectionFile]]:
@@ -161,7 +166,9 @@ jupyter gateway bridge --kernel-id=1f3a
                 connection = write_new_connection_file(path, self.kernel_name)
             else:
                 connection = read_connection_file(path)
-        except (GatewayError, OSError) as error:
+        except GatewayError as error:
+            raise UsageError(str(error)) from error
+        except OSError as error:
             raise UsageError(f"cannot use {path}: {error}") from error
         try:
             yield path, connection
@@ -184,15 +191,16 @@ jupyter gateway bridge --kernel-id=1f3a
     def _end(
         self, manager: BlockingGatewayKernelManager | None, path: Path, *, restarts: bool
     ) -> None:
-        """Shut an owned kernel down, or leave it to the next bridge for the connection file."""
-        if manager is None or not manager.owned_kernel:
-            return
-        if restarts and manager.kernel_id:
+        """Leave an owned kernel to the next bridge for the connection file, if that restarts it.
+
+        Otherwise the end of this process shuts it down: within seconds, also if the gateway does
+        not respond.
+        """
+        if restarts and manager is not None and manager.owned_kernel and manager.kernel_id:
             url = safe_url(str(manager.gateway.url))
-            write_record(path, {"kernel_id": manager.kernel_id, "url": url})
-            manager.owned_kernel = False
-        else:
-            manager.shutdown_kernel()
+            with suppress(OSError):  # then the next bridge starts another kernel
+                write_record(path, {"kernel_id": manager.kernel_id, "url": url})
+                manager.owned_kernel = False
 
 
 def _handle_signals(bridge: Bridge) -> None:

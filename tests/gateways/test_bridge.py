@@ -20,6 +20,8 @@ from nbclient import NotebookClient
 from nbclient.exceptions import DeadKernelError
 
 from gateway_blocking import BlockingGatewayKernelManager
+from gateway_blocking.bridge.kernel import write_record
+from gateway_blocking.bridge.sockets import write_new_connection_file
 from gateway_blocking.local import LocalGateway
 from support.faultproxy import FaultProxy
 from support.notebooks import notebook
@@ -209,6 +211,22 @@ def test_a_bridge_that_is_killed_leaves_no_kernel(
         km.restart_kernel(now=True)
         kc.wait_for_ready(timeout=60)
         assert run(kc, "x")[0]["ename"] == "NameError"
+
+
+def test_a_restart_that_fails_leaves_no_kernel(
+    terminal: Terminal, proxy: FaultProxy, gateway: LocalGateway
+) -> None:
+    """The bridge owns the kernel that it is to restart from the beginning."""
+    with BlockingGatewayKernelManager(**gateway.options()) as owner:
+        owner.start_kernel()
+        owner.owned_kernel = False
+        file = terminal.directory / "connection.json"
+        write_new_connection_file(file, "python3")
+        write_record(file, {"kernel_id": owner.kernel_id or "", "url": proxy.url})
+        with proxy.refusing():
+            command = ("bridge", "--kernel=python3", "-f", str(file))
+            assert terminal(*command, JUPYTER_GATEWAY_URL=proxy.url).returncode == 1
+        wait_until(lambda: owner.kernel_id not in kernels_of(gateway), 60)
 
 
 def test_a_front_end_that_is_killed_leaves_no_kernel(spec: str, gateway: LocalGateway) -> None:

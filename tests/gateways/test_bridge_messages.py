@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import subprocess
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -14,6 +15,7 @@ from jupyter_client.manager import KernelManager
 
 from gateway_blocking.local import LocalGateway
 from support.bridges import SPEC, bridge_kernelspec
+from support.faultproxy import FaultProxy
 from support.ports import free_port
 from support.rawserver import Peer, serving
 from support.terminal import Terminal
@@ -227,9 +229,38 @@ def test_a_password_is_asked_for(bridged: BlockingKernelClient) -> None:
     assert "6\n" in texts
 
 
-def test_a_cell_that_waits_shows_why_the_kernel_did_not_start(
-    terminal: Terminal, gateway: LocalGateway
-) -> None:
+@contextmanager
+def starting(
+    terminal: Terminal, **options: str
+) -> Iterator[tuple[subprocess.Popen[str], BlockingKernelClient]]:
+    """A bridge that may still be starting its kernel, and a front end that it hears."""
+    file = terminal.directory / "connection.json"
+    ports = {f"{name}_port": free_port() for name in ("shell", "iopub", "stdin", "hb", "control")}
+    KernelManager(connection_file=str(file), **ports).write_connection_file()
+    with terminal.popen("bridge", "--kernel=python3", "-f", str(file), **options) as bridge:
+        client = BlockingKernelClient(connection_file=str(file))
+        client.load_connection_file()
+        client.start_channels()
+        while client.get_iopub_msg(timeout=TIMEOUT)["msg_type"] != "iopub_welcome":
+            pass  # what is published from now on arrives
+        try:
+            yield bridge, client
+        finally:
+            client.stop_channels()
+            client.context.destroy()
+            bridge.kill()  # unless the test has ended it
+
+
+def wait_until_received(client: BlockingKernelClient) -> None:
+    """Wait until the bridge has dealt with the messages before: it answers this one itself."""
+    for channel in ("shell", "control"):
+        message = client.session.msg("interrupt_request", {})
+        getattr(client, f"{channel}_channel").send(message)
+        received = getattr(client, f"get_{channel}_msg")(timeout=TIMEOUT)
+        assert received["parent_header"]["msg_id"] == message["header"]["msg_id"]
+
+
+def test_a_cell_that_waits_shows_why_the_kernel_did_not_start(terminal: Terminal) -> None:
     """As an error output and a reply, before the bridge ends."""
 
     def refuse(peer: Peer) -> None:
@@ -237,28 +268,36 @@ def test_a_cell_that_waits_shows_why_the_kernel_did_not_start(
         peer.answer("403 Forbidden")
 
     release = threading.Event()
-    file = terminal.directory / "connection.json"
-    ports = {f"{name}_port": free_port() for name in ("shell", "iopub", "stdin", "hb", "control")}
-    KernelManager(connection_file=str(file), **ports).write_connection_file()
-    with serving(refuse) as address:
-        options = {"JUPYTER_GATEWAY_URL": f"http://{address}"}
-        with terminal.popen("bridge", "--kernel=python3", "-f", str(file), **options) as bridge:
-            client = BlockingKernelClient(connection_file=str(file))
-            client.load_connection_file()
-            client.start_channels()
-            while client.get_iopub_msg(timeout=TIMEOUT)["msg_type"] != "iopub_welcome":
-                pass  # what is published from now on arrives
-            cell = client.execute("1")
-            # The bridge answers this itself, and so has the request before it.
-            message = client.session.msg("interrupt_request", {})
-            client.shell_channel.send(message)
-            assert client._recv_reply(message["header"]["msg_id"], timeout=TIMEOUT)
-            release.set()
-            outputs = outputs_until_idle(client, cell)
-            reply = client._recv_reply(cell, timeout=TIMEOUT)["content"]
-            assert [m["msg_type"] for m in outputs] == ["error", "status"]
-            assert outputs[0]["content"]["evalue"] == reply["evalue"]
-            assert reply["ename"] == "GatewayAuthError"
-            assert bridge.wait(TIMEOUT) == 1
-            client.stop_channels()
-            client.context.destroy()
+    with (
+        serving(refuse) as address,
+        starting(terminal, JUPYTER_GATEWAY_URL=f"http://{address}") as (bridge, client),
+    ):
+        cell = client.execute("1")
+        wait_until_received(client)
+        release.set()
+        outputs = outputs_until_idle(client, cell)
+        reply = client._recv_reply(cell, timeout=TIMEOUT)["content"]
+        assert [m["msg_type"] for m in outputs] == ["error", "status"]
+        assert outputs[0]["content"]["evalue"] == reply["evalue"]
+        assert reply["ename"] == "GatewayAuthError"
+        assert bridge.wait(TIMEOUT) == 1
+
+
+def test_requests_on_all_channels_wait_for_the_start(terminal: Terminal, proxy: FaultProxy) -> None:
+    """VS Code asks for the kernel's information on control before it does so on shell."""
+    proxy.stall()
+    with starting(terminal, JUPYTER_GATEWAY_URL=proxy.url) as (bridge, client):
+        sent = {}
+        for channel in ("control", "shell"):
+            message = client.session.msg("kernel_info_request", {})
+            getattr(client, f"{channel}_channel").send(message)
+            sent[channel] = message["header"]["msg_id"]
+        wait_until_received(client)
+        proxy.go_on()
+        for channel, msg_id in sent.items():
+            reply = getattr(client, f"get_{channel}_msg")(timeout=TIMEOUT)
+            assert reply["parent_header"]["msg_id"] == msg_id
+            assert reply["content"]["status"] == "ok"
+        # Another client may ask for the end on shell, as in older versions of the protocol.
+        assert asked(client, "shutdown_request")["content"]["status"] == "ok"
+        assert bridge.wait(TIMEOUT) == 0
