@@ -20,6 +20,7 @@ from ..bridge.kernelspecs import (
     local_names,
 )
 from ..errors import GatewayError
+from ..escape import printable
 from ..models import KernelSpecModel
 from ..rest import GatewayREST
 from .command import ReportCommand
@@ -40,7 +41,8 @@ class InstallCommand(ReportCommand):
 
     Usage: jupyter gateway install [OPTIONS] [NAME...]
 
-    Without NAME, give --all. Without --profile, the front end's own environment variables name
+    Without NAME, give --all, which leaves out kernelspecs that this command has made on the
+    gateway's machine. Without --profile, the front end's own environment variables name
     the gateway, which most graphical front ends do not have: see "jupyter gateway profile".
 
     The exit status:
@@ -81,7 +83,7 @@ jupyter gateway install --sys-prefix python3
         maps = [str(each) for each in directory_maps(self.map_directory)]
         with self.rest() as rest:
             if self.everything:
-                models = list(rest.list_kernelspecs()["kernelspecs"].values())
+                models = _without_ours(rest.list_kernelspecs()["kernelspecs"])
             else:
                 models = [rest.get_kernelspec(name) for name in self.extra_args]
             host = urlsplit(str(rest.gateway.url)).hostname or "gateway"
@@ -168,6 +170,17 @@ jupyter gateway install --sys-prefix python3
             self.log.info("no %s of %s: %s", file, kernel_name, str(error))
         else:
             (folder / file).write_bytes(data)
+
+
+def _without_ours(models: dict[str, KernelSpecModel]) -> list[KernelSpecModel]:
+    """Return all kernelspecs except those that this command has made, for instance for this user.
+
+    A gateway on this machine lists them, too.  Each kernel would have a bridge to another bridge.
+    """
+    ours = [name for name, model in models.items() if MARK in (model["spec"].get("metadata") or {})]
+    if ours:
+        echo(f"left out {', '.join(map(printable, ours))}, which jupyter gateway install has made")
+    return [model for name, model in models.items() if name not in ours]
 
 
 class UninstallCommand(ReportCommand):

@@ -386,6 +386,23 @@ def test_install_replaces_no_kernelspec_of_others(spec: str, terminal: Terminal)
     assert file.read_text() == mine
 
 
+def test_install_all_leaves_out_what_it_has_made(
+    spec: str, terminal: Terminal, tmp_path: Path
+) -> None:
+    """A gateway on this machine lists the kernelspec of its own bridge, too."""
+    with LocalGateway() as gateway:
+        env = {
+            "JUPYTER_GATEWAY_URL": gateway.url,
+            "JUPYTER_GATEWAY_AUTH_TOKEN": gateway.token,
+        }
+        assert spec in terminal("kernelspecs", **env).stdout
+        done = terminal("install", "--all", f"--prefix={tmp_path / 'prefix'}", **env)
+    assert done.returncode == 0, done.stderr
+    assert f"left out {spec}, which jupyter gateway install has made" in done.stderr
+    assert not list(tmp_path.glob(f"prefix/share/jupyter/kernels/*{spec}"))
+    assert list(tmp_path.glob("prefix/share/jupyter/kernels/127.0.0.1-python3"))
+
+
 def test_a_gateway_that_cannot_be_reached(spec: str, terminal: Terminal) -> None:
     """The bridge ends with the error and its advice, instead of waiting."""
     options = {"JUPYTER_GATEWAY_URL": "http://127.0.0.1:9"}
