@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import sys
 from pathlib import Path
 from typing import cast
@@ -12,6 +13,7 @@ from traitlets import Bool, Float, Unicode
 
 from ..collector import Output
 from ..errors import DeadKernelError
+from ..escape import plain_text
 from ..execution import Execution
 from ..messages import Message
 from .command import KernelCommand
@@ -20,8 +22,11 @@ from .files import read_standard_input, read_text
 from .notebook_log import NotebookLog
 from .terminal import echo, renderer, write
 
-__all__ = ["ExecCommand", "exit_status"]
+__all__ = ["ExecCommand", "exit_status", "without_frames_of_input"]
 
+_INPUT = re.compile(
+    r"File .*[/\\]ipykernel[/\\]kernelbase\.py:\d+, in Kernel\.(raw_input|getpass|_input_request)\("
+)
 _RUNNING_KERNEL = "a running kernel is named by --kernel-id=KERNEL"
 
 
@@ -186,6 +191,14 @@ def _failure(done: Execution) -> str:
     return done.detail
 
 
+def without_frames_of_input(traceback: list[str]) -> list[str]:
+    """Return the parts of a traceback without those of ipykernel's own ``input()``.
+
+    ipykernel replaces Python's, which is written in C and has no frames.
+    """
+    return [part for part in traceback if not _INPUT.match(plain_text(part))]
+
+
 class _Display:
     """Shows each output as it comes, except what an interactive kernel says of sys.exit()."""
 
@@ -194,7 +207,9 @@ class _Display:
 
     def __call__(self, output: Output) -> None:
         kind = output["output_type"]
-        self._has_exited |= kind == "error" and output["ename"] == "SystemExit"
+        if output["output_type"] == "error":
+            self._has_exited |= output["ename"] == "SystemExit"
+            output = {**output, "traceback": without_frames_of_input(output["traceback"])}
         if not self._has_exited:
             content = {**output, "transient": {"display_id": output.get("display_id")}}
             renderer.render(cast(Message, {"msg_type": kind, "content": content}))

@@ -96,6 +96,19 @@ def test_json_of_a_kernel_that_dies(terminal: Terminal) -> None:
     assert (done.returncode, result_of(done)["status"]) == (3, "died")
 
 
+@pytest.mark.parametrize("name", ["input", "__import__('getpass').getpass"])
+def test_the_end_of_input_shows_the_frames_of_the_code_only(
+    terminal: Terminal, kernel: str, name: str
+) -> None:
+    """ipykernel's own input() has frames, which Python's does not have."""
+    done = terminal("exec", kernel, f"def ask():\n    {name}()\nask()")
+    assert done.returncode == 1
+    assert "----> 3 ask()" in done.stderr
+    assert f"----> 2     {name}()" in done.stderr
+    assert done.stderr.endswith("EOFError: \n")
+    assert "kernelbase" not in done.stderr
+
+
 def test_code_from_a_file(terminal: Terminal, kernel: str) -> None:
     """With any text, or with a byte order mark."""
     (terminal.directory / "ü.py").write_text("\ufeffprint('ü')", encoding="utf-8")
