@@ -53,6 +53,7 @@ from .routing import (
     Route,
     RouteTable,
     asks_for_restart,
+    end_messages,
     failure_messages,
     lost_output_text,
     text_for_front_end,
@@ -247,7 +248,7 @@ class Bridge:
         if isinstance(event, Arrived):
             self._pass_on(event.channel, event.message)
         elif isinstance(event, KernelEnded | ConnectionEnded):
-            # Requests get no reply: a front end tells a dead kernel by the end of its process.
+            self._end_requests(event.error)
             raise BridgeEnd(1, text_for_front_end(event.error))
         elif isinstance(event, RequestFailed):
             is_end = isinstance(event.error, DeadKernelError | GatewayConnectionClosed)
@@ -372,6 +373,12 @@ class Bridge:
         for route in self._routes.open_requests():
             if route.header["msg_type"] == "execute_request":
                 self._fail(route, error)
+
+    def _end_requests(self, error: GatewayError) -> None:
+        """End the output of each request that gets no reply, because the bridge ends."""
+        for route in self._routes.open_requests():
+            for msg_type, content in end_messages(route.header, error):
+                self._publish(msg_type, content, route.header)
 
     def _reply(self, route: Route, msg_type: str, content: Mapping[str, Any]) -> None:
         message = self._session.msg(msg_type, dict(content), parent=route.header)

@@ -18,6 +18,7 @@ __all__ = [
     "RouteTable",
     "UNREAD_TEXT",
     "asks_for_restart",
+    "end_messages",
     "failure_messages",
     "lost_output_text",
     "text_for_front_end",
@@ -139,6 +140,33 @@ _REPLY_FIELDS: Mapping[str, Mapping[str, Any]] = {
     "history_request": {"history": []},
     "inspect_request": {"found": False, "data": {}, "metadata": {}},
 }
+
+
+def end_messages(
+    header: Mapping[str, Any], error: GatewayError
+) -> list[tuple[str, dict[str, Any]]]:
+    """Return the output that ends a request when the kernel or the connection has ended.
+
+    The request gets no reply: a front end tells a dead kernel by the end of its process.  One that
+    does not watch the process would show the request as running for ever.
+
+    Parameters
+    ----------
+    header : dict
+        Header of the request.
+    error : GatewayError
+        Why the kernel or the connection has ended.
+
+    Returns
+    -------
+    list of (str, dict)
+        Message type and content of each.
+    """
+    messages: list[tuple[str, dict[str, Any]]] = []
+    if header["msg_type"] == "execute_request":
+        text = printable(f"[gateway] {text_for_front_end(error)}") + "\n"
+        messages.append(("stream", {"name": "stderr", "text": text}))
+    return [*messages, ("status", {"execution_state": "idle"})]
 
 
 def lost_output_text(missing: int) -> str:

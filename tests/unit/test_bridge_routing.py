@@ -18,6 +18,7 @@ from gateway_blocking.bridge.routing import (
     Route,
     RouteTable,
     asks_for_restart,
+    end_messages,
     failure_messages,
     lost_output_text,
     text_for_front_end,
@@ -148,6 +149,17 @@ def test_a_failed_reply_has_the_fields_that_front_ends_read(
     messages = failure_messages(header("1", f"{request_type}_request"), ReplyLost("x"), 0)
     (content,) = [content for channel, _, content in messages if channel == "reply"]
     assert fields <= content.keys()
+
+
+def test_the_end_of_the_kernel_is_said_below_a_cell() -> None:
+    """Other requests show nothing; all end, although none gets a reply."""
+    ended = KernelRestarted("kernel k crashed", advice="call wait_for_ready() to continue")
+    assert end_messages(header("1"), ended) == [
+        ("stream", {"name": "stderr", "text": "[gateway] kernel k crashed\n"}),
+        ("status", {"execution_state": "idle"}),
+    ]
+    completion = end_messages(header("1", "complete_request"), ended)
+    assert [msg_type for msg_type, _ in completion] == ["status"]
 
 
 def test_a_front_end_gets_no_advice_that_only_a_program_can_follow() -> None:
