@@ -93,7 +93,10 @@ def begin_upload(path: str, token: str) -> None:
     The client chooses the random `token`, which is a part of the name: it can find the file again
     even if it never got a reply.
     """
-    os.close(os.open(_part(path, token), os.O_CREAT | os.O_WRONLY, 0o600))
+    try:
+        os.close(os.open(_part(path, token), os.O_CREAT | os.O_WRONLY, 0o600))
+    except OSError as error:  # it names the part, which the caller does not know
+        raise OSError(error.errno, error.strerror, path) from error
 
 
 def _part(path: str, token: str) -> str:

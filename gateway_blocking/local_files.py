@@ -38,7 +38,10 @@ def replacement(path: Path, mode: int | None = None) -> Iterator[IO[bytes]]:
         The file cannot be written.
     """
     # mkstemp() uses O_EXCL, mode 0600, and a name that cannot be guessed.
-    handle, name = tempfile.mkstemp(dir=path.parent, prefix=".", suffix=".part")
+    try:
+        handle, name = tempfile.mkstemp(dir=path.parent, prefix=".", suffix=".part")
+    except OSError as error:  # it names the temporary file, which the caller does not know
+        raise OSError(error.errno, error.strerror, str(path)) from error
     part = Path(name)
     try:
         with os.fdopen(handle, "wb") as file:

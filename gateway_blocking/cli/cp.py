@@ -15,6 +15,7 @@ from typing import NamedTuple
 from traitlets import Enum
 
 from ..client import BlockingGatewayKernelClient
+from ..errors import GatewayError
 from ..kernel_operations import Via
 from .command import ALIASES, Command
 from .errors import OK, UsageError
@@ -32,6 +33,9 @@ class Place(NamedTuple):
     kernel: str
     """ID of the kernel, or its beginning; "" for this machine."""
     path: str
+
+    def __str__(self) -> str:
+        return f"{self.kernel}:{self.path}" if self.kernel else self.path
 
 
 def parse_place(text: str, *, has_drives: bool = os.name == "nt") -> Place:
@@ -118,11 +122,18 @@ jupyter gateway cp 1f3a:out/model.bin 1f3a:out/log.txt results/
         if several and not target.endswith("/"):
             target += "/"
         via: Via = "contents" if self.via == "contents" else "kernel"
-        with _progress(source.path) as progress:
-            if destination.kernel:
-                kc.upload(Path(source.path), target, progress=progress, via=via)
-            else:
-                kc.download(source.path, target, progress=progress, via=via)
+        try:
+            with _progress(source.path) as progress:
+                if destination.kernel:
+                    kc.upload(Path(source.path), target, progress=progress, via=via)
+                else:
+                    kc.download(source.path, target, progress=progress, via=via)
+        except OSError as error:
+            if isinstance(error, GatewayError) or error.filename is None:
+                raise
+            raise UsageError(
+                f"cannot copy {source} to {destination}: {error.strerror}: {error.filename}"
+            ) from error
 
 
 @contextmanager

@@ -55,6 +55,14 @@ def test_an_unfinished_upload_is_private(tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == []
 
 
+def test_an_error_names_the_file_and_not_the_part(tmp_path: Path) -> None:
+    """The caller does not know the name of the part."""
+    path = str(tmp_path / "missing" / "new")
+    with pytest.raises(FileNotFoundError) as caught:
+        kernel_files.begin_upload(path, "token")
+    assert caught.value.filename == path
+
+
 def test_an_upload_keeps_permissions_and_links(tmp_path: Path) -> None:
     """A link stays a link: the file that it points to is replaced."""
     (tmp_path / "old").touch(0o640)

@@ -51,6 +51,14 @@ def test_an_error_leaves_the_old_file(tmp_path: Path) -> None:
     assert [each.name for each in tmp_path.iterdir()] == ["old"]
 
 
+def test_an_error_names_the_file_and_not_the_part(tmp_path: Path) -> None:
+    """The caller does not know the name of the part."""
+    path = tmp_path / "missing" / "new"
+    with pytest.raises(FileNotFoundError) as caught, replacement(path):
+        pass
+    assert caught.value.filename == str(path)
+
+
 @pytest.mark.skipif(os.name == "nt", reason="Windows has no such files")
 def test_a_device_is_refused() -> None:
     """It must not be replaced."""
