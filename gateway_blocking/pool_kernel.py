@@ -94,8 +94,11 @@ class PoolKernel:
             try:
                 client.run(self._setup, timeout=SETUP_TIMEOUT, store_history=False, check=True)
             except (ExecutionError, GatewayTimeout) as error:
+                reason = str(error)
+                if isinstance(error, ExecutionError):  # its text is a traceback of many lines
+                    reason = f"{error.ename}: {error.evalue}"
                 raise PoolSetupFailed(
-                    f"the setup code of the pool failed: {error}",
+                    f"the setup code of the pool failed: {reason}",
                     advice="correct the setup= of the pool",
                 ) from error
         self._process = self._probe(READY_TIMEOUT)

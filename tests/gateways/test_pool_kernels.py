@@ -319,7 +319,8 @@ def test_a_full_gateway_serves_callers_as_kernels_come_back() -> None:
 def test_setup_code_that_fails_is_an_error_at_once(options: dict[str, Any]) -> None:
     """For wait() and for callers, and its kernels are shut down."""
     with KernelPool(1, 2, setup="import no_such_module", **options) as pool:
-        with pytest.raises(PoolSetupFailed, match="No module named 'no_such_module'") as info:
+        text = "failed: ModuleNotFoundError: No module named 'no_such_module'; correct the setup= "
+        with pytest.raises(PoolSetupFailed, match=text) as info:
             pool.wait(timeout=60)
         assert isinstance(info.value.__cause__, ExecutionError)
         with pytest.raises(PoolSetupFailed):
