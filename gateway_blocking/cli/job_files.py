@@ -38,6 +38,8 @@ def send_files(kc: BlockingGatewayKernelClient, paths: Sequence[str]) -> None:
     for path in paths:
         try:
             kc.upload(path, "./")
+        except GatewayError:  # some are OSErrors, too
+            raise
         except OSError as error:
             raise UsageError(f"cannot upload {path}: {error.strerror or error}") from error
 
@@ -101,6 +103,8 @@ def _fetch(kc: BlockingGatewayKernelClient, name: str, target: Path) -> None:
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
         kc.download(name, target)
+    except GatewayError:  # some are OSErrors, too
+        raise
     except OSError as error:
         raise UsageError(f"cannot download {name}: {error.strerror or error}") from error
 

@@ -7,9 +7,10 @@ from typing import Any
 
 import pytest
 
+from gateway_blocking import GatewayConnectionClosed, GatewayTimeout
 from gateway_blocking.cli import job_files
 from gateway_blocking.cli.errors import UsageError
-from gateway_blocking.cli.job_files import fetch_files, local_path
+from gateway_blocking.cli.job_files import fetch_files, local_path, send_files
 
 
 @pytest.mark.parametrize(
@@ -54,6 +55,32 @@ def fetched(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
         return files
 
     return fetch
+
+
+@pytest.mark.parametrize(
+    ("error", "expected"),
+    [
+        (GatewayConnectionClosed("the connection is lost"), GatewayConnectionClosed),
+        (GatewayTimeout("the kernel did not answer"), GatewayTimeout),
+        (FileNotFoundError(2, "No such file or directory", "a.csv"), UsageError),
+    ],
+)
+def test_an_error_of_the_gateway_is_not_one_of_a_file(
+    error: OSError, expected: type[Exception], fetched: Any
+) -> None:
+    """It is an OSError, too, and the exit status differs."""
+
+    class Failing(Kernel):
+        def download(self, name: str, target: Path) -> None:
+            raise error
+
+        def upload(self, path: str, remote: str) -> None:
+            raise error
+
+    with pytest.raises(expected):
+        fetched(Failing(), "a.csv")
+    with pytest.raises(expected):
+        send_files(Failing(), ["a.csv"])  # type: ignore[arg-type]
 
 
 def test_two_files_of_one_name_are_refused(fetched: Any, tmp_path: Path) -> None:
