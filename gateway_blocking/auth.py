@@ -131,6 +131,8 @@ class Credentials:
             self.failure = ""
         except Exception as error:  # any error of a user's class; the old token may still be valid
             kind = type(error).__name__  # its text may contain the token
-            which = "with the old one" if token else "without one"
-            options.log.warning("the token was not renewed (%s), going on %s", kind, which)
-            self.failure = f"the token's renewer failed: {self._renewer_name} raised {kind}"
+            failure = f"the token's renewer failed: {self._renewer_name} raised {kind}"
+            if failure != self.failure:  # it is called for each request, and may fail for each
+                which = "with the old one" if token else "without one"
+                options.log.warning("the token was not renewed (%s), going on %s", kind, which)
+            self.failure = failure

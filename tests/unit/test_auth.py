@@ -137,6 +137,30 @@ class Failing(NoOpTokenRenewer):
         raise RuntimeError(f"not renewed: {auth_token}")
 
 
+class Sometimes(NoOpTokenRenewer):
+    """Fails while `fails` is true."""
+
+    fails = True
+
+    def get_token(self, auth_header_key: str, auth_scheme: Any, auth_token: str, **kw: Any) -> str:
+        if self.fails:
+            raise OSError
+        return auth_token
+
+
+def test_a_renewer_that_fails_again_is_warned_of_once(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """It is called for each request; a failure after a success is new."""
+    gateway = GatewayClient(
+        gateway_token_renewer_class=Sometimes, auth_token="a", log=plain_logger()
+    )
+    for fails, count in ((True, 1), (True, 1), (False, 1), (True, 2)):
+        monkeypatch.setattr(Sometimes, "fails", fails)
+        gateway.request_headers()
+        assert caplog.text.count("not renewed") == count
+
+
 class NoText(NoOpTokenRenewer):
     """Gives no text."""
 
