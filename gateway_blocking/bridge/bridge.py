@@ -37,14 +37,7 @@ from ..errors import (
 )
 from ..locks import Lock
 from ..manager import BlockingGatewayKernelManager
-from .client import (
-    Arrived,
-    BridgeClient,
-    ConnectionEnded,
-    Event,
-    KernelEnded,
-    RequestFailed,
-)
+from .client import Arrived, BridgeClient, ConnectionEnded, Event, KernelEnded, RequestFailed
 from .framing import Framing
 from .outbox import Outbox
 from .publisher import Publisher
@@ -54,6 +47,7 @@ from .routing import (
     RouteTable,
     asks_for_restart,
     end_messages,
+    error_content,
     failure_messages,
     lost_output_text,
     text_for_front_end,
@@ -68,6 +62,7 @@ _POLL = 1.0  # seconds between two looks at the front end's process
 _OUTBOX = "outbox"
 _STALL = 5  # seconds without progress after which a front end does not read
 _SMALL = 16_384  # bytes of a message that a socket takes as a whole, or not at all
+_CONNECTING = 0.5  # seconds in which front ends connect (ZMQ tries again each 0.1 s)
 _TURN = 100  # messages of one socket, before the others get their turn
 
 _Event = Event | Callable[[], None]
@@ -108,8 +103,7 @@ class Bridge:
     max_unread_size : int
         Bytes of big messages that are kept for a front end that does not read; 0 for no limit.
     has_front_end_ended : callable, optional
-        Returns True if the process has ended that the bridge is to end with.  It is called after
-        each wait, and must return at once.
+        Returns True, at once, if the process has ended that the bridge is to end with.
     """
 
     def __init__(
@@ -368,11 +362,10 @@ class Bridge:
             else:
                 self._publish(msg_type, content, route.header)
 
-    def _fail_waiting_cells(self, error: GatewayError) -> None:
-        """Show why the kernel did not start in the cells that wait for it."""
+    def _fail_requests(self, error: GatewayError) -> None:
+        """Show why the kernel did not start in the cells and front ends that wait for it."""
         for route in self._routes.open_requests():
-            if route.header["msg_type"] == "execute_request":
-                self._fail(route, error)
+            self._fail(route, error)
 
     def _end_requests(self, error: GatewayError) -> None:
         """End the output of each request that gets no reply, because the bridge ends."""
@@ -417,7 +410,8 @@ class Bridge:
             client.forward_to(self._put, self._relay)
             client.start_channels()
         except GatewayError as error:
-            self._outbox.put(partial(self._fail_waiting_cells, error))
+            self._workers["shell"].pause(_CONNECTING)
+            self._outbox.put(partial(self._fail_requests, error))
             raise
         self._client = client
 
@@ -449,8 +443,8 @@ class Bridge:
         except NoSuchKernel as error:
             raise GatewayError(f"the kernel is gone: {error}") from error
         except GatewayError as error:
-            self._log.warning("the kernel was not interrupted: %s", str(error))
-            content = {"status": "error", "ename": type(error).__name__, "evalue": str(error)}
-            content["traceback"] = [f"{type(error).__name__}: {error}"]
+            if self._end is None:  # jupyter_client interrupts each kernel that it shuts down
+                self._log.warning("the kernel was not interrupted: %s", str(error))
+            content = {"status": "error", **error_content(error)}
         if route is not None:
             self._outbox.put(partial(self._reply, route, "interrupt_reply", content))

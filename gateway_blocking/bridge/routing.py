@@ -19,6 +19,7 @@ __all__ = [
     "UNREAD_TEXT",
     "asks_for_restart",
     "end_messages",
+    "error_content",
     "failure_messages",
     "lost_output_text",
     "text_for_front_end",
@@ -99,6 +100,12 @@ def text_for_front_end(error: GatewayError) -> str:
     return printable(error.args[0]) if isinstance(error, DeadKernelError) else str(error)
 
 
+def error_content(error: GatewayError) -> dict[str, Any]:
+    """Return an error as the content of a message."""
+    name, text = type(error).__name__, text_for_front_end(error)
+    return {"ename": name, "evalue": text, "traceback": [f"{name}: {text}"]}
+
+
 def failure_messages(
     header: dict[str, Any], error: GatewayError, execution_count: int
 ) -> list[tuple[str, str, dict[str, Any]]]:
@@ -119,13 +126,15 @@ def failure_messages(
         Channel (``"reply"``: the one that the request came on), message type and content of each.
         The last is the ``idle`` that ends the output, so that no cell seems to run for ever.
     """
-    name, text = type(error).__name__, text_for_front_end(error)
-    failure = {"ename": name, "evalue": text, "traceback": [f"{name}: {text}"]}
+    failure = error_content(error)
     msg_type = str(header["msg_type"])
     messages: list[tuple[str, str, dict[str, Any]]] = []
     if msg_type == "execute_request":
         messages.append(("iopub", "error", failure))
-    if msg_type.endswith("_request"):
+    if msg_type == "kernel_info_request":  # an error as its reply would be taken for an answer
+        text = failure["traceback"][0] + "\n"
+        messages.append(("iopub", "stream", {"name": "stderr", "text": text}))
+    elif msg_type.endswith("_request"):
         reply = msg_type.removesuffix("_request") + "_reply"
         content = {"status": "error", **failure, **_REPLY_FIELDS.get(msg_type, {})}
         if msg_type == "execute_request":

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from queue import SimpleQueue
+from contextlib import suppress
+from queue import Empty, SimpleQueue
 
 from ..locks import apart
 from ..threads import DaemonThread
@@ -27,6 +28,7 @@ class Worker:
         self._queue: SimpleQueue[Callable[[], object] | None] = SimpleQueue()
         self._given = 0  # written by the thread that gives, and by its signal handlers
         self._done = 0  # written by the thread that works
+        self._stops: SimpleQueue[None] = SimpleQueue()  # wakes a pause
         self._thread = DaemonThread(name, self._run)
 
     def start(self) -> None:
@@ -35,12 +37,18 @@ class Worker:
 
     def stop(self) -> None:
         """End the thread after what was given to it."""
+        self._stops.put(None)
         self._queue.put(None)
 
     def do(self, work: Callable[[], object]) -> None:
         """Have this done after all that was given before; a signal handler may call this."""
         self._given += 1
         self._queue.put(work)
+
+    def pause(self, seconds: float) -> None:
+        """Wait for so long, or until the worker is stopped; only its own work calls this."""
+        with suppress(Empty):
+            self._stops.get(timeout=seconds)
 
     @property
     def is_idle(self) -> bool:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import os
 import threading
 from collections.abc import Iterator
@@ -12,8 +13,13 @@ from typing import Any
 
 import pytest
 import zmq
+from jupyter_client.blocking import BlockingKernelClient
+from jupyter_client.session import Session
 
+from gateway_blocking import BlockingGatewayKernelManager
+from gateway_blocking.bridge import bridge as bridge_module
 from gateway_blocking.bridge import sockets as module
+from gateway_blocking.bridge.bridge import Bridge, BridgeEnd
 from gateway_blocking.bridge.publisher import Publisher
 from gateway_blocking.bridge.sockets import (
     BridgeSockets,
@@ -82,6 +88,53 @@ def test_sockets_that_cannot_be_bound_are_an_error(tmp_path: Path, change: dict[
         thread.join(30)
     assert len(errors) == 1
     assert "cannot be used" in errors[0]
+
+
+# --- a kernel that does not start -----------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("request_type", "expected"),
+    [("execute", {"error", "execute_reply"}), ("kernel_info", {"stream"})],
+)
+def test_a_front_end_is_told_why_the_kernel_did_not_start(
+    request_type: str, expected: set[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A cell gets the error; qtconsole, which waits with its first prompt, gets output."""
+    monkeypatch.setattr(bridge_module, "_CONNECTING", 0)
+    path = tmp_path / "kernel.json"
+    connection = write_new_connection_file(path, "python3")
+    sockets = BridgeSockets(connection)
+    client = BlockingKernelClient(connection_file=str(path))
+    client.load_connection_file()
+    client.start_channels(hb=False)
+    _ = client.execute("1") if request_type == "execute" else client.kernel_info()
+    for name in ("shell", "iopub"):
+        assert sockets.by_name[name].poll(60_000)
+
+    def new_kernel() -> BlockingGatewayKernelManager:
+        with zmq.Context() as context, context.socket(zmq.REQ) as ping:
+            ping.connect(f"tcp://127.0.0.1:{connection['hb_port']}")
+            ping.send(b"ping")
+            assert ping.poll(60_000)  # the bridge has received, or is about to, what came before
+            ping.recv()
+        raise GatewayError("the gateway is full")
+
+    session = Session(key=connection["key"].encode())
+    with pytest.raises(BridgeEnd, match="the gateway is full"):
+        Bridge(sockets, session, new_kernel, logging.getLogger(__name__)).run()
+    sockets.close()
+    told: set[str] = set()
+    try:
+        while not told >= expected:
+            channel = "shell" if "error" in told else "iopub"
+            message = getattr(client, f"get_{channel}_msg")(timeout=60)
+            told.add(message["msg_type"])
+            if message["msg_type"] in expected:
+                assert "the gateway is full" in str(message["content"])
+    finally:
+        client.stop_channels()
+        client.context.destroy()
 
 
 # --- front ends that do not read ------------------------------------------------------------------

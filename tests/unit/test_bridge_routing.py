@@ -162,6 +162,13 @@ def test_the_end_of_the_kernel_is_said_below_a_cell() -> None:
     assert [msg_type for msg_type, _ in completion] == ["status"]
 
 
+def test_a_kernel_info_request_that_fails_has_output_but_no_reply() -> None:
+    """A front end takes any reply for a kernel that is ready, and reads its fields."""
+    messages = failure_messages(header("1", "kernel_info_request"), ReplyLost("it was lost"), 0)
+    assert [each[:2] for each in messages] == [("iopub", "stream"), ("iopub", "status")]
+    assert messages[0][2]["text"] == "ReplyLost: it was lost\n"
+
+
 def test_a_front_end_gets_no_advice_that_only_a_program_can_follow() -> None:
     """It restarts the kernel in its own way; what is wrong with a login helps its user, too."""
     ended = KernelRestarted("kernel k was restarted", advice="call wait_for_ready() to continue")
