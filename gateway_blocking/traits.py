@@ -235,7 +235,12 @@ class Switch(Bool[bool, "bool | str"]):
 
     def validate(self, obj: Any, value: Any) -> Any:
         """Return the validated value."""
-        return super().validate(obj, self.from_string(value) if isinstance(value, str) else value)
+        if isinstance(value, str):
+            value = self.from_string(value)
+        try:
+            return super().validate(obj, value)
+        except TraitError:
+            raise TraitError(f"{self.name}={value!r} is not true or false") from None
 
 
 class Seconds(Float[float, float]):
@@ -251,6 +256,10 @@ class Seconds(Float[float, float]):
         """Return the validated value."""
         try:
             seconds = float(super().validate(obj, value))
+        except TraitError:
+            raise TraitError(
+                f"{self.name}={value!r} is not a number of seconds of at least {self.min:g}"
+            ) from None
         except OverflowError:  # no float can hold such a whole number
             seconds = math.inf
         if not math.isfinite(seconds):
@@ -266,7 +275,16 @@ class Seconds(Float[float, float]):
 
 
 class Count(Int[int, int]):
-    """A whole number."""
+    """A whole number, with a minimum."""
+
+    def validate(self, obj: Any, value: Any) -> int:
+        """Return the validated value."""
+        try:
+            return int(super().validate(obj, value))
+        except TraitError:
+            raise TraitError(
+                f"{self.name}={value!r} is not a whole number of at least {self.min}"
+            ) from None
 
     def from_string(self, s: str) -> int:
         """Return the value that a text stands for."""

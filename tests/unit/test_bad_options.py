@@ -163,6 +163,32 @@ def test_a_token_is_not_sent_in_clear_beside_tls(options: dict[str, str], messag
     assert GatewayClient(url="https://h", ws_url="wss://w").ws_url == "wss://w"
 
 
+@pytest.mark.parametrize(
+    ("name", "value", "what"),
+    [
+        ("request_timeout", -1, "a number of seconds of at least 0.001"),
+        ("request_timeout", "x", "a number of seconds of at least 0.001"),
+        ("ws_ping_interval", -1, "a number of seconds of at least 0"),
+        ("gateway_retry_max", -1, "a whole number of at least 0"),
+        ("gateway_retry_max", 1.5, "a whole number of at least 0"),
+        ("ws_max_message_size", 10, "a whole number of at least 1024"),
+        ("validate_cert", 3, "true or false"),
+    ],
+)
+def test_a_bad_number_is_told_in_the_words_of_other_errors(
+    name: str, value: Any, what: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """traitlets would tell of a trait of an instance."""
+    with pytest.raises(TraitError) as caught:
+        GatewayClient(**{name: value})
+    assert str(caught.value) == f"{name}={value!r} is not {what}"
+    if isinstance(value, int) and value != 3:
+        variable = OPTIONS[name].metadata["env"][0]
+        monkeypatch.setenv(variable, str(value))
+        with pytest.raises(TraitError, match=rf"^{variable}={value}(\.0)? is not {what}$"):
+            GatewayClient()
+
+
 @pytest.mark.parametrize(("given", "meant"), [("kernel", "kernel_name"), ("token", "auth_token")])
 def test_a_keyword_as_on_the_command_line_gets_a_hint(given: str, meant: str) -> None:
     """--kernel and --token are kernel_name and auth_token here."""
