@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 from jupyter_client.blocking import BlockingKernelClient
+from jupyter_client.connect import write_connection_file
 from jupyter_client.manager import KernelManager
 
 from gateway_blocking.local import LocalGateway
@@ -236,19 +237,21 @@ def starting(
     """A bridge that may still be starting its kernel, and a front end that it hears."""
     file = terminal.directory / "connection.json"
     ports = {f"{name}_port": free_port() for name in ("shell", "iopub", "stdin", "hb", "control")}
-    KernelManager(connection_file=str(file), **ports).write_connection_file()
+    write_connection_file(str(file), key=b"key", **ports)
     with terminal.popen("bridge", "--kernel=python3", "-f", str(file), **options) as bridge:
         client = BlockingKernelClient(connection_file=str(file))
         client.load_connection_file()
         client.start_channels()
-        while client.get_iopub_msg(timeout=TIMEOUT)["msg_type"] != "iopub_welcome":
-            pass  # what is published from now on arrives
         try:
+            while client.get_iopub_msg(timeout=TIMEOUT)["msg_type"] != "iopub_welcome":
+                pass  # what is published from now on arrives
             yield bridge, client
         finally:
             client.stop_channels()
             client.context.destroy()
             bridge.kill()  # unless the test has ended it
+            assert bridge.stderr is not None
+            print(bridge.stderr.read())
 
 
 def wait_until_received(client: BlockingKernelClient) -> None:
