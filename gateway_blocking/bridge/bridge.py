@@ -53,7 +53,7 @@ from .routing import (
     text_for_front_end,
     topic,
 )
-from .sockets import BridgeSockets, descriptor, has_input, send_frames
+from .sockets import BridgeSockets, descriptor, has_input, receive_frames, send_frames
 from .worker import Worker
 
 __all__ = ["Bridge", "BridgeEnd"]
@@ -256,9 +256,8 @@ class Bridge:
     def _receive_from(self, name: str, socket: zmq.Socket[bytes]) -> bool:
         """Receive what there is on one socket; return True if there may be more."""
         for _ in range(_TURN):
-            if not has_input(socket):
+            if (frames := receive_frames(socket)) is None:
                 return False
-            frames = socket.recv_multipart(zmq.NOBLOCK)
             if name == "hb":
                 send_frames(socket, frames)
             elif name == "iopub":

@@ -19,6 +19,7 @@ __all__ = [
     "descriptor",
     "has_input",
     "read_connection_file",
+    "receive_frames",
     "send_frames",
     "write_new_connection_file",
 ]
@@ -152,6 +153,16 @@ def descriptor(socket: zmq.Socket[bytes]) -> int:
 def has_input(socket: zmq.Socket[bytes]) -> bool:
     """Return True if there is a message to receive; take note of all that has come."""
     return bool(cast("int", socket.get(zmq.EVENTS)) & _INPUT)
+
+
+def receive_frames(socket: zmq.Socket[bytes]) -> list[bytes] | None:
+    """Return the frames of the next message; None if there is none."""
+    if not has_input(socket):
+        return None
+    try:
+        return socket.recv_multipart(zmq.NOBLOCK)
+    except zmq.Again:  # the heartbeat's socket has dropped a message without a delimiter
+        return None
 
 
 def send_frames(socket: zmq.Socket[bytes], frames: Sequence[bytes | memoryview]) -> None:

@@ -6,7 +6,8 @@ import re
 import subprocess
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
+from socket import create_connection
 from typing import Any
 
 import pytest
@@ -33,6 +34,8 @@ def kernel(name: str) -> Iterator[BlockingKernelClient]:
     client.start_channels()
     try:
         client.wait_for_ready(timeout=TIMEOUT)
+        # On a busy machine it would take another socket, which would seem to be left by a test.
+        client.hb_channel.pause()
         yield client
     finally:
         client.stop_channels()
@@ -210,6 +213,20 @@ def test_a_large_output_is_passed_on_as_a_whole(bridged: BlockingKernelClient) -
     )
     assert reply["content"]["status"] == "ok"
     assert "".join(texts) == "0123456789" * 3_000_000 + "\n"
+
+
+def test_a_stranger_on_a_port_does_not_end_the_bridge(bridged: BlockingKernelClient) -> None:
+    """A browser, a scan of the ports, and a message in ZMQ's first format without a delimiter."""
+    channels = (bridged.shell_port, bridged.control_port, bridged.stdin_port, bridged.iopub_port)
+    for data in (b"GET / HTTP/1.1\r\n\r\n", bytes(range(256)), b"\x01\x00\x02\x00x"):
+        for port in (*channels, bridged.hb_port):
+            with create_connection(("127.0.0.1", port), TIMEOUT) as stranger:
+                stranger.sendall(data)
+                with suppress(ConnectionResetError):  # ZMQ may have refused it already
+                    stranger.recv(1)
+    for _ in range(3):
+        reply = bridged.execute("1", reply=True, timeout=TIMEOUT)
+        assert reply["content"]["status"] == "ok"
 
 
 def test_a_password_is_asked_for(bridged: BlockingKernelClient) -> None:
