@@ -46,6 +46,7 @@ __all__ = [
     "ALIASES",
     "FLAGS",
     "Command",
+    "KERNEL_ID_ADVICE",
     "KernelCommand",
     "LAST_HELP",
     "Kernel",
@@ -77,6 +78,7 @@ FLAGS: dict[str, tuple[dict[str, dict[str, object]], str]] = {
 }
 
 
+KERNEL_ID_ADVICE = "a running kernel is named by --kernel-id=KERNEL"
 LAST_HELP = "Use the only kernel that you have started and that still runs."
 
 
@@ -218,6 +220,13 @@ class Command(JupyterApp):
         """The command as it is typed, such as "jupyter gateway run"."""
         return self.name.replace("-", " ")
 
+    def reject_arguments(self, advice: str = "") -> None:
+        """Raise UsageError if there is any argument, with advice on what may be meant."""
+        if self.extra_args:
+            # The text does not show them: one may be a token, as in "--token X Y".
+            text = f"the command takes no arguments, got {len(self.extra_args)}"
+            raise UsageError(f"{text}; {advice}" if advice else text)
+
     def report_error(self, error: BaseException) -> int:
         """Write an error as one line to standard error, and return its exit status."""
         if self.debugging:
@@ -303,12 +312,6 @@ class ReportCommand(Command):
     as_json = Bool(help="Write JSON, for other programs.").tag(config=True)
 
     flags = {**FLAGS, "json": ({"ReportCommand": {"as_json": True}}, as_json.help)}  # noqa: RUF012
-
-    def reject_arguments(self) -> None:
-        """Raise UsageError if there is any argument."""
-        if self.extra_args:
-            # The text does not show them: one may be a token, as in "--token X Y".
-            raise UsageError(f"the command takes no arguments, got {len(self.extra_args)}")
 
     def write_json(self, report: object) -> None:
         """Write the report to standard output as JSON."""

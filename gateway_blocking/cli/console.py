@@ -15,7 +15,7 @@ from traitlets import Unicode
 
 from ..errors import GatewayError
 from ..manager import BlockingGatewayKernelManager
-from .command import KernelCommand
+from .command import KERNEL_ID_ADVICE, KernelCommand
 from .errors import OK, Signal, UsageError
 from .notebook_log import NotebookLog
 from .terminal import echo
@@ -67,6 +67,7 @@ jupyter gateway console --append-to=notes.ipynb
 
     def run(self) -> int:
         """Show the prompt until the user ends it."""
+        self.reject_arguments(KERNEL_ID_ADVICE)
         if not (sys.stdin.isatty() and sys.stdout.isatty()):
             raise UsageError(
                 "there is no terminal; jupyter gateway exec - executes code from a pipe"

@@ -16,7 +16,7 @@ from ..errors import DeadKernelError
 from ..escape import plain_text
 from ..execution import Execution
 from ..messages import Message
-from .command import KernelCommand
+from .command import KERNEL_ID_ADVICE, KernelCommand
 from .errors import FAILED, GATEWAY, OK, UsageError, kernel_death
 from .files import read_standard_input, read_text
 from .notebook_log import NotebookLog
@@ -27,7 +27,6 @@ __all__ = ["ExecCommand", "exit_status", "without_frames_of_input"]
 _INPUT = re.compile(
     r"File .*[/\\]ipykernel[/\\]kernelbase\.py:\d+, in Kernel\.(raw_input|getpass|_input_request)\("
 )
-_RUNNING_KERNEL = "a running kernel is named by --kernel-id=KERNEL"
 
 
 class ExecCommand(KernelCommand):
@@ -121,7 +120,7 @@ jupyter gateway exec --kernel-id=1f3a --append-to=log.ipynb "model.summary()"
     def _code(self) -> str:
         """Return the code: of the argument, of --file, or of standard input."""
         if self.file and self.extra_args:
-            raise UsageError(f"give either CODE or --file=FILE, not both; {_RUNNING_KERNEL}")
+            raise UsageError(f"give either CODE or --file=FILE, not both; {KERNEL_ID_ADVICE}")
         if self.file:
             return read_text(Path(self.file))
         if not self.extra_args:
@@ -129,7 +128,7 @@ jupyter gateway exec --kernel-id=1f3a --append-to=log.ipynb "model.summary()"
         if len(self.extra_args) > 1:
             raise UsageError(
                 f"give CODE as one argument, in quotes, got {len(self.extra_args)} arguments;"
-                f" {_RUNNING_KERNEL}"
+                f" {KERNEL_ID_ADVICE}"
             )
         [code] = self.extra_args
         return read_standard_input() if code == "-" else str(code)

@@ -10,7 +10,7 @@ from ..config import GatewayClient
 from ..mcp_session import KernelSession
 from ..mcp_tools import ToolOptions
 from ..rest import GatewayREST
-from .command import KernelCommand
+from .command import KERNEL_ID_ADVICE, KernelCommand
 from .errors import OK, UsageError
 from .kernel_lookup import find_kernel
 
@@ -82,8 +82,7 @@ jupyter gateway mcp --files=data
 
     def run(self) -> int:
         """Serve the client until it disconnects."""
-        if self.extra_args:
-            raise UsageError(f"the command takes no arguments, got {len(self.extra_args)}")
+        self.reject_arguments(KERNEL_ID_ADVICE)
         self.check_kernel_options()
         if self.timeout is not None and not self.timeout > 0:
             raise UsageError(f"--timeout must be more than 0 seconds, got {self.timeout}")

@@ -262,6 +262,12 @@ def test_without_a_gateway_one_is_started_for_a_new_kernel_only(terminal: Termin
         (["exec", "--kernel-id=nobody", "1"], "no kernel whose id begins with 'nobody'"),
         (["attach"], "give the ID of one kernel"),
         (["attach", "nobody"], "no kernel whose id begins with 'nobody'"),
+        (
+            ["console", "1f3a"],
+            "the command takes no arguments, got 1; a running kernel is named by"
+            " --kernel-id=KERNEL",
+        ),
+        (["mcp", "1f3a"], "got 1; a running kernel is named by --kernel-id=KERNEL"),
         (["console"], "there is no terminal; jupyter gateway exec - executes code from a pipe"),
     ],
 )
