@@ -96,6 +96,13 @@ def _(world: World) -> str:
     return start(url="http://127.0.0.1:9")
 
 
+@provokes("the port answers plain HTTP")
+def _(world: World) -> str:
+    world.patch.setattr("gateway_blocking.tls.TLS_PATIENCE", 0.1)
+    world.patch.setattr("gateway_blocking.tls.PLAIN_HTTP_TIMEOUT", 30.0)  # the machine may be busy
+    return start(url=world.gateway.url.replace("http://", "https://"))
+
+
 @provokes("no TLS handshake within")
 def _(world: World) -> str:
     with scripted(stalls()) as server:
