@@ -58,7 +58,7 @@ def take_record(connection_file: Path, url: str) -> KernelRecord | None:
         status = path.stat()
         content = json.loads(path.read_text(encoding="utf-8"))
         path.unlink()
-    except (OSError, ValueError):
+    except (OSError, ValueError, RecursionError):
         return None
     if hasattr(os, "geteuid") and (status.st_uid != os.geteuid() or status.st_mode & 0o022):
         return None

@@ -47,7 +47,7 @@ def is_of_this_package(content: bytes) -> bool:
     """Return True if this ``kernel.json`` was made by this package."""
     try:
         spec = json.loads(content)
-    except ValueError:
+    except (ValueError, RecursionError):
         return False
     metadata = spec.get("metadata") if isinstance(spec, dict) else None
     return isinstance(metadata, dict) and MARK in metadata

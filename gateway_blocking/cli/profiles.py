@@ -76,7 +76,7 @@ def read_profile(name: str) -> dict[str, Any]:
         ) from None
     except OSError as error:
         raise UsageError(f"cannot read the profile {path}: {error.strerror}") from error
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise UsageError(f"the profile {path} is not JSON: line {_line(error)}") from None
     known = GatewayClient.class_trait_names(config=True)
     text = f"the profile {path} must be an object with options of GatewayClient only"
@@ -110,5 +110,5 @@ def _directory() -> Path:
     return Path(jupyter_config_dir(), "gateway-profiles")
 
 
-def _line(error: ValueError) -> int:
+def _line(error: Exception) -> int:
     return error.lineno if isinstance(error, json.JSONDecodeError) else 1

@@ -47,9 +47,11 @@ def test_a_profile_that_others_can_read_is_refused(mode: int) -> None:
     ("text", "error"),
     [
         ("{", "is not JSON: line 1"),
+        ("[" * 100_000, "is not JSON: line 1"),
         ("[]", "must be an object with options"),
         ('{"ulr": "http://a"}', "must be an object with options.*does not know 'ulr'"),
     ],
+    ids=range(4),
 )
 def test_a_malformed_profile_is_refused(text: str, error: str) -> None:
     """The text does not show its content."""
