@@ -384,6 +384,9 @@ def test_install_and_uninstall(spec: str, terminal: Terminal) -> None:
     assert (done.returncode, done.stderr.count("is not a kernelspec that")) == (2, 1)
     assert terminal("uninstall", "--all").stdout == f"removed {spec}\n"
     assert spec not in KernelSpecManager().find_kernel_specs()
+    done = terminal("uninstall", "--all")
+    assert (done.returncode, done.stdout) == (0, "")
+    assert "there is no kernelspec that jupyter gateway install made" in done.stderr
 
 
 def test_install_replaces_no_kernelspec_of_others(spec: str, terminal: Terminal) -> None:
