@@ -238,6 +238,8 @@ jupyter gateway uninstall work-python3
                 removed.append(name)
         if self.as_json:
             self.write_json({name: os.fspath(ours[name]) for name in removed})
+        elif not wanted:
+            echo("there is no kernelspec that jupyter gateway install made")
         else:
             write(sys.stdout, "".join(f"removed {name}\n" for name in removed))
         if errors:
