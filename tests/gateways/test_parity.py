@@ -443,6 +443,8 @@ def local(_event_loop_of_jupyter: None) -> Iterator[BlockingKernelClient]:
     msg_id = kc.kernel_info()
     while kc.get_shell_msg(timeout=60)["parent_header"]["msg_id"] != msg_id:
         pass
+    # On a busy machine it would take another socket, which would seem to be left by a test.
+    kc.hb_channel.pause()
     yield kc
     kc.stop_channels()
     km.shutdown_kernel(now=True)
