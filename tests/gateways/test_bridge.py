@@ -294,7 +294,16 @@ def test_a_running_kernel_is_attached_to(
     assert not file.exists()
 
 
+@pytest.fixture
+def _quits_by_default() -> Iterator[None]:
+    """What starts the tests may ignore SIGQUIT, as a shell does for what runs in the background."""
+    before = signal.signal(signal.SIGQUIT, signal.SIG_DFL)
+    yield
+    signal.signal(signal.SIGQUIT, before)
+
+
 @pytest.mark.skipif(sys.platform == "win32", reason="it has no SIGQUIT")
+@pytest.mark.usefixtures("_quits_by_default")
 def test_ctrl_backslash_ends_a_bridge_and_removes_its_connection_file(
     terminal: Terminal, gateway: LocalGateway
 ) -> None:
