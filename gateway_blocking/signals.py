@@ -21,7 +21,12 @@ from weakref import WeakSet
 from .forking import register_after_fork
 from .timeouts import SIGTERM_AFTER_FORK, SIGTERM_REPEATED
 
-__all__ = ["SigtermRaises"]
+__all__ = ["SigtermRaises", "known_signals"]
+
+
+def known_signals(*names: str) -> list[signal.Signals]:
+    """Return those of these signals that this system has."""
+    return [signal.Signals[name] for name in names if hasattr(signal, name)]
 
 
 class SigtermRaises:

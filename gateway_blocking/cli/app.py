@@ -10,6 +10,7 @@ from types import FrameType
 
 from jupyter_core.application import NoStart, base_flags
 
+from ..signals import known_signals
 from ..suggest import closest, suggestion
 from .command import FLAGS, Command
 from .errors import OK, USAGE, Signal, UsageError
@@ -18,11 +19,7 @@ __all__ = ["GatewayApp", "main"]
 
 
 # Windows has no SIGHUP; it sends SIGBREAK when the console is closed.
-_ENDING = [
-    number
-    for name in ("SIGINT", "SIGTERM", "SIGHUP", "SIGBREAK")
-    if (number := getattr(signal, name, None)) is not None
-]
+_ENDING = known_signals("SIGINT", "SIGTERM", "SIGHUP", "SIGBREAK")
 
 
 def main(argv: list[str] | None = None) -> None:

@@ -29,6 +29,7 @@ from ..config import GatewayClient
 from ..errors import GatewayError
 from ..manager import BlockingGatewayKernelManager
 from ..rest import GatewayREST
+from ..signals import known_signals
 from ..traits import safe_url
 from .command import ALIASES, FLAGS, Command
 from .directory_maps import MAP_HELP, directory_maps
@@ -39,11 +40,7 @@ from .terminal import echo
 __all__ = ["BridgeCommand"]
 
 # SIGQUIT is Ctrl-\ in a terminal; Windows has SIGBREAK (Ctrl-Break) instead of it and of SIGHUP.
-_ENDING = [
-    number
-    for name in ("SIGTERM", "SIGHUP", "SIGQUIT", "SIGBREAK")
-    if (number := getattr(signal, name, None)) is not None
-]
+_ENDING = known_signals("SIGTERM", "SIGHUP", "SIGQUIT", "SIGBREAK")
 
 
 class BridgeCommand(Command):
