@@ -23,6 +23,7 @@ from gateway_blocking import BlockingGatewayKernelManager
 from gateway_blocking.bridge.kernel import write_record
 from gateway_blocking.bridge.sockets import write_new_connection_file
 from gateway_blocking.local import LocalGateway
+from support.bridges import front_end
 from support.faultproxy import FaultProxy
 from support.notebooks import notebook
 from support.servers import kernels_of
@@ -242,16 +243,12 @@ def test_a_restart_that_fails_leaves_no_kernel(
 
 def test_a_front_end_that_is_killed_leaves_no_kernel(spec: str, gateway: LocalGateway) -> None:
     """The bridge ends with the process that started it."""
-    before = set(kernels_of(gateway))
     code = (
         "from jupyter_client.manager import start_new_kernel\n"
         f"start_new_kernel(kernel_name={spec!r}); print('ready', flush=True); input()"
     )
-    with subprocess.Popen(
-        [sys.executable, "-c", code], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
-    ) as process:
-        assert process.stdout is not None
-        assert process.stdout.readline() == "ready\n"
+    before = set(kernels_of(gateway))
+    with front_end(code, says="ready") as process:
         assert set(kernels_of(gateway)) > before
         process.kill()
     wait_until(lambda: set(kernels_of(gateway)) <= before, 60)
@@ -296,7 +293,7 @@ def test_a_running_kernel_is_attached_to(
 
 @pytest.fixture
 def _quits_by_default() -> Iterator[None]:
-    """What starts the tests may ignore SIGQUIT, as a shell does for what runs in the background."""
+    """A shell that runs the tests in the background lets them ignore SIGQUIT."""
     before = signal.signal(signal.SIGQUIT, signal.SIG_DFL)
     yield
     signal.signal(signal.SIGQUIT, before)

@@ -12,6 +12,7 @@ import pytest
 
 from gateway_blocking.local import LocalGateway
 from support import windows
+from support.bridges import front_end
 from support.servers import kernels_of
 from support.terminal import Person, Terminal, errors, without_a_gateway
 from support.waiting import wait_until
@@ -201,16 +202,7 @@ def test_a_bridge_ends_with_its_front_end(on_windows: Terminal, gateway: LocalGa
     done = on_windows("install", "python3")
     assert done.returncode == 0, done.stderr
     before = set(kernels_of(gateway))
-    with subprocess.Popen(
-        [sys.executable, "-c", FRONT_END],
-        env=on_windows.env,
-        cwd=on_windows.directory,
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        text=True,
-    ) as process:
-        assert process.stdout is not None
-        assert process.stdout.readline() == "42\n"
+    with front_end(FRONT_END, says="42", env=on_windows.env) as process:
         assert set(kernels_of(gateway)) > before
         process.kill()
     wait_until(lambda: set(kernels_of(gateway)) <= before, 60)
